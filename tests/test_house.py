@@ -83,7 +83,6 @@ SHELLS = {
     "async_inference.single.input",
     "async_inference.single.result",
     "async_inference.single.run",
-    "async_inference.single.store",
     "async_inference.watcher",
     "batches.claim",
     "batches.input_chunks",

@@ -1,14 +1,13 @@
 """Endpoints that answer later: InvokeEndpointAsync, and the wait for results in S3.
 
 A request goes out through :mod:`invoker` and returns the locations of its output and its failure object. :mod:`watch`
-describes what a wait awaits: folders with up to a thousand named results, each with a deadline. :mod:`poll` decides
-what to ask S3, a listing or HEADs, and :mod:`watcher` carries it out; the answers add to :mod:`watch_state`, which
+describes the results that a wait awaits: folders with up to a thousand named results, each with a deadline. :mod:`poll`
+decides which listings or HEADs to send, and :mod:`watcher` sends them; the answers add to :mod:`watch_state`, which
 counts outcomes and ends the wait. :mod:`queue` only makes a poll come sooner, when SageMaker notifies an SQS queue.
 
-Read in this order: :mod:`outcome` (what S3 can show of one invocation), :mod:`watch` and :mod:`watch_state` (what is
-awaited, what is known), :mod:`poll` and :mod:`watcher` (one poll), :mod:`queue`; :mod:`awaited` (the sensor's
-invocations) and :mod:`locations` (a batch's names) as needed. The loops between polls are in
-``triggers/async_inference.py`` and ``sensors/async_inference.py``.
+Read in this order: :mod:`watch` (the awaited results), :mod:`watch_state` (the known results), :mod:`poll` and
+:mod:`watcher` (one poll), :mod:`queue`; :mod:`awaited` (the sensor's invocations) and :mod:`locations` (a batch's
+names) as needed. The loops between polls are in ``triggers/async_inference.py`` and ``sensors/async_inference.py``.
 
 Two rooms use this one and not each other: ``single/`` sends one invocation exactly once, ``batch/`` a whole batch.
 """

@@ -1,4 +1,4 @@
-"""InvokeEndpointAsync from an event loop: exactly one call for each request, many at once."""
+"""InvokeEndpointAsync from an event loop: one call for each request, many at the same time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROBE = (_OPERATION, {"EndpointName": "x", "InputLocation": "s3://x/x"})
 
 
 class AsyncInvoker:
-    """Send asynchronous invocations. Nothing is repeated here; nothing of a request is logged."""
+    """Asynchronous invocations. They are not repeated here, and nothing of a request is logged."""
 
     def __init__(self, calls: AwsCalls) -> None:
         self._calls = calls
@@ -33,8 +33,7 @@ class AsyncInvoker:
     ) -> AsyncIterator[AsyncInvoker]:
         """Open connections for the block.
 
-        :param max_connections: how many invocations are sent at once; None takes ``botocore_config``'s (botocore's
-            default: 10)
+        :param max_connections: invocations sent at the same time; None takes ``botocore_config``'s (default 10)
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region
         """
@@ -47,6 +46,11 @@ class AsyncInvoker:
     def names_outputs(self) -> bool:
         """Whether ``filename`` and ``s3_output_path_extension`` can be sent."""
         return self._calls.members(_OPERATION) >= {"Filename", "S3OutputPathExtension"}
+
+    @property
+    def takes_bodies(self) -> bool:
+        """Whether a payload can be sent inline, which an older botocore does not know."""
+        return "Body" in self._calls.members(_OPERATION)
 
     async def invoke(self, request: AsyncRequest) -> AsyncInvocation:
         """Send one request, once.

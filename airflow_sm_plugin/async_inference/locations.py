@@ -1,9 +1,9 @@
-"""Names of a batch's asynchronous invocations, made so that one listing shows a thousand results.
+"""Names of a batch's asynchronous invocations, chosen so that one listing shows a thousand results.
 
 ``S3OutputPathExtension`` and ``Filename`` are derived from the batch, the round and the input's number in the round:
-these three suffice to find a result, also after a kill between sending and writing it down. How SageMaker combines
-extension and file name is not documented by example, so the locations of real answers are learned
-(:class:`LocationPattern`), and prediction is only for requests in doubt.
+these three suffice to find a result, also when the task was killed before it recorded SageMaker's answer. No example in
+SageMaker's documentation shows how extension and file name are combined, so :class:`LocationPattern` is learned from
+the locations in a real answer; a prediction serves only requests in doubt.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ _EXTENSION, _NAME, _STEM = "{extension}", "{filename}", "{stem}"
 
 
 def batch_root(owner: str, arguments: str, plan: int, *, nonce: str) -> str:
-    """Return the common beginning of all names of one plan of a batch, for all tries of its task instance.
+    """Make the common beginning of all names of one plan of a batch, the same for all tries of its task instance.
 
-    :param owner: name of the task instance over all its tries
-    :param arguments: digest of the batch's arguments
     :param plan: number of the plan, from 0; a batch whose task was cleared gets the next
-    :param nonce: unique to the plan: a plan that is made again after its state was removed, or the same task in another
-        Airflow, must not find its results under the same names
+    :param nonce: unique to the plan: a plan that is created again after its state was removed, or the same task in
+        another Airflow, must not find its results under the same names
     """
     return f"airflow-{digest([owner, arguments, nonce])}-p{plan}"
 
@@ -40,17 +38,16 @@ def shard_of(number: int) -> int:
 
 
 def shards_of(count: int) -> int:
-    """Return the number of shards of so many inputs."""
     return -(-count // SHARD)
 
 
 def extension(root: str, round_number: int, shard: int) -> str:
-    """Return the ``S3OutputPathExtension`` of a shard's invocations: at most 40 characters of 512."""
+    """Make the ``S3OutputPathExtension`` of a shard's invocations: at most 40 characters of 512."""
     return f"{root}/r{round_number}/{shard:05d}"
 
 
 def filename(number: int) -> str:
-    """Return the ``Filename`` of a number of the round.
+    """Make the ``Filename`` of a number of the round.
 
     :raises ValueError: a negative number, or one that would break the listing's order
     """
@@ -60,12 +57,11 @@ def filename(number: int) -> str:
 
 
 def inference_id(root: str, round_number: int, number: int) -> str:
-    """Return the ``InferenceId`` of a number: at most 64 characters."""
+    """Make the ``InferenceId`` of a number: at most 64 characters."""
     return inference_id_form(root, round_number).format(number)
 
 
 def inference_id_form(root: str, round_number: int) -> str:
-    """Return the form of inference ids, for :meth:`str.format` with a number."""
     return f"{root}-r{round_number}-{{:07}}"
 
 
@@ -78,10 +74,7 @@ class Forms(NamedTuple):
 
 @dataclass(frozen=True)
 class LocationPattern:
-    """Where outputs and failure objects lie, with ``{extension}`` and ``{filename}`` (or ``{stem}``) to fill in.
-
-    ``failure_form`` is None where the endpoint has no failure path.
-    """
+    """Locations of outputs and failure objects, with ``{extension}`` and ``{filename}`` (or ``{stem}``) to fill in."""
 
     output_form: str
     failure_form: str | None
@@ -92,79 +85,53 @@ class LocationPattern:
     ) -> LocationPattern | None:
         """Derive the pattern from one accepted invocation; None when its locations lack the names it was given.
 
-        None as well when both locations are equal (:func:`check_apart`): a pattern holds for a whole round.
+        None as well when both locations are equal (:func:`check_apart`): a pattern holds for all of a round.
         """
-        if output == failure:
-            return None
         output_form = _form(output, extension, filename)
         failure_form = _form(failure, extension, filename) if failure else None
-        if output_form is None or (failure and failure_form is None):
+        if output == failure or output_form is None or (failure and failure_form is None):
             return None
         return cls(output_form, failure_form)
 
     @classmethod
     def guessed(cls, output_path: str, failure_path: str | None) -> LocationPattern:
-        """Return the documentation's natural reading, for use before anything was accepted.
-
-        It is ``<S3OutputPath>/<extension>/<filename>``.
-        """
-        tail = f"/{_EXTENSION}/{_NAME}"
-        return cls(
-            _literal(output_path.rstrip("/")) + tail,
-            _literal(failure_path.rstrip("/")) + tail if failure_path else None,
-        )
+        """Predict ``<S3OutputPath>/<extension>/<filename>``, as the documentation reads most naturally."""
+        paths = (output_path, failure_path)
+        output, failure = (path and f"{_literal(path.rstrip('/'))}/{_EXTENSION}/{_NAME}" for path in paths)
+        return cls(str(output), failure or None)
 
     @property
     def is_apart(self) -> bool:
-        """Whether outputs and failure objects differ in their locations."""
         return self.output_form != self.failure_form
-
-    @classmethod
-    def from_list(cls, value: object) -> LocationPattern:
-        """Read what :meth:`as_list` returned.
-
-        :raises ValueError: something else
-        """
-        if not isinstance(value, list) or not value or not isinstance(value[0], str):
-            raise ValueError(f"a location pattern is a list of one or two texts, not {value!r:.80}")
-        return cls(value[0], None if value[1] is None else str(value[1]))
-
-    def as_list(self) -> list[str | None]:
-        """Return it as a JSON value."""
-        return [self.output_form, self.failure_form]
 
     def output(self, extension: str, filename: str) -> str:
         return _filled(self.output_form, extension, filename)
 
     def failure(self, extension: str, filename: str) -> str | None:
-        return None if self.failure_form is None else _filled(self.failure_form, extension, filename)
+        return self.failure_form and _filled(self.failure_form, extension, filename)
 
     def forms(self, extension: str) -> tuple[Forms, Forms | None]:
-        """Return folder and names of the outputs, and of the failure objects, of one extension."""
-        return _forms(self.output_form, extension), (
-            None if self.failure_form is None else _forms(self.failure_form, extension)
-        )
+        failures = None if self.failure_form is None else _forms(self.failure_form, extension)
+        return _forms(self.output_form, extension), failures
 
     def matches(self, extension: str, filename: str, *, output: str, failure: str | None) -> bool:
-        """Return whether an accepted invocation's locations are those of the pattern."""
-        return self.output(extension, filename) == output and self.failure(extension, filename) == (
-            failure or None
-        )
+        expected = (self.output(extension, filename), self.failure(extension, filename))
+        return expected == (output, failure or None)
 
 
 def check_apart(output: str, failure: str | None, *, endpoint_name: str, then: str) -> None:
-    """Refuse an invocation whose output and failure object have one location.
+    """Refuse an invocation whose output and failure object have the same location.
 
     A ``Filename`` names both objects, so that with equal output and failure paths they get one location; without it
     their names differ.
 
-    :param then: what to do once the endpoint is corrected, for the message
+    :param then: the remedy after the endpoint is corrected, for the message
     :raises InvalidRequest: naming the location, and the remedy
     """
     if output == failure:
         raise InvalidRequest(
-            f"endpoint {endpoint_name} answered one place as OutputLocation and as FailureLocation, {output}: a "
-            f"failure would be taken for an output. Deploy it with an async_failure_path (S3FailurePath) that is not "
+            f"endpoint {endpoint_name} answered the same location as OutputLocation and as FailureLocation, {output}: "
+            f"a failure would be taken for an output. Deploy it with an async_failure_path (S3FailurePath) that is not "
             f"its async_output_path (S3OutputPath), then {then}"
         )
 
@@ -174,8 +141,7 @@ def _form(location: str, extension: str, filename: str) -> str | None:
     before, separator, behind = location.rpartition(f"/{extension}/")
     if not separator:
         return None
-    stem = filename.rpartition(".")[0]
-    for name, holder in ((filename, _NAME), (stem, _STEM)):
+    for name, holder in ((filename, _NAME), (filename.rpartition(".")[0], _STEM)):
         if name and behind.count(name) == 1:
             left, _, right = behind.partition(name)
             return f"{_literal(before)}/{_EXTENSION}/{_literal(left)}{holder}{_literal(right)}"

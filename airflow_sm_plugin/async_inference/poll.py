@@ -1,11 +1,11 @@
-"""One poll of S3 for awaited results: what to ask, and what the answers mean.
+"""One poll of S3 for awaited results: the requests to send, and the meaning of their answers.
 
 A page of ListObjectsV2 costs as much as 12.5 HEADs and shows a thousand results. So
 
-- outputs are listed from the first missing name on; what lies between two folders with missing names is skipped;
+- outputs are listed from the first missing name on; keys between two folders with missing names are skipped;
 - failure objects are listed when outputs stall, at every Nth poll, and when a deadline has passed;
-- where at most 12 are missing, listing is denied, or foreign objects make it dearer, each result is asked for by HEAD;
-- nothing times out before S3 has answered for it after its deadline, for the output and for the failure object.
+- a HEAD asks for each result where at most 12 are missing, listing is denied, or foreign objects make it dearer;
+- a result times out only when S3 has answered for its output and its failure object after its deadline.
 """
 
 from __future__ import annotations
@@ -40,18 +40,17 @@ _STALLED_EVERY = 8
 usual 30 seconds; a page more in eight is still no more than HEADs for 14 results."""
 
 _FIRST_STALLED = (1, 2, 4)
-"""After how many polls in a row without a new result failure objects are listed at once: the last ones of a wait."""
+"""Failure objects are listed at once after so many polls in a row without a new result: the last ones of a wait."""
 
 _RETRY_LISTING_EVERY = 8
-"""What could not be listed is tried again at every eighth poll: credentials or a policy may have been mended."""
+"""A denied listing is tried again at every eighth poll: credentials or a policy may have been mended."""
 
 
 @dataclass(frozen=True)
 class ListRequest:
     """List the keys of some folders below *prefix*, at most ``max_pages``.
 
-    :param folders: numbers of the folders
-    :param spans: for each of them the first and the last key that is missing
+    :param spans: for each folder the first and the last key that is missing
     """
 
     folders: tuple[int, ...]
@@ -62,7 +61,7 @@ class ListRequest:
     max_pages: int
 
     def next_start(self, key: str = "") -> str | None:
-        """Return what the page after *key* starts after: it skips keys between the spans; None behind the last."""
+        """Skip keys between the spans: find the ``StartAfter`` of the page after *key*; None behind the last span."""
         # A key without its last character sorts right before it: the page begins with the first missing name.
         return min((max(first[:-1], key) for first, last in self.spans if last > key), default=None)
 
@@ -71,7 +70,7 @@ class ListRequest:
 class HeadRequest:
     """Ask whether one object exists."""
 
-    at: ResultPosition
+    result: ResultPosition
     kind: ObjectKind
     location: str
 
@@ -100,14 +99,12 @@ class Poll:
         self._asked_outputs = self._answered = self._progress = False
 
     def _fresh(self, folder: FolderState) -> FolderState:
-        if self._before.polls % _RETRY_LISTING_EVERY == 0 and (
-            folder.outputs_by_head or folder.failures_by_head
-        ):
-            folder = replace(folder, outputs_by_head=False, failures_by_head=False)
+        if self._before.polls % _RETRY_LISTING_EVERY == 0:
+            return replace(folder, forbidden=0, outputs_by_head=False, failures_by_head=False)
         return replace(folder, forbidden=0) if folder.forbidden else folder
 
     def next_requests(self) -> list[Request]:
-        """Return what to ask S3 now; nothing when the poll is complete. Report every answer before asking again."""
+        """List the requests to send now; none when the poll is complete. Report every answer before the next call."""
         if requests := self._output_requests():
             self._asked_outputs = True
             return requests
@@ -127,31 +124,32 @@ class Poll:
     def _failure_requests(self) -> list[Request]:
         requests: list[Request] = []
         groups = self._next_groups(ObjectKind.FAILURES)
-        # So few are asked for at every poll, outputs and failure objects together for the price of a page.
+        # A few HEADs are sent at every poll, for outputs and failure objects together at the price of a page.
         few = 2 * sum(map(_count, groups)) <= HEADS_A_PAGE
         for group in groups:
             if few or self._failures_due(group):
-                by_head = {number for number in group if self._folders[number].failures_by_head}
-                if _count(group) <= HEADS_A_PAGE:
-                    by_head = set(group)
+                all_by_head = _count(group) <= HEADS_A_PAGE
+                by_head = {
+                    number for number in group if all_by_head or self._folders[number].failures_by_head
+                }
                 requests += self._ask(group, ObjectKind.FAILURES, by_head)
         return requests
 
     def _next_groups(self, kind: ObjectKind) -> list[dict[int, int]]:
-        """Return the missing positions of the folders not decided on yet, grouped by the folder above them."""
+        """Mask the missing results of the folders not requested yet, grouped by the folder above them."""
         groups: dict[tuple[str, str], dict[int, int]] = {}
         count = len(self._folders)
         for step in range(count):
             # Each poll begins two folders further, as many as MOST_HEADS are enough for.
             number = (2 * self._before.polls + step) % count
-            uri = self._watch.folders[number].uri(kind)
-            if uri is not None and (number, kind) not in self._asked and (mask := self._pending(number)):
+            folder = self._watch.folders[number]
+            uri = folder.uri(kind)
+            if uri is None or (number, kind) in self._asked:
+                continue
+            if mask := self._folders[number].pending(folder):
                 groups.setdefault((uri.bucket, _parent(uri.key)), {})[number] = mask
                 self._asked.add((number, kind))
         return list(groups.values())
-
-    def _pending(self, number: int) -> int:
-        return self._folders[number].pending(self._watch.folders[number])
 
     def _failures_due(self, group: Mapping[int, int]) -> bool:
         if any(self._is_pressing(number, mask) for number, mask in group.items()):
@@ -204,7 +202,6 @@ class Poll:
             yield HeadRequest(ResultPosition(number, position), kind, location)
 
     def report_page(self, request: ListRequest, keys: list[str]) -> None:
-        """Take in the keys of one page of a listing, in their order."""
         self._answered |= request.kind is ObjectKind.OUTPUTS
         if not keys:
             return
@@ -218,56 +215,48 @@ class Poll:
             names = by_folder.get(first[: first.rfind("/") + 1], [])
             folder = self._watch.folders[number]
             for kind in folder.kinds_shown_with(request.kind):
-                self._found(number, kind, mask_of(folder.names.positions(names, kind)))
+                self._add(number, kind, mask_of(folder.names.positions(names, kind)))
 
     def report_listing(self, request: ListRequest, answer: Presence, *, next_start: str | None) -> None:
-        """Take in how a listing ended.
+        """Report the end of a listing.
 
-        :param answer: PRESENT when every page came; FORBIDDEN when it may not be listed; UNKNOWN when S3 failed
-        :param next_start: what the next page would have started after; None when all was listed
+        :param answer: PRESENT when every page came; FORBIDDEN when listing is not permitted; UNKNOWN when S3 failed
+        :param next_start: ``StartAfter`` of the page that was not requested any more; None when all was listed
         """
         for number, (_, last) in zip(request.folders, request.spans, strict=True):
             for kind in self._watch.folders[number].kinds_shown_with(request.kind):
                 if next_start is None or last <= next_start:
                     self._asked.add((number, kind))
-                    self._set(number, kind, "at", value=self._now)
+                    self._set(number, f"{kind.value}_at", self._now)
                 elif answer is not Presence.UNKNOWN:
                     self._asked.discard((number, kind))
-                    self._set(number, kind, "by_head", value=True)
+                    self._set(number, f"{kind.value}_by_head", value=True)
 
-    def _found(self, number: int, kind: ObjectKind, mask: int) -> None:
+    def _add(self, number: int, kind: ObjectKind, mask: int) -> None:
         state = self._folders[number]
-        if not mask:
-            return
         if mask & state.missing(self._watch.folders[number]):
             self._answered = self._progress = True
-        if kind is ObjectKind.OUTPUTS:
-            self._folders[number] = replace(state, outputs=state.outputs | mask)
-        else:
-            self._folders[number] = replace(state, failures=state.failures | mask)
+        present: int = getattr(state, kind.value)
+        self._set(number, kind.value, present | mask)
 
     def report_head(self, request: HeadRequest, answer: Presence) -> None:
-        """Take in the answer to one HEAD."""
-        number, bit = request.at.folder, 1 << request.at.position
+        number, bit = request.result.folder, 1 << request.result.position
         if answer is Presence.UNKNOWN:
             return
         self._answered |= request.kind is ObjectKind.OUTPUTS
         self._unanswered_heads[number, request.kind] &= ~bit
         if answer is Presence.PRESENT:
-            self._found(number, request.kind, bit)
+            self._add(number, request.kind, bit)
         elif answer is Presence.FORBIDDEN:
-            folder = self._folders[number]
-            self._folders[number] = replace(folder, forbidden=folder.forbidden | bit)
+            self._set(number, "forbidden", self._folders[number].forbidden | bit)
 
-    def _set(self, number: int, kind: ObjectKind, name: str, *, value: float) -> None:
-        """Change ``outputs_…`` or ``failures_…`` of what is known of a folder."""
-        self._folders[number] = replace(self._folders[number], **{f"{kind.value}_{name}": value})  # type: ignore[arg-type] # tests check the names
+    def _set(self, number: int, name: str, value: float) -> None:
+        self._folders[number] = replace(self._folders[number], **{name: value})  # type: ignore[arg-type] # tests check the names
 
     def finish(self) -> WatchState:
-        """Return what is known now."""
         for (number, kind), unanswered in self._unanswered_heads.items():
             if not unanswered:
-                self._set(number, kind, "at", value=self._now)
+                self._set(number, f"{kind.value}_at", self._now)
         failed = self._before.failed
         if self._asked_outputs:
             failed = FailedPolls() if self._answered else failed.one_more()
@@ -284,5 +273,5 @@ def _count(group: Mapping[int, int]) -> int:
 
 
 def _parent(folder: str) -> str:
-    """Return the folder above, with its slash; a folder at the top of its bucket is its own."""
+    """Name the folder above, with its slash; a folder at the top of its bucket is its own."""
     return folder[: folder.rfind("/", 0, -1) + 1] or folder

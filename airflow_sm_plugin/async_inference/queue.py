@@ -1,4 +1,4 @@
-"""The SQS queue that gets SageMaker's notifications of finished inferences: they tell when to poll S3, no more."""
+"""The SQS queue of SageMaker's notifications about finished inferences: they only bring the next poll of S3 forward."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ LONGEST_POLL = 20
 """Seconds: SQS's limit."""
 
 _ANSWER_SECONDS = 15.0
-"""What an answer may take beside the poll."""
+"""Time for an answer beside the long poll."""
 
 _AT_ONCE = 10
-"""Messages that SQS takes in one call, at most."""
+"""Messages of one call: SQS's limit."""
 
 _PAUSE_WITH_QUEUE = 60.0
-"""Seconds between polls while the queue serves: for what no notification tells, once a minute is soon enough."""
+"""Seconds between polls of S3 while the queue works: they find the results whose notifications are lost."""
 
 _PAUSE_AFTER_FOREIGN = 1.0
-"""Seconds without a receive when only foreign messages came: they come again at once, and a receive costs money."""
+"""Seconds without a receive after foreign messages only: they come again at once, and a receive costs money."""
 
 _STALE_SECONDS = 300.0
-"""How long before a wait a result may have come whose notification is kept: for clocks that differ, and late ones."""
+"""Notifications of results from so long before the wait are kept: clocks differ, and notifications can be late."""
 
 _NO_QUEUE = frozenset(
     {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress", "NonExistentQueue"}
@@ -57,18 +57,15 @@ _SLOWER = frozenset({"RequestThrottled", "KmsThrottled", "OverLimit"})
 
 @dataclass(frozen=True)
 class QueueMessage:
-    """One message. ``notification`` is None for SageMaker's test notification and for a foreign message.
+    """One message. ``notification`` is None for SageMaker's test notification and for a foreign message."""
 
-    The repr leaves the receipt out: it is enough to delete the message.
-    """
-
-    receipt: str = field(repr=False)
+    receipt: str = field(repr=False)  # it suffices to delete the message
     notification: InferenceNotification | None
     foreign: bool
 
 
 class CompletionQueue:
-    """Receive and delete notifications. Nothing is repeated here, and no body is ever logged."""
+    """The queue's messages. Calls are not repeated here, and no body is ever logged."""
 
     def __init__(self, calls: AwsCalls, queue_url: str) -> None:
         self._calls = calls
@@ -77,65 +74,54 @@ class CompletionQueue:
     @classmethod
     @asynccontextmanager
     async def open(cls, connection: AwsConnection, queue_url: str) -> AsyncIterator[CompletionQueue]:
-        """Open a connection for the block; the queue itself is not asked for.
+        """Open a connection for the block.
 
         :param queue_url: ``https://sqs.<region>.amazonaws.com/<account>/<name>``
-        :raises InvalidRequest: the URL is none, or there is no region
+        :raises InvalidRequest: another URL, or no region
         :raises AccessDenied: no credentials
         """
         check_queue_url(queue_url)
         probe = ("ReceiveMessage", {"QueueUrl": queue_url})
-        patience = LONGEST_POLL + _ANSWER_SECONDS
-        async with open_calls(connection, "sqs", probe=probe, least_read_timeout=patience) as calls:
+        timeout = LONGEST_POLL + _ANSWER_SECONDS
+        async with open_calls(connection, "sqs", probe=probe, least_read_timeout=timeout) as calls:
             yield cls(calls, queue_url)
 
     async def check_it_exists(self) -> None:
-        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer is only logged.
-
-        It is a receive, since no other permission is needed then; what it shows stays visible to others.
+        """Receive once, which needs no further permission and leaves the message visible; other errors are only logged.
 
         :raises QueueNotFound: there is no such queue in this region and account
         """
-        parameters = {
-            "QueueUrl": self._url,
-            "MaxNumberOfMessages": 1,
-            "WaitTimeSeconds": 0,
-            "VisibilityTimeout": 0,
-        }
         try:
-            await self._call("ReceiveMessage", parameters)
+            await self._call("ReceiveMessage", MaxNumberOfMessages=1, WaitTimeSeconds=0, VisibilityTimeout=0)
         except ServiceError as error:
-            log.warning("cannot tell beforehand whether the completion queue serves: %s", error)
+            log.warning("could not check the completion queue beforehand: %s", error)
 
     async def receive(self, *, wait_seconds: int = LONGEST_POLL) -> list[QueueMessage]:
-        """Return up to ten messages; an empty list when none came within ``wait_seconds`` (0 to 20).
+        """Receive up to ten messages; none when none came within ``wait_seconds`` (0 to 20).
 
-        What is received stays invisible to others for the queue's visibility time-out and comes back unless deleted.
+        They stay invisible to others for the queue's visibility time-out and come back unless deleted.
 
         :raises QueueNotFound: there is no such queue in this region and account
         :raises ServiceError: SQS refused, throttled, or did not answer
         """
-        parameters = {"QueueUrl": self._url, "MaxNumberOfMessages": _AT_ONCE, "WaitTimeSeconds": wait_seconds}
-        response = await self._call("ReceiveMessage", parameters)
+        response = await self._call(
+            "ReceiveMessage", MaxNumberOfMessages=_AT_ONCE, WaitTimeSeconds=wait_seconds
+        )
         return [_read(message) for message in response.get("Messages") or ()]
 
     async def delete(self, receipts: Sequence[str]) -> None:
-        """Delete messages; one that cannot be deleted comes back, which costs a receive.
-
-        :raises QueueNotFound: as :meth:`receive`
-        :raises ServiceError: as :meth:`receive`
-        """
+        """Delete messages; errors as :meth:`receive`. A message that cannot be deleted comes back."""
         for begin in range(0, len(receipts), _AT_ONCE):
             batch = receipts[begin : begin + _AT_ONCE]
             entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(batch)]
-            response = await self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
+            response = await self._call("DeleteMessageBatch", Entries=entries)
             if kept := response.get("Failed"):
                 codes = ", ".join(sorted({str(message.get("Code")) for message in kept}))
                 log.info("%d messages of %s could not be deleted: %s", len(kept), self._url, codes)
 
-    async def _call(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _call(self, operation: str, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         try:
-            return await self._calls.call(operation, **parameters)
+            return await self._calls.call(operation, QueueUrl=self._url, **parameters)
         except (ClientError, BotoCoreError) as error:
             raise self._failure(error, operation) from cause_of(error)
 
@@ -152,11 +138,7 @@ class CompletionQueue:
 
 
 async def check_queue(connection: AwsConnection, queue_url: str) -> None:
-    """Check that the queue exists, over a connection of its own: before anything is paid.
-
-    :raises InvalidRequest: as :meth:`CompletionQueue.open`
-    :raises QueueNotFound: there is no such queue in this region and account
-    """
+    """Check that the queue exists, over a connection of its own, before anything costs money; errors as above."""
     async with CompletionQueue.open(connection, queue_url) as queue:
         await queue.check_it_exists()
 
@@ -169,10 +151,7 @@ def _read(message: Mapping[str, Any]) -> QueueMessage:
 
 
 class CompletionHints:
-    """Which results were notified since the last poll: a mask for each folder.
-
-    They only tell when to poll: what counts is what lies in S3.
-    """
+    """The results notified since the last poll, as a mask for each folder. They decide when to poll, not outcomes."""
 
     def __init__(self, watch: AwaitedResults) -> None:
         self._watch = watch
@@ -182,7 +161,7 @@ class CompletionHints:
             self._by_folder.setdefault(folder.outputs, []).append(number)
 
     def take(self, notification: InferenceNotification) -> bool:
-        """Take in a notification; return whether it is about a request of this owner, awaited or not."""
+        """Add a notification; return whether it is about a request of this owner, awaited or not."""
         result = self._position_of(notification)
         if result is not None:
             self._hinted[result.folder] |= 1 << result.position
@@ -200,32 +179,30 @@ class CompletionHints:
         return None
 
     def cover(self, state: WatchState, *, until_pending: int = 0) -> bool:
-        """Return whether a poll now would end the wait, if every hint holds."""
+        """Check whether a poll now would end the wait, if every hint is true."""
         left = sum(
-            (known.pending(folder) & ~hinted).bit_count()
-            for folder, known, hinted in zip(self._watch.folders, state.folders, self._hinted, strict=True)
+            (folder_state.pending(folder) & ~hinted).bit_count()
+            for folder, folder_state, hinted in zip(
+                self._watch.folders, state.folders, self._hinted, strict=True
+            )
         )
         return left <= until_pending
 
     def forget(self) -> None:
-        """Drop all hints, after a poll."""
         self._hinted = [0] * len(self._hinted)
 
 
 def is_stale(notification: InferenceNotification, *, before: float) -> bool:
-    """Return whether an inference had finished before a wait began, which then needs no notification.
-
-    :param before: when the wait began, epoch seconds
-    """
+    """Check whether an inference had finished before that time, in epoch seconds."""
     try:
-        at = datetime.datetime.fromisoformat(notification.event_time or "")
-        return at.replace(tzinfo=at.tzinfo or datetime.UTC).timestamp() < before
+        finished = datetime.datetime.fromisoformat(notification.event_time or "")
+        return finished.replace(tzinfo=finished.tzinfo or datetime.UTC).timestamp() < before
     except (ValueError, OverflowError):
         return False
 
 
 class Wakeup:
-    """Pauses between polls that end as soon as notifications tell of everything that is awaited.
+    """Pauses between polls that end as soon as every awaited result was notified.
 
     :param poll_interval: seconds of a pause while the queue fails, and of every pause if longer than a minute
     """
@@ -238,7 +215,7 @@ class Wakeup:
         self._warned = False
 
     async def pause(self, state: WatchState, longest: float, *, until_pending: int) -> None:
-        """Return when it is time for the next poll, after ``longest`` seconds at the latest.
+        """Wait until the next poll is due, at most ``longest`` seconds.
 
         :raises QueueNotFound: the queue does not exist
         """
@@ -258,22 +235,18 @@ class Wakeup:
         ours = [message for message in messages if self._is_ours(message)]
         if ours:
             await self._queue.delete([message.receipt for message in ours])
-        if len(ours) < len(messages):
-            self._warn_of_foreign()
-            if not ours:  # they come again and again
-                await asyncio.sleep(min(_PAUSE_AFTER_FOREIGN, seconds))
-
-    def _is_ours(self, message: QueueMessage) -> bool:
-        """Take a message in; return whether to delete it: what an earlier wait left behind would stay for ever."""
-        notification = message.notification
-        if message.foreign or notification is None:
-            return not message.foreign
-        return self._hints.take(notification) or is_stale(notification, before=self._began - _STALE_SECONDS)
-
-    def _warn_of_foreign(self) -> None:
-        if not self._warned:
+        if len(ours) < len(messages) and not self._warned:
+            self._warned = True
             log.warning(
                 "the completion queue holds messages that are not about what is waited for; they are left there. Give "
                 "each waiter a queue of its own, subscribed to the endpoint's topics"
             )
-            self._warned = True
+        if messages and not ours:  # they come again and again
+            await asyncio.sleep(min(_PAUSE_AFTER_FOREIGN, seconds))
+
+    def _is_ours(self, message: QueueMessage) -> bool:
+        """Read a message; return whether to delete it. Messages of an earlier wait would otherwise stay for ever."""
+        notification = message.notification
+        if message.foreign or notification is None:
+            return not message.foreign
+        return self._hints.take(notification) or is_stale(notification, before=self._began - _STALE_SECONDS)

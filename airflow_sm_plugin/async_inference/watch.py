@@ -1,4 +1,4 @@
-"""What a wait for asynchronous results awaits: folders in S3 with named results in them, each with a deadline."""
+"""The results that a wait awaits: folders in S3 with named results in them, each with a deadline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +31,7 @@ class ResultFolder:
     """Results side by side in S3. A result's position is its index in ``names``.
 
     :param outputs: ``s3://bucket/folder/`` of the outputs
-    :param failures: ``s3://bucket/folder/`` of the failure objects; None where there is no failure path
+    :param failures: ``s3://bucket/folder/`` of the failure objects; None without a failure path
     :param deadlines: epoch seconds; one for all, or one for each
     :param left_out: positions that are not awaited (refused, or written elsewhere)
     """
@@ -66,94 +66,69 @@ class ResultFolder:
 
     @cached_property
     def _uris(self) -> Mapping[ObjectKind, S3Uri]:
-        uris = {ObjectKind.OUTPUTS: S3Uri.parse(self.outputs)}
-        return uris if self.failures is None else uris | {ObjectKind.FAILURES: S3Uri.parse(self.failures)}
+        folders = zip(ObjectKind, (self.outputs, self.failures), strict=True)
+        return {kind: S3Uri.parse(folder) for kind, folder in folders if folder is not None}
 
     def uri(self, kind: ObjectKind) -> S3Uri | None:
-        """Return the folder's bucket and key; None for failure objects where there is no failure path."""
         return self._uris.get(kind)
 
     @property
     def is_combined(self) -> bool:
-        """Whether outputs and failure objects lie in one folder: one listing then shows both."""
+        """Whether outputs and failure objects share a folder: one listing then shows both."""
         return self.failures == self.outputs
 
     def kinds_shown_with(self, kind: ObjectKind) -> Iterable[ObjectKind]:
-        """Return the kinds that a listing of one kind shows."""
         return ObjectKind if self.is_combined else (kind,)
 
     def output(self, position: int) -> str:
         return self.outputs + self.names.name(position, ObjectKind.OUTPUTS)
 
     def failure(self, position: int) -> str | None:
-        return (
-            None if self.failures is None else self.failures + self.names.name(position, ObjectKind.FAILURES)
-        )
+        return self.failures and self.failures + self.names.name(position, ObjectKind.FAILURES)
 
     def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
-        """Return the first and the last key, in S3's order, that a listing has to show for these positions."""
+        """Find the first and the last key, in S3's order, that a listing has to show for these positions."""
         key = self._uris[kind].key
         spans = [self.names.span(mask, each) for each in self.kinds_shown_with(kind)]
         return key + min(first for first, _ in spans), key + max(last for _, last in spans)
 
-    def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values."""
-        return {
-            "outputs": self.outputs,
-            "failures": self.failures,
-            "names": self.names.as_mapping(),
-            "deadlines": list(self.deadlines),
-            "left_out": list(self.left_out),
-        }
-
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> ResultFolder:
-        """Read what :meth:`as_mapping` wrote."""
-        return cls(
-            outputs=value["outputs"],
-            failures=value["failures"],
-            names=_names_from(value["names"]),
-            deadlines=tuple(value["deadlines"]),
-            left_out=tuple(value["left_out"]),
-        )
-
 
 @dataclass(frozen=True)
 class AwaitedResults:
-    """Everything that one wait awaits.
+    """All results that one wait awaits.
 
-    :param own_ids: how the inference ids of the same owner begin, also of results that are not awaited (any more):
+    :param own_ids: the common beginning of the owner's inference ids, also of results that are not awaited (any more):
         their notifications are not foreign
     """
 
     folders: tuple[ResultFolder, ...]
-    own_ids: str = field(default="")
+    own_ids: str = ""
 
     @cached_property
     def count(self) -> int:
-        """How many results are awaited."""
         return sum(folder.wanted.bit_count() for folder in self.folders)
 
     @cached_property
     def last_deadline(self) -> float:
-        """The latest deadline, in epoch seconds."""
         return max((folder.last_deadline for folder in self.folders), default=0.0)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values; triggers that an earlier version deferred hold the same keys."""
-        return {"shelves": [folder.as_mapping() for folder in self.folders], "own_ids": self.own_ids}
+        folders = [_with_lists(folder) | {"names": _with_lists(folder.names)} for folder in self.folders]
+        return {"folders": folders, "own_ids": self.own_ids}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> AwaitedResults:
-        """Read what :meth:`as_mapping` wrote.
+        """Read the mapping that :meth:`as_mapping` made.
 
-        :raises InvalidRequest: it is no such mapping
+        :raises InvalidRequest: another mapping, such as another version of this package made
         """
         try:
-            folders = tuple(ResultFolder.from_mapping(folder) for folder in value["shelves"])
-            return cls(folders, str(value["own_ids"]))
+            return cls(tuple(map(_folder_from, value["folders"])), str(value["own_ids"]))
         except (KeyError, TypeError) as error:
-            raise InvalidRequest(f"this is no description of a wait: {error!r:.80}") from error
+            raise InvalidRequest(
+                f"this is no description of a wait, or another version of this package made it: {error!r:.80}. Clear "
+                f"the task, which then waits again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -165,7 +140,6 @@ class ResultPosition:
 
 
 def mask_of(positions: Sequence[int]) -> int:
-    """Return the number with these bits."""
     if not positions:
         return 0
     bits = bytearray(max(positions) // 8 + 1)
@@ -175,7 +149,7 @@ def mask_of(positions: Sequence[int]) -> int:
 
 
 def positions_of(mask: int) -> Iterator[int]:
-    """Yield the bits of a number, the lowest first."""
+    """Yield the positions of the set bits, the lowest first."""
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -185,48 +159,48 @@ def positions_of(mask: int) -> Iterator[int]:
 def group(
     invocations: Sequence[AsyncInvocation], deadlines: Sequence[float]
 ) -> tuple[AwaitedResults, tuple[ResultPosition, ...]]:
-    """Return what to await for any invocations, and the position of each of them in it.
+    """Group invocations by folder; return the results to await, and each invocation's position among them.
 
-    Results that lie in one folder and are named alike are kept together, in the order of names, so that each thousand
+    Results in one folder whose names share their suffixes stay together, in the order of names, so that each thousand
     can be listed as a range of its own. An invocation that is given twice is awaited once, up to the later deadline.
 
     :param deadlines: epoch seconds, one for each
     """
-    alike: dict[_Naming, dict[str, list[int]]] = {}
-    for number, invocation in enumerate(invocations):
+    by_naming: dict[_Naming, dict[str, list[int]]] = {}
+    for index, invocation in enumerate(invocations):
         naming, stem = _split(invocation.output_location, invocation.failure_location)
-        alike.setdefault(naming, {}).setdefault(stem, []).append(number)
+        by_naming.setdefault(naming, {}).setdefault(stem, []).append(index)
     folders: list[ResultFolder] = []
     positions: dict[int, ResultPosition] = {}
-    for (outputs, failures, output_suffix, failure_suffix), by_stem in alike.items():
+    for (outputs, failures, output_suffix, failure_suffix), by_stem in by_naming.items():
         # Names can sort otherwise than stems: "a-.out" comes before "a.out", but "a" before "a-".
-        stems = [stem for _, stem in sorted((stem + output_suffix, stem) for stem in by_stem)]
-        for start in range(0, len(stems), RESULTS_PER_FOLDER):
-            some = stems[start : start + RESULTS_PER_FOLDER]
-            for position, stem in enumerate(some):
+        all_stems = [stem for _, stem in sorted((stem + output_suffix, stem) for stem in by_stem)]
+        for start in range(0, len(all_stems), RESULTS_PER_FOLDER):
+            stems = all_stems[start : start + RESULTS_PER_FOLDER]
+            for position, stem in enumerate(stems):
                 positions |= dict.fromkeys(by_stem[stem], ResultPosition(len(folders), position))
-            ids = tuple(invocations[by_stem[stem][0]].inference_id or "" for stem in some)
-            until = tuple(max(deadlines[number] for number in by_stem[stem]) for stem in some)
-            names = ListedNames(tuple(some), output_suffix, failure_suffix, ids if any(ids) else ())
+            ids = tuple(invocations[by_stem[stem][0]].inference_id or "" for stem in stems)
+            until = tuple(max(deadlines[index] for index in by_stem[stem]) for stem in stems)
+            names = ListedNames(tuple(stems), output_suffix, failure_suffix, ids if any(ids) else ())
             folders.append(
                 ResultFolder(outputs, failures, names, until[:1] if len(set(until)) == 1 else until)
             )
-    return AwaitedResults(tuple(folders)), tuple(positions[number] for number in range(len(invocations)))
+    return AwaitedResults(tuple(folders)), tuple(positions[index] for index in range(len(invocations)))
 
 
 _Naming = tuple[str, str | None, str, str | None]
 
 
 def _split(output: str, failure: str | None) -> tuple[_Naming, str]:
-    """Return the folders and suffixes of both names, and the stem that they have in common."""
+    """Split both locations into folders, suffixes, and the stem that their names have in common."""
     folder, slash, name = output.rpartition("/")
     if failure is None:
         return (folder + slash, None, "", None), name
     failure_folder, failure_slash, failure_name = failure.rpartition("/")
-    same = 0
-    while same < min(len(name), len(failure_name)) and name[same] == failure_name[same]:
-        same += 1
-    return (folder + slash, failure_folder + failure_slash, name[same:], failure_name[same:]), name[:same]
+    pairs = zip(name, failure_name, strict=False)
+    stem = "".join(left for left, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    suffixes = name[len(stem) :], failure_name[len(stem) :]
+    return (folder + slash, failure_folder + failure_slash, *suffixes), stem
 
 
 _FORM = re.compile(r"([^{}]*)\{:0([1-9][0-9]?)\}([^{}]*)")
@@ -240,13 +214,23 @@ def _pattern_of(form: str) -> re.Pattern[str]:
     return re.compile(f"{re.escape(parts[1])}([0-9]{{{parts[2]}}}){re.escape(parts[3])}")
 
 
-@dataclass(frozen=True)
-class NumberedNames:
-    """Names that are consecutive numbers of a fixed width: any count of them is described by a few bytes.
+class _Names:
+    """Names of results by position; ``id_at`` finds the position of an inference id, -1 for another owner's."""
 
-    :param first: the first number
+    def name(self, position: int, kind: ObjectKind) -> str:
+        raise NotImplementedError
+
+    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
+        """Find the first and the last name of these positions."""
+        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
+
+
+@dataclass(frozen=True)
+class NumberedNames(_Names):
+    """Names that are consecutive numbers of a fixed width: a few bytes describe any count of them.
+
     :param output_form: e.g. ``"{:07}.out"``
-    :param failure_form: e.g. ``"{:07}-error.out"``; None where there is no failure path
+    :param failure_form: e.g. ``"{:07}-error.out"``; None without a failure path
     :param id_form: the form of inference ids, e.g. ``"airflow-0f3a-r1-{:07}"``, to understand notifications by
     """
 
@@ -266,36 +250,25 @@ class NumberedNames:
         form = self.output_form if kind is ObjectKind.OUTPUTS else self.failure_form or self.output_form
         return form.format(self.first + position)
 
-    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
-        """Return the first and the last name of these positions."""
-        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
-
     def positions(self, names: Iterable[str], kind: ObjectKind) -> list[int]:
-        """Return the positions of those of the names that are of this kind."""
         return self._positions(names, self.output_form if kind is ObjectKind.OUTPUTS else self.failure_form)
 
     def id_at(self, inference_id: str) -> int:
-        """Return the position of an inference id; -1 when it is another's."""
         return next(iter(self._positions([inference_id], self.id_form)), -1)
 
     def _positions(self, names: Iterable[str], form: str | None) -> list[int]:
         if form is None:
             return []
-        first, behind = self.first, self.first + self.count
-        numbers = [int(match[1]) for match in map(_pattern_of(form).fullmatch, names) if match]
-        return [number - first for number in numbers if first <= number < behind]
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values."""
-        forms = {"output": self.output_form, "failure": self.failure_form, "id": self.id_form}
-        return {"first": self.first, "count": self.count, "forms": forms}
+        matches = map(_pattern_of(form).fullmatch, names)
+        positions = [int(match[1]) - self.first for match in matches if match]
+        return [position for position in positions if 0 <= position < self.count]
 
 
 @dataclass(frozen=True)
-class ListedNames:
+class ListedNames(_Names):
     """Names listed one by one, in the order of the outputs' names; a name is a stem and a suffix.
 
-    :param failure_suffix: None where there is no failure path
+    :param failure_suffix: None without a failure path
     :param ids: inference ids, one for each, or none at all; an unknown one is empty
     """
 
@@ -318,11 +291,10 @@ class ListedNames:
         return self.stems[position] + (self._suffix(kind) or "")
 
     def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
-        """Return the first and the last name of these positions."""
-        if kind is ObjectKind.FAILURES and not self._failures_in_order:
-            names = [self.name(position, kind) for position in positions_of(mask)]
-            return min(names), max(names)
-        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
+        if kind is ObjectKind.OUTPUTS or self._failures_in_order:
+            return super().span(mask, kind)
+        names = [self.name(position, kind) for position in positions_of(mask)]
+        return min(names), max(names)
 
     @cached_property
     def _failures_in_order(self) -> bool:
@@ -333,19 +305,17 @@ class ListedNames:
         return all(name < following for name, following in itertools.pairwise(names))
 
     def positions(self, names: Iterable[str], kind: ObjectKind) -> list[int]:
-        """Return the positions of those of the names that are of this kind."""
         suffix = self._suffix(kind)
         if suffix is None:
             return []
-        known, end = self._by_stem, -len(suffix) or None
-        positions = (known.get(name[:end], -1) for name in names if name.endswith(suffix))
+        by_stem, end = self._by_stem, -len(suffix) or None
+        positions = (by_stem.get(name[:end], -1) for name in names if name.endswith(suffix))
         return [position for position in positions if position >= 0]
 
     def _suffix(self, kind: ObjectKind) -> str | None:
         return self.output_suffix if kind is ObjectKind.OUTPUTS else self.failure_suffix
 
     def id_at(self, inference_id: str) -> int:
-        """Return the position of an inference id; -1 when it is another's."""
         return self._by_id.get(inference_id, -1) if inference_id else -1
 
     @cached_property
@@ -356,15 +326,19 @@ class ListedNames:
     def _by_id(self) -> dict[str, int]:
         return {inference_id: position for position, inference_id in enumerate(self.ids)}
 
-    def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values."""
-        suffixes = {"output": self.output_suffix, "failure": self.failure_suffix}
-        return {"stems": list(self.stems), "suffixes": suffixes, "ids": list(self.ids)}
+
+def _with_lists(part: ResultFolder | NumberedNames | ListedNames) -> dict[str, Any]:
+    values = {
+        field.name: getattr(part, field.name) for field in fields(part)
+    }  # asdict() takes a second for 100,000
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def _names_from(value: Mapping[str, Any]) -> NumberedNames | ListedNames:
-    if "forms" in value:
-        forms = value["forms"]
-        return NumberedNames(value["first"], value["count"], forms["output"], forms["failure"], forms["id"])
-    suffixes = value["suffixes"]
-    return ListedNames(tuple(value["stems"]), suffixes["output"], suffixes["failure"], tuple(value["ids"]))
+def _with_tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+
+
+def _folder_from(value: Mapping[str, Any]) -> ResultFolder:
+    names = _with_tuples(value["names"])
+    kind = NumberedNames if "first" in names else ListedNames
+    return ResultFolder(**_with_tuples(value) | {"names": kind(**names)})

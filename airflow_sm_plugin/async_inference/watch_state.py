@@ -1,12 +1,12 @@
-"""What is known of awaited results after some polls: small however many there are, two bits a result."""
+"""The results known after some polls of a wait: small however many are awaited, two bits a result."""
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.watch import (
     AwaitedResults,
     ResultFolder,
@@ -21,17 +21,23 @@ OUTAGE_SECONDS = 60.0
 beside the hours that a deadline allows."""
 
 
+class ResultOutcome(enum.Enum):
+    """The outcome of one invocation."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    WAITING = "waiting"
+    TIMED_OUT = "timed out"
+
+
 @dataclass(frozen=True)
 class FolderState:
-    """What is known of one folder; masks hold a bit for each position.
+    """The known results of one folder; masks hold a bit for each position.
 
-    :param outputs: mask of the outputs seen
-    :param failures: mask of the failure objects seen
+    :param outputs: mask of the existing outputs; ``failures`` and so on are the same of failure objects
     :param outputs_at: epoch second of the last poll that answered for every missing output
-    :param failures_at: the same of failure objects
     :param forbidden: mask of the results for which S3 answered 403 at the last poll
-    :param outputs_by_head: whether outputs are asked for one by one, as listing them is denied, or dearer
-    :param failures_by_head: the same of failure objects
+    :param outputs_by_head: whether HEADs ask for single outputs, as a listing is denied, or dearer
     """
 
     outputs: int = 0
@@ -43,22 +49,21 @@ class FolderState:
     failures_by_head: bool = False
 
     def missing(self, folder: ResultFolder) -> int:
-        """Return the mask of the results that have neither succeeded nor failed, in time or not."""
+        """Mask the results that have neither succeeded nor failed, in time or not."""
         return folder.wanted & ~(self.outputs | self.failures)
 
     def timed_out(self, folder: ResultFolder) -> int:
-        """Return the mask of the results that were missing when S3 answered for all after their deadline."""
+        """Mask the results that were missing when S3 answered for all after their deadline."""
         missing = self.missing(folder)
         polled = self.outputs_at if folder.failures is None else min(self.outputs_at, self.failures_at)
         return missing and past(folder, missing, polled)
 
     def pending(self, folder: ResultFolder) -> int:
-        """Return the mask of the results that are still awaited."""
         return self.missing(folder) & ~self.timed_out(folder)
 
 
 def past(folder: ResultFolder, mask: int, now: float) -> int:
-    """Return the mask of those whose deadline has passed."""
+    """Mask those results of a mask whose deadline has passed."""
     if not folder.first_deadline <= now < folder.last_deadline:
         return mask if folder.last_deadline <= now else 0
     return mask_of([position for position in positions_of(mask) if folder.deadlines[position] <= now])
@@ -76,11 +81,10 @@ class WatchCounts:
 
 @dataclass(frozen=True)
 class WatchState:
-    """What is known of awaited results. It can be lost at any time: one poll of everything restores it.
+    """The known results of all folders. It can be lost at any time: one poll of everything restores it.
 
-    :param polls: how many polls there were
-    :param failed: how many polls in a row brought no answer about any output
-    :param stalled: how many polls in a row showed no new result
+    :param failed: polls in a row without an answer about any output
+    :param stalled: polls in a row without a new result
     """
 
     folders: tuple[FolderState, ...]
@@ -90,7 +94,6 @@ class WatchState:
 
     @classmethod
     def begin(cls, watch: AwaitedResults) -> WatchState:
-        """Return the state before the first poll."""
         return cls((FolderState(),) * len(watch.folders))
 
     def _pairs(self, watch: AwaitedResults) -> Iterator[tuple[ResultFolder, FolderState]]:
@@ -106,7 +109,7 @@ class WatchState:
         return WatchCounts(succeeded, failed, timed_out, pending)
 
     def outcomes(self, watch: AwaitedResults) -> Iterator[tuple[ResultPosition, ResultOutcome]]:
-        """Yield the outcome of every awaited result: an output beats a failure object, both beat the clock."""
+        """Yield the outcome of every awaited result: an output wins over a failure object, both over the deadline."""
         for number, (folder, state) in enumerate(self._pairs(watch)):
             timed_out = state.timed_out(folder)
             for position in positions_of(folder.wanted):
@@ -120,22 +123,22 @@ class WatchState:
                 yield ResultPosition(number, position), outcome
 
     def forbidden(self, watch: AwaitedResults) -> ResultPosition | None:
-        """Return the first missing result for which S3 answered 403 at the last poll."""
+        """Find the first missing result for which S3 answered 403 at the last poll."""
         return _first(state.forbidden & state.missing(folder) for folder, state in self._pairs(watch))
 
     def first_pending(self, watch: AwaitedResults) -> ResultPosition | None:
         return _first(state.pending(folder) for folder, state in self._pairs(watch))
 
     def unreachable(self, watch: AwaitedResults, *, now: float) -> bool:
-        """Return whether S3 gave no useful answer for too long; ``now`` is in epoch seconds."""
+        """Check whether S3 gave no useful answer for too long; ``now`` is in epoch seconds."""
         too_late = now >= watch.last_deadline + OUTAGE_SECONDS
         return self.failed.too_many or (self.failed.in_a_row > 0 and too_late)
 
     def result(self, watch: AwaitedResults, *, now: float, until_pending: int = 0) -> WatchResult | None:
-        """Return why the wait is over; None to go on.
+        """Decide why the wait is over; None to go on.
 
         :param now: epoch seconds
-        :param until_pending: how many may still be pending
+        :param until_pending: number of results that may still be pending
         """
         counts = self.counts(watch)
         if counts.pending == 0:
@@ -163,5 +166,4 @@ class WatchResult:
     failed_polls: int = 0
 
     def as_mapping(self) -> dict[str, object]:
-        """Return it with JSON values."""
-        return {"why": self.why, "counts": asdict(self.counts), "failed_looks": self.failed_polls}
+        return asdict(self)

@@ -1,4 +1,4 @@
-"""Poll S3 for many asynchronous results over open connections, from an event loop or from a task without one."""
+"""Poll S3 for many asynchronous results over open connections, from an event loop or from a blocking task."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow_sm_plugin.async_inference.watch import AwaitedResults, ObjectKind
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.exceptions import AccessDenied, InferenceError, RequestRefused, ServiceError
 
@@ -30,7 +31,7 @@ HEADS_AT_ONCE = 8
 
 
 class ResultWatcher:
-    """Carry out polls over S3's open connections. It keeps no results: the state is the caller's."""
+    """Polls over S3's open connections. The caller keeps the state."""
 
     def __init__(self, s3: S3Objects) -> None:
         self._s3 = s3
@@ -42,7 +43,7 @@ class ResultWatcher:
         """Poll once. A failed poll is no error: ``state.failed`` counts it.
 
         :param now: epoch seconds
-        :param thorough: ask for everything that is missing, whatever it costs: once a wait is over
+        :param thorough: ask for everything that is missing, whatever it costs: at the end of a wait
         :raises RequestRefused: outputs can never exist: their bucket does not
         :raises SageMakerInferenceError: no poll can succeed: no credentials, no region
         """
@@ -66,7 +67,7 @@ class ResultWatcher:
     async def _work(self, queued: Iterator[Request], poll: Poll) -> None:
         for request in queued:
             if isinstance(request, HeadRequest):
-                poll.report_head(request, await self._s3.sight(request.location))
+                poll.report_head(request, await self._s3.presence(request.location))
             else:
                 await self._list(request, poll)
 
@@ -86,7 +87,7 @@ class ResultWatcher:
         poll.report_listing(request, answer, next_start=start)
 
     def _answer_of(self, error: ServiceError, request: ListRequest) -> Presence:
-        """Return what a failed listing tells; raise when no poll can succeed."""
+        """Judge a failed listing; raise its error when no poll can succeed."""
         if error.retryable:
             log.info("a failed poll: %s", error)
             return Presence.UNKNOWN
@@ -106,7 +107,7 @@ class ResultWatcher:
         raise error
 
     async def failure_text(self, location: str | None, *, limit: int) -> str:
-        """Return the beginning of a failure object for an error's text; an S3 that fails is part of the text.
+        """Read the beginning of a failure object for an error's text; an error of S3 becomes part of the text.
 
         :param limit: bytes; 0 reads nothing
         """
@@ -120,7 +121,7 @@ class ResultWatcher:
         return shown if len(body) <= limit else f"{shown}…"
 
     async def trouble_at(self, location: str) -> str:
-        """List once, and return S3's error about a location; empty when there is none."""
+        """List a location once; return S3's error, empty when there is none."""
         uri = S3Uri.parse(location)
         try:
             await self._s3.list_names(uri.bucket, uri.key)
@@ -139,16 +140,16 @@ class BlockingWatcher:
         self._stack = AsyncExitStack()
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Keep connections open for the block, from the first poll on; inside of another one it does nothing."""
+    def opened(self) -> Iterator[asyncio.Runner]:
+        """Keep connections open for the block, from the first poll on; an inner block shares the outer one's."""
         if self._loop is not None:
-            yield
+            yield self._loop
             return
         with asyncio.Runner() as loop:
             self._stack = AsyncExitStack()
             try:
                 self._loop = loop
-                yield
+                yield loop
             finally:
                 self._loop = self._s3 = None
                 loop.run(self._stack.aclose())
@@ -156,7 +157,7 @@ class BlockingWatcher:
     def poll(
         self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False
     ) -> WatchState:
-        """Poll once, as :meth:`ResultWatcher.poll`; that connections cannot be opened is a failed poll as well."""
+        """Poll once, as :meth:`ResultWatcher.poll`; a connection that cannot be opened is a failed poll as well."""
         try:
             return self._run(lambda s3: ResultWatcher(s3).poll(watch, state, now=now, thorough=thorough))
         except ServiceError as error:
@@ -166,35 +167,27 @@ class BlockingWatcher:
             return replace(state, polls=state.polls + 1, failed=state.failed.one_more())
 
     def failure_texts(self, locations: Sequence[str | None], *, limit: int) -> list[str]:
-        """Return the beginnings of failure objects, as :meth:`ResultWatcher.failure_text`."""
 
         async def read_all(s3: S3Objects) -> list[str]:
-            watcher, slots = ResultWatcher(s3), asyncio.Semaphore(HEADS_AT_ONCE)
-
-            async def read(location: str | None) -> str:
-                async with slots:
-                    return await watcher.failure_text(location, limit=limit)
-
-            return await asyncio.gather(*map(read, locations))
+            watcher = ResultWatcher(s3)
+            return await side_by_side(
+                lambda location: watcher.failure_text(location, limit=limit), locations, at_once=HEADS_AT_ONCE
+            )
 
         return self._run(read_all)
 
     def trouble_at(self, location: str) -> str:
-        """Return S3's error about a location, as :meth:`ResultWatcher.trouble_at`."""
         try:
             return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
         except ServiceError as error:
             return str(error)
 
     def write(self, location: str, body: bytes) -> None:
-        """Write an object, as :meth:`S3Objects.write`."""
         self._run(lambda s3: s3.write(location, body))
 
     def _run(self, work: Callable[[S3Objects], Coroutine[object, object, _T]]) -> _T:
-        with self.opened():
-            if self._loop is None:
-                raise RuntimeError("S3 is not open")
+        with self.opened() as loop:
             if self._s3 is None:
                 opening = S3Objects.open(self._connection)
-                self._s3 = self._loop.run(self._stack.enter_async_context(opening))
-            return self._loop.run(work(self._s3))
+                self._s3 = loop.run(self._stack.enter_async_context(opening))
+            return loop.run(work(self._s3))

@@ -35,7 +35,7 @@ _NO_BUCKET = "NoSuchBucket"
 _NO_UPLOAD = "NoSuchUpload"
 _RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", _NO_UPLOAD})
 
-_SIGHTS = {Meaning.NOT_FOUND: Presence.ABSENT, Meaning.ACCESS_DENIED: Presence.FORBIDDEN}
+_PRESENCES = {Meaning.NOT_FOUND: Presence.ABSENT, Meaning.ACCESS_DENIED: Presence.FORBIDDEN}
 _PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
 _Result = TypeVar("_Result")
@@ -55,13 +55,13 @@ def is_race_lost(error: ClientError) -> bool:
     return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
 
 
-def sight_of(error: ClientError | BotoCoreError, location: str) -> Presence:
+def presence_after(error: ClientError | BotoCoreError, location: str) -> Presence:
     """Read a failed HEAD.
 
     :raises SageMakerInferenceError: no request was sent, and none ever can be
     """
     if isinstance(error, ClientError):
-        return _SIGHTS.get(meaning(error), Presence.UNKNOWN)
+        return _PRESENCES.get(meaning(error), Presence.UNKNOWN)
     translated = translate(error, f"s3:HeadObject {location}")
     if translated.retryable:
         return Presence.UNKNOWN

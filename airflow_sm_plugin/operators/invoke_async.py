@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
+from airflow_sm_plugin.async_inference.watch_state import ResultOutcome
 from airflow_sm_plugin.base import (
     SensitiveField,
     broken_wait,
@@ -313,7 +313,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what the task returns, raise why there is nothing; None when it is only time to wait on."""
-        from airflow_sm_plugin.async_inference.single.result import result_of, why_missing
+        from airflow_sm_plugin.async_inference.single.result import missing, result_of
 
         invocation = wait.invocation
         if event["status"] == "error":
@@ -328,21 +328,20 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if result.outcome is ResultOutcome.FAILED:
             self.show_container_logs(self.container_log_lines)
             raise result.failed(self.endpoint_name)
-        is_known = result.look.output is not Presence.UNKNOWN
+        is_known = result.presence.output is not Presence.UNKNOWN
         if is_known:
             self.run_until_killed(self._check_endpoint_is_there(wait))
         is_over = time.time() >= wait.deadline or event["why"] == "complete"
         if not is_over and (is_known or event["why"] == "deadline"):
             return None
-        trouble = self.run_until_killed(why_missing(self.aws, invocation))
         waited, lives = self._wait_seconds(), self._seconds_to_live()
-        raise result.missing(self.endpoint_name, waited=waited, lives=lives, trouble=trouble)
+        raise self.run_until_killed(missing(self.aws, result, self.endpoint_name, waited=waited, lives=lives))
 
     def _returned(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
 
     async def _check_endpoint_is_there(self, wait: SingleWait) -> None:
-        from airflow_sm_plugin.async_inference.single.store import record_loss
+        from airflow_sm_plugin.async_inference.single.run import record_loss
         from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
         if not await EndpointFacts(self.aws, self.endpoint_name).is_gone():

@@ -6,9 +6,8 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_sm_plugin._compat import (
     AirflowFailException,
@@ -19,9 +18,8 @@ from airflow_sm_plugin._compat import (
     first_reschedule_date,
 )
 from airflow_sm_plugin.async_inference.awaited import AwaitedInvocations
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.watch import AwaitedResults, ResultPosition, group
-from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.async_inference.watch_state import ResultOutcome, WatchState
 from airflow_sm_plugin.base import SageMakerInferenceSensor, broken_wait, task_instance_owner
 from airflow_sm_plugin.batches.folder import state_folder
 from airflow_sm_plugin.core.names import digest, endpoint_log_group
@@ -39,7 +37,6 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
-    AsyncInvocation,
 )
 
 if TYPE_CHECKING:
@@ -51,36 +48,34 @@ _SHOWN_FAILURES = 5
 _COLLECTED_TEXTS = 100
 # Each endpoint's container logs cost calls of CloudWatch Logs.
 _SHOWN_ENDPOINTS = 3
-# So many go into Airflow's database in any case: names of 100 characters take 5 kB there.
+# So many invocations go into Airflow's database in any case: names of 100 characters take 5 kB there.
 _INLINE = 50
 # Airflow's own time-out comes so much later than ours, beside two pauses: the sensor's own error is to win.
 _GRACE_SECONDS = 120
 
 
-@dataclass(frozen=True)
-class _Wait:
-    """What is awaited, since when, and the position of each invocation's result."""
-
+class _Wait(NamedTuple):
     awaited: AwaitedInvocations
     first_poll: float
     watch: AwaitedResults
     positions: tuple[ResultPosition, ...]
+    """Of each invocation's result."""
 
 
 class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     """Wait for the output *or* the failure object of one or many asynchronous invocations, whichever comes first.
 
     403 (S3's answer for a missing key without ``s3:ListBucket``) and 503 decide nothing: the sensor polls again. A
-    failure object fails the task with its text, which a retry would only find again, so none is spent on it. Results
-    that lie in one folder are polled with one listing for a thousand of them.
+    failure object fails the task with its text and without a retry, which would only find it again. One listing polls
+    a thousand results of one folder.
 
     Returns on XCom: the output location; of a list of invocations the list of them, in its order.
     With ``on_failure="collect"``: ``{"succeeded": [output locations], "failed": [{"input", "inference_id",
     "failure_location", "error"}], "timed_out": [{"input", "inference_id", "output_location"}]}``, whose ``error`` is
     read for the first 100.
 
-    :param invocations: what :class:`SageMakerInvokeEndpointAsyncOperator` returned, or a list of it (the XCom of a
-        mapped invoke), also as the JSON or Python text that a template makes of either (templated)
+    :param invocations: the result of a :class:`SageMakerInvokeEndpointAsyncOperator`, or a list of results (the XCom of
+        a mapped invoke), also as the JSON or Python text that a template makes of either (templated)
     :param output_location: instead of ``invocations``: where the output will be (templated)
     :param failure_location: with ``output_location``: where a failure object would be; without it a failed invocation
         is only noticed at the deadline (templated)
@@ -91,13 +86,13 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param on_failure: ``"fail"``, or ``"collect"``: succeed all the same and return which failed or timed out; default
         ``"fail"``
-    :param completion_queue: URL of an SQS queue, of this waiter alone, that gets the endpoint's notifications: a
-        deferred wait then polls when they have covered everything, and else once a minute (templated)
-    :param ledger_prefix: ``s3://bucket/prefix`` under which a deferred wait for more than 50 invocations keeps what it
-        awaits, instead of Airflow's database; overwritten by retries (templated)
-    :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
-    :param container_log_lines: how many of the container's last log lines the task's log shows when an inference
-        failed and the invocation tells its endpoint; default 20, 0 shows none
+    :param completion_queue: URL of an SQS queue, of this sensor alone, that gets the endpoint's notifications: a
+        deferred wait then polls when they have covered all results, and else once a minute (templated)
+    :param ledger_prefix: ``s3://bucket/prefix`` under which a deferred wait for more than 50 invocations keeps their
+        locations, instead of in Airflow's database; overwritten by retries (templated)
+    :param failure_text_limit: bytes of a failure object that an error shows; default 1000, 0 shows none
+    :param container_log_lines: the container's last log lines that the task's log shows when an inference failed and
+        the invocation names its endpoint; default 20, 0 shows none
     :param soft_fail: skip instead of failing when an inference failed, the deadline passed, or no retry can help;
         an outage of S3 still fails the task, which then is retried. The same in every mode. Default False
     :param never_fail: skip instead of failing, whatever happened; default False
@@ -105,7 +100,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises ServiceUnavailable: S3 did not answer at many polls in a row; retried
     :raises QueueNotFound: the completion queue does not exist; not retried
-    :raises TaskKilled: Airflow killed the sensor while it waited; retried, where it may be
+    :raises TaskKilled: Airflow killed the sensor while it waited; retried, where the task has retries left
     """
 
     not_templated = (
@@ -134,7 +129,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         **kwargs: Any,  # noqa: ANN401 - Airflow's own sensor arguments
     ) -> None:
         seconds, pause = _seconds(timeout), _seconds(poke_interval)
-        # Airflow's own clock is only the safety net: it would end the task with a poorer text and without a retry.
+        # Airflow's own time-out is only the safety net: it ends the task with a poorer text and without a retry.
         super().__init__(timeout=seconds + 2 * pause + _GRACE_SECONDS, poke_interval=pause, **kwargs)
         self.result_timeout = seconds
         self.invocations = invocations
@@ -147,7 +142,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         self.failure_text_limit = failure_text_limit
         self.container_log_lines = container_log_lines
         self._waiting: _Wait | None = None
-        self._state: WatchState | None = None
+        self._state = WatchState(())
         self._watcher: BlockingWatcher | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as Airflow's base spells it
@@ -155,10 +150,11 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             if not self.deferrable:
                 return super().execute(context)
             with self._failing_softly():
-                done = self._poll(self._begin(self._first_poll_at(context)))
-                if done is not None:
-                    return done
-                self._defer(context)
+                wait = self._begin(self._first_poll_at(context))
+                result = self._poll(wait)
+                if result is not None:
+                    return result
+                self._defer(context, wait)
         return None
 
     def _get_next_poke_interval(self, *args: Any) -> float:  # noqa: ANN401 - as Airflow's base spells it
@@ -171,20 +167,23 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
     def poke(self, context: Context) -> PokeReturnValue:
         with self._failing_softly(), self._s3().opened():
-            done = self._poll(self._waiting or self._begin(self._first_poll_at(context)))
-            return PokeReturnValue(is_done=done is not None, xcom_value=done)
+            result = self._poll(self._waiting or self._begin(self._first_poll_at(context)))
+            return PokeReturnValue(is_done=result is not None, xcom_value=result)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
-        """Poll for everything once more and judge: what lies in S3 counts, whatever the trigger saw."""
+        """Poll for all results once more and judge: S3 decides, not the trigger's event."""
         with self._failing_softly(), self._s3().opened():
             if event["status"] == "error":
                 raise broken_wait("waiting for asynchronous inference", event)
-            done = self._poll(self._begin(event["note"]["first_look"]), thorough=True)
-            if done is not None:
-                return done
+            if "first_poll" not in event["note"]:
+                raise InvalidRequest("another version of this package deferred the sensor: clear it")
+            wait = self._begin(event["note"]["first_poll"])
+            result = self._poll(wait, thorough=True)
+            if result is not None:
+                return result
             if event["why"] == "unreachable":
-                raise self._outage(event["failed_looks"])
-            self._defer(context)  # S3 does not answer just now
+                raise self._outage(wait, event["failed_polls"])
+            self._defer(context, wait)  # S3 does not answer just now
         return None
 
     def _begin(self, first_poll: float) -> _Wait:
@@ -207,21 +206,17 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             raise InvalidRequest("give either invocations (what an invoke task returned) or output_location")
         if is_given(self.invocations):
             return AwaitedInvocations.read(self.invocations)
-        return AwaitedInvocations.read(
-            {
-                "output_location": self.output_location,
-                "failure_location": text(self.failure_location, "failure_location"),
-            }
-        )
+        failure = text(self.failure_location, "failure_location")
+        return AwaitedInvocations.read({"output_location": self.output_location, "failure_location": failure})
 
     def _first_poll_at(self, context: Context) -> float:
-        before = (
-            first_reschedule_date(context, retries=self.retries or 0) if self.mode == "reschedule" else None
-        )
-        return before.timestamp() if before else time.time()
+        if self.mode != "reschedule":
+            return time.time()
+        rescheduled = first_reschedule_date(context, retries=self.retries or 0)
+        return rescheduled.timestamp() if rescheduled else time.time()
 
     def _poll(self, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
-        now, before = time.time(), self._state or WatchState.begin(wait.watch)
+        now, before = time.time(), self._state
         state = self._state = self._s3().poll(wait.watch, before, now=now, thorough=thorough)
         self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.positions))
         if state.failed.in_a_row:
@@ -237,11 +232,10 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             return None
         return self._conclude(wait, state)
 
-    def _defer(self, context: Context) -> None:
+    def _defer(self, context: Context, wait: _Wait) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-        wait = self._waiting or self._begin(self._first_poll_at(context))
         deadline = wait.watch.last_deadline
         location = self._location_of(wait.watch, context)
         self.defer(
@@ -251,7 +245,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 completion_queue=self.completion_queue if is_given(self.completion_queue) else None,
                 deadline=deadline,
                 poll_interval=self.poke_interval,
-                note={"first_look": wait.first_poll},
+                note={"first_poll": wait.first_poll},
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_complete",
@@ -259,27 +253,26 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         )
 
     def _location_of(self, watch: AwaitedResults, context: Context) -> str | None:
-        """Write a long wait's description to S3, return its location; None when it goes into Airflow's database."""
+        """Write a long wait's description to S3; None when it goes into Airflow's database."""
         if watch.count <= _INLINE:
             return None
         body = json.dumps(watch.as_mapping()).encode()
         if not is_given(self.ledger_prefix):
             self.log.warning(
                 "%d bytes about %d invocations go into Airflow's database with this wait: give ledger_prefix, an "
-                "s3://bucket/prefix where they lie instead",
+                "s3://bucket/prefix, to keep them in S3 instead",
                 len(body),
                 watch.count,
             )
             return None
         outputs = digest([folder.outputs for folder in watch.folders])
         owner = task_instance_owner(context) or outputs
-        folder = state_folder(str(self.ledger_prefix), owner=owner, arguments=outputs)
-        location = f"{folder}/wait.json"
+        location = f"{state_folder(str(self.ledger_prefix), owner=owner, arguments=outputs)}/wait.json"
         self._s3().write(location, body)
         return location
 
     def _s3(self) -> BlockingWatcher:
-        """Return the connections of all polls: new ones would cost 0.3 s, and an AssumeRole, at each."""
+        """Share one set of connections between all polls: new ones would cost 0.3 s, and an AssumeRole, at each."""
         if self._watcher is None:
             from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 
@@ -297,21 +290,18 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if self.on_failure == "collect" and not indices[ResultOutcome.WAITING]:
             return self._collected(wait.awaited, failed, timed_out)
         if failed:
-            raise AsyncInferenceFailed(*self._failures(wait.awaited.invocations, failed))
+            raise AsyncInferenceFailed(*self._failures(wait.awaited, failed))
         if timed_out:
             raise AsyncInferenceTimedOut(self._time_out(wait, state, timed_out))
         if indices[ResultOutcome.WAITING]:
-            raise self._outage()
+            raise self._outage(wait)
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
         self.log.info("%d asynchronous results are there", len(outputs))
         return outputs[0] if wait.awaited.is_one else outputs
 
-    def _outage(self, failed_polls: int = 0) -> ServiceUnavailable:
-        """Make the error of a wait that S3 did not answer for too long; *failed_polls* failed in the triggerer."""
-        wait, state = self._waiting, self._state
-        first = state.first_pending(wait.watch) if wait and state else None
-        if wait is None or state is None or first is None:
-            return ServiceUnavailable("S3 gave no useful answer for too long; a retry polls again")
+    def _outage(self, wait: _Wait, failed_polls: int = 0) -> ServiceUnavailable:
+        """Make the error of a wait without S3's answers; *failed_polls* is the triggerer's count."""
+        state, first = self._state, self._state.first_pending(wait.watch) or wait.positions[0]
         location = wait.watch.folders[first.folder].output(first.position)
         return ServiceUnavailable(
             f"S3 gave no useful answer at {max(failed_polls, state.failed.in_a_row)} polls in a row; "
@@ -322,34 +312,31 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     def _collected(
         self, awaited: AwaitedInvocations, failed: Sequence[int], timed_out: Sequence[int]
     ) -> dict[str, Any]:
-        texts = self._texts([awaited.invocations[index] for index in failed[:_COLLECTED_TEXTS]])
+        texts = self._texts(awaited, failed[:_COLLECTED_TEXTS])
         texts += ["see its failure object"] * (len(failed) - len(texts))
         succeeded = len(awaited.invocations) - len(failed) - len(timed_out)
         self.log.info("%d succeeded, %d failed, %d timed out", succeeded, len(failed), len(timed_out))
         return awaited.collected(failed=failed, timed_out=timed_out, texts=texts)
 
-    def _failures(self, invocations: Sequence[AsyncInvocation], failed: Sequence[int]) -> list[str]:
-        lines = [f"{len(failed)} of {len(invocations)} asynchronous inferences failed."]
+    def _failures(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> list[str]:
+        lines = [f"{len(failed)} of {len(awaited.invocations)} asynchronous inferences failed."]
         shown = failed[:_SHOWN_FAILURES]
-        texts = self._texts([invocations[index] for index in shown])
-        for index, failure_text in zip(shown, texts, strict=True):
-            invocation = invocations[index]
-            what = invocation.input_location or f"inference {invocation.inference_id or index}"
-            lines.append(f"{what}: {failure_text} (failure object {invocation.failure_location})")
+        for index, failure_text in zip(shown, self._texts(awaited, shown), strict=True):
+            invocation = awaited.invocations[index]
+            name = invocation.input_location or f"inference {invocation.inference_id or index}"
+            lines.append(f"{name}: {failure_text} (failure object {invocation.failure_location})")
         if len(failed) > _SHOWN_FAILURES:
             lines.append(f"and {len(failed) - _SHOWN_FAILURES} more")
         return lines
 
-    def _texts(self, invocations: Sequence[AsyncInvocation]) -> list[str]:
-        locations = [invocation.failure_location for invocation in invocations]
+    def _texts(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> list[str]:
+        locations = [awaited.invocations[index].failure_location for index in failed]
         return self._s3().failure_texts(locations, limit=self.failure_text_limit)
 
     def _show_logs(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> None:
-        """Show the last log lines of the containers that failed, where the endpoint is known."""
-        if self.container_log_lines <= 0:
-            return
-        for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
-            self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
+        if self.container_log_lines > 0:
+            for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
+                self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
 
     def _time_out(self, wait: _Wait, state: WatchState, timed_out: Sequence[int]) -> str:
         first = wait.awaited.invocations[timed_out[0]]
@@ -357,16 +344,16 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if state.forbidden(wait.watch):
             why += " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
         if trouble := self._s3().trouble_at(first.output_location):
-            why += f" S3 says of that place: {trouble}."
+            why += f" S3 answers there: {trouble}."
         return (
             f"{len(timed_out)} of {len(wait.positions)} asynchronous inferences had neither output nor failure "
             f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{why} Raise timeout "
             f"where a queue or a cold endpoint takes longer: it counts from submission where that is known, so a "
-            f"retry with this one ends at once; without a failure path failed ones look like this too"
+            f"retry with this one ends at once; without a failure path failed ones show no more than this"
         )
 
     def _gone_endpoints(self, awaited: AwaitedInvocations, timed_out: Sequence[int]) -> str:
-        """Return a sentence about the known endpoints of timed-out invocations that do not exist any more."""
+        """Write a sentence about the endpoints of timed-out invocations that do not exist any more."""
         names = awaited.endpoints_of(timed_out)[:_SHOWN_ENDPOINTS]
         gone = [name for name in names if self._is_gone(name)]
         if not gone:
@@ -384,7 +371,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
     @contextmanager
     def _failing_softly(self) -> Iterator[None]:
-        """Do for every mode what Airflow's sensor base does for some: soft_fail and never_fail skip."""
+        """Skip for soft_fail and never_fail in every mode: Airflow's sensor base does so only in some."""
         try:
             with self.reading_arguments():
                 yield

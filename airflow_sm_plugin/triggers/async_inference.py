@@ -28,29 +28,29 @@ _SHORTEST_PAUSE = 0.05
 """Seconds; keeps a wait whose deadline is now from polling in a busy loop."""
 
 _FIRST_PAUSE = 5.0
-"""At most: the task polled before it deferred, and a trigger that ends at once can overtake the scheduler's notice of
-the deferral, on which a busy Airflow 3.3.2 fails the task (see :class:`PollingTrigger`)."""
+"""Seconds at most: a trigger that fires before the scheduler has noticed the deferral fails the task in a busy Airflow
+3.3.2 (see :class:`PollingTrigger`). The task has polled before it deferred."""
 
 _PAUSE_AFTER_DEADLINE = 5.0
-"""Seconds between polls of an S3 that does not answer, once time is up: twelve polls in :data:`OUTAGE_SECONDS`."""
+"""Seconds between polls of an S3 that does not answer after the deadline: twelve in :data:`OUTAGE_SECONDS`."""
 
 
 class AsyncInferenceTrigger(OneEventTrigger):
-    """Poll for outputs and failure objects of what is still pending; end when nothing is, or time is up.
+    """Poll for the outputs and failure objects of pending invocations; end when none is pending, or at the deadline.
 
-    State is kept in memory, two bits a result: a restarted triggerer polls once for everything unfinished. The event is
-    ``{"status": "over", "why": "complete" | "deadline" | "room" | "unreachable", "counts": {"succeeded", "failed",
-    "timed_out", "pending"}, "failed_looks", "note"}``, or ``{"status": "error", "error", "message", "note"}``; the task
-    polls for itself then.
+    State is kept in memory, two bits a result: a restarted triggerer polls once for all unfinished results. The event
+    is ``{"status": "over", "why": "complete" | "deadline" | "room" | "unreachable", "counts": {"succeeded", "failed",
+    "timed_out", "pending"}, "failed_polls", "note"}``, or ``{"status": "error", "error", "message", "note"}``; the task
+    then polls again.
 
     :param watch: :meth:`AwaitedResults.as_mapping`; or
-    :param watch_location: ``s3://bucket/key`` where that lies as JSON; it is read once
+    :param watch_location: ``s3://bucket/key`` of that mapping as JSON; it is read once
     :param until_pending: end as soon as no more than this are pending
-    :param completion_queue: URL of an SQS queue with this wait's notifications; then S3 is polled when they
-        have covered everything that is awaited, and else every minute (or ``poll_interval``, where that is longer)
+    :param completion_queue: URL of an SQS queue with this wait's notifications; then S3 is polled when they have
+        covered all awaited results, and else every minute (or ``poll_interval``, where that is longer)
     :param deadline: epoch seconds at which the wait ends whatever the results' own deadlines
     :param poll_interval: seconds between polls
-    :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)
+    :param note: values for the task, returned in the event (``dag.test()`` loses ``defer``'s own kwargs)
     :param aws: :meth:`AwsConnection.as_mapping`
     """
 
@@ -77,7 +77,6 @@ class AsyncInferenceTrigger(OneEventTrigger):
         self.aws = dict(aws)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments, as JSON values."""
         return {
             "watch": self.watch,
             "watch_location": self.watch_location,
@@ -93,21 +92,16 @@ class AsyncInferenceTrigger(OneEventTrigger):
         return super().error_event(error) | {"note": self.note}
 
     async def wait(self) -> dict[str, Any]:
-        """Poll until the wait is over, and return the event."""
-        connection = AwsConnection(**self.aws)
-        await asyncio.sleep(
-            min(self.poll_interval, _FIRST_PAUSE, max(_SHORTEST_PAUSE, self.deadline - time.time()))
-        )
+        left = max(_SHORTEST_PAUSE, self.deadline - time.time())
+        await asyncio.sleep(min(self.poll_interval, _FIRST_PAUSE, left))
         async with AsyncExitStack() as stack:
-            s3, watch, wakeup = await self._opened(stack, connection)
+            s3, watch, wakeup = await self._opened(stack)
             result = await self._poll_until_over(ResultWatcher(s3), watch, wakeup)
         return {"status": "over", **result.as_mapping(), "note": self.note}
 
-    async def _opened(
-        self, stack: AsyncExitStack, connection: AwsConnection
-    ) -> tuple[S3Objects, AwaitedResults, Wakeup | None]:
-        """Open what the wait needs. A passing trouble, such as missing credentials, is a failed poll."""
-        failed = FailedPolls()
+    async def _opened(self, stack: AsyncExitStack) -> tuple[S3Objects, AwaitedResults, Wakeup | None]:
+        """Open connections. A failure that can pass, such as missing credentials, counts as a failed poll."""
+        failed, connection = FailedPolls(), AwsConnection(**self.aws)
         while True:
             try:
                 async with AsyncExitStack() as opening:
@@ -124,8 +118,8 @@ class AsyncInferenceTrigger(OneEventTrigger):
             await asyncio.sleep(min(self.poll_interval, self._time_left(self.deadline)))
 
     async def _read_watch(self, s3: S3Objects) -> AwaitedResults:
-        # In a thread, since explicit names can be very many.
         if self.watch is not None:
+            # In a thread, since there can be very many names.
             return await asyncio.to_thread(AwaitedResults.from_mapping, self.watch)
         if not self.watch_location:
             raise InvalidRequest("give either watch or watch_location")
@@ -165,7 +159,7 @@ class AsyncInferenceTrigger(OneEventTrigger):
                 await wakeup.pause(state, longest, until_pending=self.until_pending)
 
     def _too_late(self, watch: AwaitedResults, state: WatchState, now: float) -> WatchResult | None:
-        """Return the result of a poll after the deadline; None when S3 did not answer and can do so soon."""
+        """Judge a poll after the deadline; None when S3 did not answer, so that another poll follows."""
         if not state.failed.in_a_row:
             return WatchResult("deadline", state.counts(watch))
         if now < self.deadline + OUTAGE_SECONDS:
@@ -173,6 +167,6 @@ class AsyncInferenceTrigger(OneEventTrigger):
         return WatchResult("unreachable", state.counts(watch), state.failed.in_a_row)
 
     def _time_left(self, deadline: float) -> float:
-        """Return the longest pause before the next poll: until the deadline, and then only to outlast an outage."""
+        """Compute the longest pause before the next poll: until the deadline, then the pause of an outage."""
         left = deadline - time.time()
         return max(_SHORTEST_PAUSE, left) if left > 0 else _PAUSE_AFTER_DEADLINE

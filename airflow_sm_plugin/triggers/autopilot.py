@@ -1,4 +1,4 @@
-"""Wait until an AutoML job has ended, in whichever way."""
+"""Wait until an AutoML job has ended, successfully or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = get_log(__name__)
 
 
 class AutoMLJobTrigger(PollingTrigger):
-    """End when the job is no longer running, or the deadline passed; the task then describes it for itself."""
+    """End when the job is no longer running, or the deadline passed; the task then describes it again."""
 
     client_type = "sagemaker"
 
@@ -38,17 +38,14 @@ class AutoMLJobTrigger(PollingTrigger):
         return {"status": "over"}
 
     async def _describe(self, client: Any) -> Mapping[str, Any]:  # noqa: ANN401 - an aiobotocore client
-        """Describe the job: V2 describes both kinds; only where it is not permitted the first version is asked."""
-        job: Mapping[str, Any]
+        """Describe the job. V2 describes both kinds of jobs; V1 serves roles that are not permitted to call V2."""
         try:
-            job = await client.describe_auto_ml_job_v2(AutoMLJobName=self.job_name)
+            job: Mapping[str, Any] = await client.describe_auto_ml_job_v2(AutoMLJobName=self.job_name)
         except ClientError as denied:
             if meaning(denied) is not Meaning.ACCESS_DENIED:
                 raise
             try:
                 job = await client.describe_auto_ml_job(AutoMLJobName=self.job_name)
             except ClientError as error:
-                if translate(error, "").retryable:
-                    raise
-                raise denied from None
+                raise error if translate(error, "").retryable else denied from None
         return job

@@ -1,4 +1,4 @@
-"""Wait for an endpoint: until it may be changed, or until it serves a configuration."""
+"""Wait for an endpoint: until it can be changed, or until it serves a configuration."""
 
 from __future__ import annotations
 
@@ -38,23 +38,25 @@ _DOWN = (
     "endpoint puts it back"
 )
 _GIVEN_UP = frozenset({None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"})
-"""Task states in which no try works, or waits, for the endpoint any more; None is a task that was cleared just now.
+"""Task states without a try that works on, or waits for, the endpoint; None is a task that was just cleared.
 
 In every other state the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
-or it has succeeded, also where a person marked it so: then the work stands.
+or it has succeeded, also where a person marked it so: then the endpoint is kept.
 """
 _ENDED = _GIVEN_UP | {"success"}
 _UNKNOWN = "in a state that is not known"
 _FOR_LAST_CALLS = 5.0
+"""Seconds of Airflow's time for ``on_kill`` that are kept for the last calls."""
+
 _LONGEST_PAUSE = 2.0
-"""Between two polls of an endpoint that is being created when its task is killed: there is little time."""
+"""Seconds between polls of an endpoint that is still being created when its task is killed: there is little time."""
 
 
 class EndpointTrigger(PollingTrigger):
     """The base of the triggers that wait for an endpoint and the configuration wanted for it.
 
-    :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)
-    :param cleanup: :meth:`Deployment.cleanup_after_kill`: whose work is deleted when the task is killed meanwhile
+    :param note: values for the task, returned in the event (``dag.test()`` loses ``defer``'s own kwargs)
+    :param cleanup: :meth:`Deployment.cleanup_after_kill`: the work to delete when the task is killed during the wait
     """
 
     client_type = "sagemaker"
@@ -90,11 +92,7 @@ class EndpointTrigger(PollingTrigger):
 
     @abstractmethod
     def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
-        """Return the event's items besides status and note; None to go on.
-
-        :param description: DescribeEndpoint's; None where there is no endpoint
-        :param is_late: whether the deadline has passed
-        """
+        """Make the event's items beside status and note; None to go on. *description* is None without an endpoint."""
 
     async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         description: Mapping[str, Any] | None = None
@@ -110,18 +108,18 @@ class EndpointTrigger(PollingTrigger):
     async def on_kill(self) -> None:
         """Delete what the task created, and put back the scaling that it took down.
 
-        Airflow 3.3 and later call this when a deferred task is killed. SageMaker deletes no endpoint that is being
-        created: its creation is waited for as long as Airflow waits here (``[triggerer] on_kill_timeout``). The task's
-        log says what stays. Airflow also calls this for a trigger that another triggerer has taken over, so the task's
+        Airflow 3.3 and later call this when a deferred task is killed. SageMaker deletes no endpoint that is still
+        being created, so its creation is waited for as long as ``[triggerer] on_kill_timeout`` permits. The task's log
+        names what stays. Airflow also calls this for a trigger that another triggerer has taken over, so the task's
         state decides: nothing is deleted when the task goes on, has succeeded (or was marked as successful), or when
-        its state is not known. Scaling is put back if the endpoint serves by then; else the log says what is left and
+        its state is not known. Scaling is put back if the endpoint serves by then; else the log names what is left and
         what puts it back.
         """
         if self._has_ended or (self.cleanup_after_kill is None and not self.note.get("taken_down")):
             return
-        allowed = on_kill_seconds()
-        end = time.monotonic() + allowed
-        work = asyncio.ensure_future(self._after_kill(end - _reserve(allowed)))
+        permitted = on_kill_seconds()
+        end = time.monotonic() + permitted
+        work = asyncio.ensure_future(self._after_kill(end - min(_FOR_LAST_CALLS, permitted / 2)))
         while not work.done():
             try:
                 await asyncio.shield(work)
@@ -138,7 +136,7 @@ class EndpointTrigger(PollingTrigger):
             return await task_state(self.task_instance)
         except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises
             log.warning(
-                "endpoint %s is left as it is: Airflow does not tell whether its task was killed (%s). %s",
+                "endpoint %s is left as it is: Airflow does not report whether its task was killed (%s). %s",
                 self.endpoint_name,
                 type(error).__name__,
                 self._what_is_left(),
@@ -149,10 +147,7 @@ class EndpointTrigger(PollingTrigger):
         return f"{_COSTS}{_DOWN}" if self.note.get("taken_down") else _COSTS
 
     async def _after_kill(self, give_up: float) -> None:
-        """Clean up and put back in a thread that calls nothing more once this is cancelled.
-
-        :param give_up: when no longer to wait for SageMaker, by ``time.monotonic()``
-        """
+        """Clean up and put back, until *give_up* (monotonic), in a thread that sends no calls after a cancellation."""
         state = await self._state()
         if state not in _ENDED:
             log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)
@@ -166,7 +161,7 @@ class EndpointTrigger(PollingTrigger):
 
         scaling = EndpointScaling(AwsConnection(**self.aws), before_call=check_in_time)
         hook.before_call = check_in_time
-        # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
+        # As in the provider: a triggerer reads Airflow's connections through the event loop.
         await sync_to_async(lambda: [each.conn_config for each in (hook, scaling.variants, scaling.alarms)])()
         is_given_up = state in _GIVEN_UP
 
@@ -206,19 +201,11 @@ class EndpointTrigger(PollingTrigger):
         DeploymentCleanup(hook, options, work).within(seconds)
 
     def _put_back(self, noted: NotedScaling) -> None:
-        """Put back the scaling that the task took down, if the endpoint serves; else log what is left."""
-        taken_down = DeploymentNote.from_mapping(self.note).taken_down
-        if not taken_down:
-            return
-        try:
-            noted.put_back(taken_down=taken_down)
-        except SageMakerInferenceError as problem:
-            noted.warn(problem, taken_down)
-
-
-def _reserve(seconds: float) -> float:
-    """Return how much of Airflow's time for ``on_kill`` the last calls may need."""
-    return min(_FOR_LAST_CALLS, seconds / 2)
+        if taken_down := DeploymentNote.from_mapping(self.note).taken_down:
+            try:
+                noted.put_back(taken_down=taken_down)
+            except SageMakerInferenceError as problem:
+                noted.warn(problem, taken_down)
 
 
 class EndpointChangeableTrigger(EndpointTrigger):

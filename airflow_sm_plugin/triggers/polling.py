@@ -24,7 +24,7 @@ log = get_log(__name__)
 
 _SHORTEST_PAUSE = 0.05
 GRACE_SECONDS = 120
-"""How much later than the trigger's own deadline Airflow's deferral time-out comes: it is only the safety net."""
+"""Airflow's deferral time-out comes so much later than the trigger's own deadline: it is only the safety net."""
 
 
 class OneEventTrigger(BaseTrigger):
@@ -44,26 +44,25 @@ class OneEventTrigger(BaseTrigger):
         """Return the terminal event's payload."""
 
     def error_event(self, error: Exception) -> dict[str, Any]:
-        """Return the event of a wait that broke; the task makes an error of the same class of it."""
+        """Make the event of a broken wait; the task raises an error of the same class."""
         name = type(error).__name__
-        message = (
-            str(error) if isinstance(error, SageMakerInferenceError) else f"{name}: {presentable(str(error))}"
-        )
+        is_ours = isinstance(error, SageMakerInferenceError)
+        message = str(error) if is_ours else f"{name}: {presentable(str(error))}"
         return {"status": "error", "error": name, "message": message}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
 
     def __repr__(self) -> str:
-        """Return what can be shown: ``aws`` may hold a proxy's password."""
+        """Leave ``aws`` out, which may hold a proxy's password."""
         shown = {name: value for name, value in self.arguments().items() if name != "aws"}
         return f"<{type(self).__qualname__} {shown}>"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and emit exactly one event.
 
-        Airflow marks a kill by the message of the cancellation, which a client that is being made in a thread would
-        swallow: so the wait is a task of its own.
+        The wait is a task of its own, since Airflow marks a kill by the message of the cancellation, which would get
+        lost while a thread creates a client.
         """
         waiting = asyncio.ensure_future(self.wait())
         try:
@@ -72,14 +71,14 @@ class OneEventTrigger(BaseTrigger):
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
+        except Exception as error:  # noqa: BLE001 - without an event the task would hang
             payload = self.error_event(error)
             log.warning("%s failed: %s", type(self).__name__, payload["message"])
         self._has_ended = True
         yield TriggerEvent(storable(payload))
 
     async def event_here(self) -> dict[str, Any]:
-        """Wait in the task's own process and return the event: a blocking wait is a deferred one in another place."""
+        """Wait in the task's own process, as in the triggerer, and return the event."""
         payloads: list[dict[str, Any]] = [event.payload async for event in self.run()]
         return payloads[-1]
 
@@ -121,12 +120,12 @@ class PollingTrigger(OneEventTrigger):
                 return payload
 
     async def _client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
-        """Return a client; None, after a pause, where that is a failed poll: credentials cannot be fetched just now."""
+        """Open a client; None, after a pause, if that failed, as without credentials: it counts as a failed poll."""
         opening = asyncio.ensure_future(self._open_client(stack))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # It is being made in a thread, which goes on: only a client that was opened can be closed.
+            # The thread that creates the client goes on, and only a client that was opened can be closed.
             await asyncio.gather(opening, return_exceptions=True)
             raise
         except (ClientError, BotoCoreError) as error:
@@ -137,11 +136,11 @@ class PollingTrigger(OneEventTrigger):
     async def _open_client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
         hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
         with stumbles_as_botocore():
-            made: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
-            return await stack.enter_async_context(made)
+            client: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
+            return await stack.enter_async_context(client)
 
     async def _poll_until_over(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Poll until there is an event; return None when a client with other credentials may fare better."""
+        """Poll until there is an event; return None when a client with fresh credentials can help."""
         while True:
             await self._pause()
             try:
@@ -160,12 +159,13 @@ class PollingTrigger(OneEventTrigger):
         await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
 
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
-        """Count a failed poll; raise its error, as ours, where :mod:`airflow_sm_plugin.core.failed_polls` says so."""
+        """Count a failed poll; raise its error, translated, if there were too many or no later poll can succeed."""
         self._failed = self._failed.one_more()
         doing = f"{type(self).__name__}, {self._failed.in_a_row} failed polls in a row"
-        ours = (
-            type(error)(f"{doing}: {error}") if isinstance(error, ServiceError) else translate(error, doing)
-        )
+        if isinstance(error, ServiceError):
+            ours: SageMakerInferenceError = type(error)(f"{doing}: {error}")
+        else:
+            ours = translate(error, doing)
         if self._failed.end_the_wait(ours) or time.time() >= self.deadline:
             raise ours from cause_of(error)
         log.warning("tolerated, the wait goes on: %s", ours)

@@ -1,4 +1,4 @@
-"""An S3 in memory that carries out what a poll asks for, counts it, and fails as told."""
+"""An S3 in memory that carries out what a poll asks for, counts it, and fails on request."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class MemoryS3:
         at = max(
             bisect.bisect_left(self._sorted, start + prefix), bisect.bisect_right(self._sorted, start + after)
         )
-        found = [one for one in self._sorted[at : at + PAGE + 1] if one.startswith(start + prefix)]
-        return [one.removeprefix(start) for one in found[:PAGE]], len(found) > PAGE
+        names = [name for name in self._sorted[at : at + PAGE + 1] if name.startswith(start + prefix)]
+        return [name.removeprefix(start) for name in names[:PAGE]], len(names) > PAGE
 
     def poll(
         self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False

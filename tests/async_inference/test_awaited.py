@@ -26,9 +26,9 @@ TWO = {"output_location": "s3://b/2", "failure_location": "s3://b/2-error.out"}
 )
 def test_one_invocation_or_many_are_read_in_their_order(value: object, locations: Sequence[str]) -> None:
     """A mapped task's XCom is a lazy sequence, not a list."""
-    found = AwaitedInvocations.read(value)
-    assert [invocation.output_location for invocation in found.invocations] == locations
-    assert found.is_one == (value is ONE)
+    awaited = AwaitedInvocations.read(value)
+    assert [invocation.output_location for invocation in awaited.invocations] == locations
+    assert awaited.is_one == (value is ONE)
 
 
 @pytest.mark.parametrize("written", [json.dumps, repr, str], ids=["json", "repr", "python"])
@@ -38,16 +38,16 @@ def test_the_text_that_a_template_makes_of_them_is_read_as_they_are(
 ) -> None:
     assert AwaitedInvocations.read(f" {written(value)}\n") == AwaitedInvocations.read(value)
     if isinstance(value, list):
-        assert AwaitedInvocations.read([written(one) for one in value]) == AwaitedInvocations.read(value)
+        assert AwaitedInvocations.read([written(item) for item in value]) == AwaitedInvocations.read(value)
 
 
-def test_endpoints_are_known_where_the_invoke_task_told_them() -> None:
+def test_endpoints_are_known_where_the_invoke_task_reported_them() -> None:
     assert AwaitedInvocations.read([ONE, TWO]).endpoints == ("churn", None)
 
 
 def test_a_deadline_counts_from_submission_where_known_else_from_the_first_poll() -> None:
-    found = AwaitedInvocations.read([ONE | {"submitted_at": 5.0}, TWO, ONE | {"submitted_at": 0.0}])
-    assert found.deadlines(first_poll=100.0, seconds=10) == (15.0, 110.0, 10.0), "0 is known"
+    awaited = AwaitedInvocations.read([ONE | {"submitted_at": 5.0}, TWO, ONE | {"submitted_at": 0.0}])
+    assert awaited.deadlines(first_poll=100.0, seconds=10) == (15.0, 110.0, 10.0), "0 is known"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_anything_else_is_refused_with_what_it_is(value: object, message: str) -
         AwaitedInvocations.read(value)
 
 
-def test_a_location_outside_of_s3_is_refused_before_any_look() -> None:
+def test_a_location_outside_of_s3_is_refused_before_any_poll() -> None:
     with pytest.raises(InvalidS3Uri):
         AwaitedInvocations.read([ONE, {"output_location": "out/2"}])
 

@@ -1,4 +1,4 @@
-"""Notifications are hints: they may come twice, late, or be somebody else's."""
+"""Notifications are hints: they may come twice, late, or be another owner's."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ DONE = InferenceNotification(
 )
 
 
-def test_the_hints_cover_the_wait_once_all_that_is_missing_was_told_of() -> None:
+def test_the_hints_cover_the_wait_once_all_missing_results_were_reported() -> None:
     hints, state = CompletionHints(WATCH), WatchState.begin(WATCH)
-    told = [
+    reported = [
         replace(DONE, output_location="s3://b/o/0000000.out"),
         replace(DONE, inference_id="root-r2-0000001", succeeded=False),
         replace(DONE, output_location="s3://b/o/y.out"),
     ]
-    for notification in [*told, *told]:
+    for notification in [*reported, *reported]:
         assert hints.take(notification)
         assert not hints.cover(state)
     assert hints.cover(state, until_pending=1)
@@ -48,14 +48,14 @@ def test_the_hints_cover_the_wait_once_all_that_is_missing_was_told_of() -> None
 
 def test_what_was_seen_needs_no_hint() -> None:
     state = WatchState.begin(WATCH)
-    seen = tuple(replace(one, outputs=0b01) for one in state.folders)
+    seen = tuple(replace(folder, outputs=0b01) for folder in state.folders)
     hints = CompletionHints(WATCH)
     hints.take(replace(DONE, output_location="s3://b/o/y.out"))
     hints.take(replace(DONE, inference_id="root-r2-0000001"))
     assert hints.cover(replace(state, folders=seen))
 
 
-def test_an_earlier_rounds_notification_is_ours_and_tells_nothing() -> None:
+def test_an_earlier_rounds_notification_is_ours_and_no_hint() -> None:
     hints = CompletionHints(WATCH)
     assert hints.take(replace(DONE, inference_id="root-r1-0000001"))
     assert not hints.cover(WatchState.begin(WATCH), until_pending=3)
@@ -71,7 +71,7 @@ def test_an_earlier_rounds_notification_is_ours_and_tells_nothing() -> None:
         replace(DONE, output_location="s3://b/elsewhere/x.out", inference_id="root"),
     ],
 )
-def test_somebody_elses_notification_is_told_as_such(notification: InferenceNotification) -> None:
+def test_another_owners_notification_is_foreign(notification: InferenceNotification) -> None:
     assert not CompletionHints(WATCH).take(notification)
     assert not CompletionHints(replace(WATCH, own_ids="")).take(notification)
 
@@ -87,7 +87,5 @@ def test_somebody_elses_notification_is_told_as_such(notification: InferenceNoti
         (None, False),
     ],
 )
-def test_what_finished_before_the_wait_began_tells_nobody_anything(
-    event_time: str | None, stale: bool
-) -> None:
+def test_what_finished_before_the_wait_began_is_stale(event_time: str | None, stale: bool) -> None:
     assert is_stale(replace(DONE, event_time=event_time), before=1_000.0) is stale

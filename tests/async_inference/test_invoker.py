@@ -124,13 +124,13 @@ def test_no_endpoint_and_the_wrong_kind_have_errors_of_their_own(
     account.sagemaker.delete_endpoint(EndpointName=real_time)
 
 
-def error(code: str, status: int, message: str = "said the test") -> Said:
+def error(code: str, status: int, message: str = "from the test") -> Said:
     body = f'{{"message": "{message}"}}'.encode()
     return Said(status, body, {"x-amzn-ErrorType": code, "Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("answer", "kind"),
     [
         (error("ThrottlingException", 429), Throttled),
         (error("ServiceUnavailable", 503), ServiceUnavailable),
@@ -143,7 +143,7 @@ def error(code: str, status: int, message: str = "said the test") -> Said:
     ],
 )
 def test_each_failure_has_its_class_and_is_sent_once(
-    said: Said,
+    answer: Said,
     kind: type[SageMakerInferenceError],
     options: Mapping[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -151,7 +151,7 @@ def test_each_failure_has_its_class_and_is_sent_once(
 ) -> None:
     """What was answered with an error was not accepted; what was not answered may have been."""
     caplog.set_level(logging.INFO)
-    with recording(lambda _: said) as recorder:
+    with recording(lambda _: answer) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "7")
         with pytest.raises(SageMakerInferenceError) as caught:
@@ -175,8 +175,8 @@ def test_a_yes_that_cannot_be_read_may_have_been_one(body: bytes, monkeypatch: p
 def test_a_yes_that_names_no_object_in_s3_may_have_been_one(
     options: Mapping[str, Any], which: str, odd: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = {"Output": "s3://b/k", which: odd}
-    headers = {f"X-Amzn-SageMaker-{name}Location": place for name, place in places.items()}
+    locations = {"Output": "s3://b/k", which: odd}
+    headers = {f"X-Amzn-SageMaker-{name}Location": location for name, location in locations.items()}
     with recording(lambda _: Said(202, b"{}", headers)) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
         with pytest.raises(AnswerLost, match="no object in S3"):
@@ -220,8 +220,12 @@ def test_a_failure_location_may_be_missing(
     accepted = Said(202, b'{"InferenceId": "i"}', {"X-Amzn-SageMaker-OutputLocation": "s3://b/k"})
     with recording(lambda _: accepted) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
-        found = invoke(options, REQUEST)[0]
-    assert (found.output_location, found.failure_location, found.inference_id) == ("s3://b/k", None, "i")
+        invocation = invoke(options, REQUEST)[0]
+    assert (invocation.output_location, invocation.failure_location, invocation.inference_id) == (
+        "s3://b/k",
+        None,
+        "i",
+    )
 
 
 def test_a_broken_limit_costs_no_call(options: Mapping[str, Any], requests: Requests) -> None:

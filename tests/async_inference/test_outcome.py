@@ -1,4 +1,4 @@
-"""One asynchronous invocation: SageMaker's limits, which botocore does not check, and what a poll means."""
+"""One asynchronous invocation: SageMaker's limits, which botocore does not check, and its outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome, ResultPresence, outcome
+from airflow_sm_plugin.async_inference.single.result import AsyncResult
+from airflow_sm_plugin.async_inference.single.state import ResultPresence
+from airflow_sm_plugin.async_inference.watch_state import ResultOutcome
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.invoke.async_request import (
@@ -28,7 +30,6 @@ INFERENCE_ID = re.compile(r"[!-~]([ -~]*[!-~])?")
 PATH_EXTENSION = re.compile(r"(?!s3:|https:)[a-zA-Z0-9!_.*'()/-]+")
 
 presences = st.builds(ResultPresence, st.sampled_from(Presence), st.sampled_from(Presence))
-times = st.floats(min_value=0, max_value=4e9)
 
 
 def is_allowed(request: AsyncRequest) -> bool:
@@ -180,7 +181,7 @@ def test_texts_keep_their_lengths_and_a_long_one_does_not_fill_the_message(
         assert len(str(refused.value)) < 200
 
 
-def test_the_filename_message_tells_the_rule() -> None:
+def test_the_filename_message_shows_the_rule() -> None:
     with pytest.raises(InvalidRequest, match=r"filename 'a\.b\.csv' is not allowed.*at most one '\.'"):
         dataclasses.replace(BASE, filename="a.b.csv").checked()
 
@@ -197,28 +198,13 @@ def test_a_request_shows_neither_payload_nor_attributes() -> None:
     assert SECRET not in f"{request!r} {request}"
 
 
-@given(presences, times, times)
-def test_a_result_beats_the_clock_and_an_output_beats_a_failure_object(
-    presence: ResultPresence, now: float, deadline: float
-) -> None:
-    judged = outcome(presence, now=now, deadline=deadline)
-    assert (judged is ResultOutcome.SUCCEEDED) == (presence.output is Presence.PRESENT)
-    assert (judged is ResultOutcome.FAILED) == (
-        presence.output is not Presence.PRESENT and presence.failure is Presence.PRESENT
-    )
-    if judged in (ResultOutcome.WAITING, ResultOutcome.TIMED_OUT):
-        assert (judged is ResultOutcome.TIMED_OUT) == (now >= deadline)
-
-
-@pytest.mark.parametrize("presence", [Presence.ABSENT, Presence.FORBIDDEN, Presence.UNKNOWN])
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [(9.99, ResultOutcome.WAITING), (10.0, ResultOutcome.TIMED_OUT), (10.01, ResultOutcome.TIMED_OUT)],
-)
-def test_403_and_503_are_no_verdicts_before_the_deadline(
-    presence: Presence, now: float, expected: ResultOutcome
-) -> None:
-    assert outcome(ResultPresence(presence, presence), now=now, deadline=10.0) is expected
+@given(presences)
+def test_an_output_wins_over_a_failure_object_at_the_end_of_a_wait(presence: ResultPresence) -> None:
+    outcome = AsyncResult(invocation=AsyncInvocation("s3://b/o"), presence=presence).outcome
+    has_output, has_failure = presence.output is Presence.PRESENT, presence.failure is Presence.PRESENT
+    assert (outcome is ResultOutcome.SUCCEEDED) == has_output
+    assert (outcome is ResultOutcome.FAILED) == (has_failure and not has_output)
+    assert (outcome is ResultOutcome.TIMED_OUT) == (not has_failure and not has_output)
 
 
 def test_the_longest_that_a_default_invocation_may_take_is_sagemakers() -> None:
@@ -233,7 +219,7 @@ def test_the_longest_that_a_default_invocation_may_take_is_sagemakers() -> None:
         failure_location=st.none() | st.just("s3://b/f/1-error.out"),
         inference_id=st.none() | st.text(max_size=5),
         input_location=st.none() | st.just("s3://b/in"),
-        submitted_at=st.none() | times,
+        submitted_at=st.none() | st.floats(min_value=0, max_value=4e9),
     )
 )
 def test_an_invocation_survives_xcom(invocation: AsyncInvocation) -> None:

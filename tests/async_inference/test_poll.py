@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Poll, Request
 from airflow_sm_plugin.async_inference.watch import (
     AwaitedResults,
@@ -19,7 +18,7 @@ from airflow_sm_plugin.async_inference.watch import (
     ResultPosition,
     group,
 )
-from airflow_sm_plugin.async_inference.watch_state import OUTAGE_SECONDS, WatchState
+from airflow_sm_plugin.async_inference.watch_state import OUTAGE_SECONDS, ResultOutcome, WatchState
 from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
@@ -70,7 +69,7 @@ def failure(watch: AwaitedResults, folder: int, position: int) -> str:
     return str(watch.folders[folder].failure(position))
 
 
-# Whatever happens, each has the fate that S3 tells
+# Whatever happens, each has the fate that S3 shows
 
 KINDS = ("numbered", "flat", "combined", "scattered")
 
@@ -91,12 +90,12 @@ def _watch_of(kind: str, count: int) -> tuple[AwaitedResults, list[tuple[str, st
             ],
         }
         watch, _ = group([AsyncInvocation(*pair) for pair in kinds[kind]], [END] * count)
-    places = [
+    locations = [
         (folder.output(position), folder.failure(position))
         for folder in watch.folders
         for position in range(folder.names.count)
     ]
-    return watch, places
+    return watch, locations
 
 
 @given(
@@ -106,13 +105,13 @@ def _watch_of(kind: str, count: int) -> tuple[AwaitedResults, list[tuple[str, st
     denied=st.booleans(),
     outage=st.floats(0, 0.7),
 )
-def test_each_has_the_fate_that_s3_tells(
+def test_each_has_the_fate_that_s3_shows(
     kind: str, count: int, seed: int, denied: bool, outage: float
 ) -> None:
     """Outputs and failures appear at random, requests fail at random, listing may be denied: the end is the same."""
-    chance = random.Random(seed)  # noqa: S311 - a made-up world
-    watch, places = _watch_of(kind, count)
-    fates = [chance.choice(("output", "failure", "both", "nothing")) for _ in places]
+    chance = random.Random(seed)  # noqa: S311 - an invented world
+    watch, locations = _watch_of(kind, count)
+    fates = [chance.choice(("output", "failure", "both", "nothing")) for _ in locations]
     s3 = MemoryS3()
 
     def trouble(request: Request) -> Presence | None:
@@ -123,16 +122,16 @@ def test_each_has_the_fate_that_s3_tells(
     s3.trouble = trouble
     state = WatchState.begin(watch)
     for poll in range(30):
-        for (output, failed), fate in zip(places, fates, strict=True):
+        for (output, failed), fate in zip(locations, fates, strict=True):
             if chance.random() < 0.2:
                 s3.put(*([output] if fate in ("output", "both") else []))
                 s3.put(*([failed] if fate == "failure" and failed else []))
         before = dict(state.outcomes(watch))
         state = s3.poll(watch, state, now=poll * 30.0)
         after = dict(state.outcomes(watch))
-        settled = {place: fate for place, fate in before.items() if fate is ResultOutcome.SUCCEEDED}
+        settled = {location: fate for location, fate in before.items() if fate is ResultOutcome.SUCCEEDED}
         assert settled.items() <= after.items(), "nothing that was seen is forgotten"
-    for (output, failed), fate in zip(places, fates, strict=True):
+    for (output, failed), fate in zip(locations, fates, strict=True):
         s3.put(*([output] if fate in ("output", "both") else []))
         s3.put(*([failed] if fate in ("failure", "both") and failed else []))
     s3.trouble = lambda request: Presence.FORBIDDEN if denied and isinstance(request, ListRequest) else None
@@ -140,8 +139,8 @@ def test_each_has_the_fate_that_s3_tells(
     result = state.result(watch, now=END + 1)
     assert result is not None
     assert result.why == ("deadline" if result.counts.timed_out else "complete")
-    found = list(dict(state.outcomes(watch)).values())
-    for (_, failed), fate, outcome in zip(places, fates, found, strict=True):
+    final = list(dict(state.outcomes(watch)).values())
+    for (_, failed), fate, outcome in zip(locations, fates, final, strict=True):
         expected = {
             "output": ResultOutcome.SUCCEEDED,
             "both": ResultOutcome.SUCCEEDED,
@@ -153,7 +152,7 @@ def test_each_has_the_fate_that_s3_tells(
 
 @given(seed=st.integers(0, 2**32), answered=st.booleans())
 def test_no_verdict_is_given_without_an_answer_after_the_deadline(seed: int, answered: bool) -> None:
-    chance = random.Random(seed)  # noqa: S311 - a made-up world
+    chance = random.Random(seed)  # noqa: S311 - an invented world
     watch = awaited(chance.randint(1, 12), on_each=chance.choice([3, 100]))
     s3, state = MemoryS3(), WatchState.begin(watch)
     for poll in range(chance.randint(0, 5)):
@@ -174,14 +173,14 @@ def test_a_403_is_an_answer_for_the_deadline_and_is_remembered() -> None:
     assert state.result(watch, now=0) is None
     state = s3.poll(watch, state, now=END)
     assert state.counts(watch).timed_out == 3
-    assert state.forbidden(watch) == ResultPosition(0, 0), "the task tells it"
+    assert state.forbidden(watch) == ResultPosition(0, 0), "for the task's log"
     s3.trouble = lambda _: None
     s3.put(*outputs(watch, 0))
     fresh = s3.poll(watch, WatchState.begin(watch), now=END)
     assert fresh.forbidden(watch) is None
 
 
-def test_an_outage_is_endured_for_some_polls_and_then_told_without_a_verdict() -> None:
+def test_an_outage_is_endured_for_some_polls_and_then_reported_without_a_verdict() -> None:
     watch = awaited(2)
     s3, state = MemoryS3(trouble=lambda _: Presence.UNKNOWN), WatchState.begin(watch)
     for _ in range(MAX_FAILED_POLLS):
@@ -191,7 +190,7 @@ def test_an_outage_is_endured_for_some_polls_and_then_told_without_a_verdict() -
     result = state.result(watch, now=1)
     assert result is not None
     assert (result.why, result.failed_polls) == ("unreachable", MAX_FAILED_POLLS + 1)
-    assert result.counts.pending == 2_000, "no verdict was made up"
+    assert result.counts.pending == 2_000, "no verdict was invented"
 
 
 def test_after_the_last_deadline_an_outage_is_endured_for_a_minute() -> None:
@@ -224,10 +223,10 @@ def test_a_failure_object_is_seen_through_an_outage_of_the_output() -> None:
 
 def test_each_result_has_its_own_deadline() -> None:
     invocations = [AsyncInvocation(f"s3://b/o/{n}.out", f"s3://b/o/{n}-error.out") for n in range(3)]
-    watch, places = group(invocations, [5.0, 50.0, 5.0])
+    watch, locations = group(invocations, [5.0, 50.0, 5.0])
     state = MemoryS3().poll(watch, WatchState.begin(watch), now=6)
     outcomes = dict(state.outcomes(watch))
-    assert [outcomes[place] for place in places] == [
+    assert [outcomes[location] for location in locations] == [
         ResultOutcome.TIMED_OUT,
         ResultOutcome.WAITING,
         ResultOutcome.TIMED_OUT,
@@ -337,8 +336,8 @@ def test_only_folders_that_a_listing_did_not_reach_are_asked_for_by_head() -> No
 @pytest.mark.parametrize("failing", [0.0, 0.02])
 @pytest.mark.parametrize("order", ["in order", "shuffled"])
 def test_a_run_costs_about_a_page_for_each_unfinished_folder(count: int, failing: float, order: str) -> None:
-    """Sixty polls over a whole run; the goal is 1.05 pages per thousand inputs of unfinished folders."""
-    chance = random.Random(7)  # noqa: S311 - a made-up world
+    """Sixty polls over one run; the goal is 1.05 pages per thousand inputs of unfinished folders."""
+    chance = random.Random(7)  # noqa: S311 - an invented world
     watch = awaited(count, deadline=1e9)
     s3, state = MemoryS3(), WatchState.begin(watch)
     todo = [
@@ -354,7 +353,8 @@ def test_a_run_costs_about_a_page_for_each_unfinished_folder(count: int, failing
     step = len(todo) // polls + 1
     for poll in range(polls):
         unfinished += sum(
-            bool(one.pending(folder)) for folder, one in zip(watch.folders, state.folders, strict=True)
+            bool(folder_state.pending(folder))
+            for folder, folder_state in zip(watch.folders, state.folders, strict=True)
         )
         state = s3.poll(watch, state, now=float(poll))
         s3.put(*todo[:step])
@@ -362,7 +362,8 @@ def test_a_run_costs_about_a_page_for_each_unfinished_folder(count: int, failing
     extra = 0
     while state.result(watch, now=100) is None and extra < 30:
         unfinished += sum(
-            bool(one.pending(folder)) for folder, one in zip(watch.folders, state.folders, strict=True)
+            bool(folder_state.pending(folder))
+            for folder, folder_state in zip(watch.folders, state.folders, strict=True)
         )
         state, extra = s3.poll(watch, state, now=100), extra + 1
     pages = s3.asked["list outputs"] + s3.asked["list failures"]
@@ -405,7 +406,7 @@ def test_what_all_came_between_two_polls_is_all_seen_at_the_next() -> None:
 def test_when_all_that_is_missing_has_failed_the_wait_ends_soon() -> None:
     watch = awaited(20)
     s3 = MemoryS3()
-    good = [one for one in outputs(watch, *range(20)) if not one.endswith("7.out")]
+    good = [location for location in outputs(watch, *range(20)) if not location.endswith("7.out")]
     bad = [failure(watch, folder, position) for folder in range(20) for position in range(7, 1_000, 10)]
     s3.put(*good, *bad)
     state, polls = WatchState.begin(watch), 0
@@ -432,7 +433,7 @@ def test_that_everything_failed_is_seen_within_eight_polls() -> None:
 def test_stragglers_are_asked_for_one_by_one() -> None:
     watch = awaited(1)
     s3 = MemoryS3()
-    s3.put(*(one for number, one in enumerate(outputs(watch, 0)) if number not in (3, 500, 999)))
+    s3.put(*(location for number, location in enumerate(outputs(watch, 0)) if number not in (3, 500, 999)))
     state = s3.poll(watch, WatchState.begin(watch), now=1)
     s3.asked.clear()
     s3.poll(watch, state, now=2)
@@ -482,7 +483,7 @@ def test_where_listing_is_denied_heads_are_bounded_until_a_verdict_is_due() -> N
         state = s3.poll(watch, state, now=1)
         assert s3.asked["head outputs"] <= 2_000
         seen.append(state.counts(watch).succeeded)
-    assert seen[-1] == 10_000, "all come in turn"
+    assert seen[-1] == 10_000, "every result is polled"
     late = MemoryS3(trouble=s3.trouble)
     state = late.poll(watch, WatchState.begin(watch), now=END)
     assert state.counts(watch).timed_out == 10_000
@@ -507,8 +508,8 @@ def test_a_thorough_poll_leaves_nothing_open() -> None:
     s3.put(*outputs(watch, *range(10)), *(failure(watch, 20, position) for position in range(1_000)))
     state = s3.poll(watch, WatchState.begin(watch), now=1, thorough=True)
     assert (state.counts(watch).succeeded, state.counts(watch).failed) == (10_000, 1_000)
-    assert all(one.outputs_at == 1 for one in state.folders)
-    assert all(one.failures_at == 1 for one in state.folders[10:])
+    assert all(folder.outputs_at == 1 for folder in state.folders)
+    assert all(folder.failures_at == 1 for folder in state.folders[10:])
 
 
 def test_failures_among_many_foreign_objects_are_skipped_between_folders() -> None:
@@ -533,7 +534,7 @@ def test_a_head_that_is_not_answered_is_no_answer_for_its_folder(kind: ObjectKin
     watch = awaited(1, on_each=2)
 
     def silent(request: Request) -> Presence | None:
-        first = isinstance(request, HeadRequest) and request.at.position == 0
+        first = isinstance(request, HeadRequest) and request.result.position == 0
         return Presence.UNKNOWN if first and request.kind is kind else None
 
     state = MemoryS3(trouble=silent).poll(watch, WatchState.begin(watch), now=END)

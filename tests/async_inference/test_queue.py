@@ -1,4 +1,4 @@
-"""The queue of notifications: what is one, what is foreign, what is missing."""
+"""The queue of notifications: own, foreign and missing messages, and a missing queue."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def queue_url(aws: str) -> str:
     """A new queue of the embedded service; what was received stays invisible for an hour."""
-    made = boto3.client("sqs").create_queue(
+    created = boto3.client("sqs").create_queue(
         QueueName=unique("queue"), Attributes={"VisibilityTimeout": "3600"}
     )
-    return str(made["QueueUrl"])
+    return str(created["QueueUrl"])
 
 
 def run(
@@ -76,18 +76,18 @@ def send(queue_url: str, *bodies: object) -> None:
         boto3.client("sqs").send_message(QueueUrl=queue_url, MessageBody=text)
 
 
-def test_notifications_tests_and_foreign_messages_are_told_apart(
+def test_notifications_tests_and_foreign_messages_are_distinguished(
     queue_url: str, options: Mapping[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     send(queue_url, {"Type": "Notification", "Message": json.dumps(EVENT)}, TEST_EVENT, "body-secret")
-    found = run(options, queue_url, lambda queue: queue.receive(wait_seconds=1))
-    kinds = sorted((each.notification is not None, each.foreign) for each in found)
+    messages = run(options, queue_url, lambda queue: queue.receive(wait_seconds=1))
+    kinds = sorted((each.notification is not None, each.foreign) for each in messages)
     assert kinds == [(False, False), (False, True), (True, False)]
-    ours = next(each.notification for each in found if each.notification)
+    ours = next(each.notification for each in messages if each.notification)
     assert (ours.succeeded, ours.inference_id, ours.output_location) == (True, "an-id", "s3://b/o")
-    assert all(each.receipt and each.receipt not in repr(each) for each in found)
-    assert "secret" not in f"{found!r} {caplog.text}"
+    assert all(each.receipt and each.receipt not in repr(each) for each in messages)
+    assert "secret" not in f"{messages!r} {caplog.text}"
 
 
 def test_what_is_deleted_does_not_come_back_and_what_is_not_does(
@@ -98,11 +98,11 @@ def test_what_is_deleted_does_not_come_back_and_what_is_not_does(
     send(queue_url, *[{**EVENT, "inferenceId": f"id-{n}"} for n in range(12)], "foreign")
 
     async def use(queue: CompletionQueue) -> list[QueueMessage]:
-        found = [*await queue.receive(wait_seconds=1), *await queue.receive(wait_seconds=1)]
-        assert len(found) == 13
-        await queue.delete([each.receipt for each in found if not each.foreign])
+        messages = [*await queue.receive(wait_seconds=1), *await queue.receive(wait_seconds=1)]
+        assert len(messages) == 13
+        await queue.delete([each.receipt for each in messages if not each.foreign])
         await queue.delete([])
-        for each in found:
+        for each in messages:
             if each.foreign:
                 sqs.change_message_visibility(
                     QueueUrl=queue_url, ReceiptHandle=each.receipt, VisibilityTimeout=0
@@ -162,7 +162,7 @@ def test_a_queue_can_be_asked_for_without_taking_anything_from_it(
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", recorder.url)
         run(options, QUEUE, lambda queue: queue.check_it_exists())
     assert len(recorder.asked) == 1
-    assert "cannot tell beforehand whether the completion queue serves" in caplog.text
+    assert "could not check the completion queue beforehand" in caplog.text
 
 
 def test_what_is_no_url_is_refused_before_anything_is_asked() -> None:
@@ -181,14 +181,14 @@ def test_what_is_no_url_is_refused_before_anything_is_asked() -> None:
         (0, "", ServiceUnavailable),
     ],
 )
-def test_trouble_is_told_at_once(
+def test_trouble_is_reported_at_once(
     status: int,
     code: str,
     kind: type[SageMakerInferenceError],
     options: Mapping[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    body = json.dumps({"__type": code, "message": "said the test"}).encode()
+    body = json.dumps({"__type": code, "message": "from the test"}).encode()
     with recording(lambda _: Said(status, body)) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", recorder.url)
         with pytest.raises(kind, match="sqs:ReceiveMessage"):

@@ -1,4 +1,4 @@
-"""What is waited for survives JSON, whatever it is called, and every name is found again."""
+"""Awaited results survive JSON, whatever their names, and every name leads back to its position."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ invocations = st.builds(
 
 
 @given(st.lists(st.tuples(invocations, st.sampled_from([1.0, 2.5])), min_size=1, max_size=30))
-def test_every_invocation_is_found_again_where_it_was_put(
+def test_every_invocation_keeps_its_position(
     given_: list[tuple[AsyncInvocation, float]],
 ) -> None:
-    watch, places = group([one for one, _ in given_], [deadline for _, deadline in given_])
+    watch, positions = group([invocation for invocation, _ in given_], [deadline for _, deadline in given_])
     read = AwaitedResults.from_mapping(json.loads(json.dumps(watch.as_mapping())))
     assert read == watch
-    for (one, deadline), place in zip(given_, places, strict=True):
-        folder = read.folders[place.folder]
-        assert folder.output(place.position) == one.output_location
-        assert folder.failure(place.position) == one.failure_location
-        assert folder.deadlines[place.position if len(folder.deadlines) > 1 else 0] >= deadline
-        output_name = one.output_location.removeprefix(folder.outputs)
-        assert folder.names.positions([output_name, "no"], ObjectKind.OUTPUTS) == [place.position]
-        if one.failure_location and folder.failures:
-            assert place.position in folder.names.positions(
-                [one.failure_location.removeprefix(folder.failures)], ObjectKind.FAILURES
+    for (invocation, deadline), result_position in zip(given_, positions, strict=True):
+        folder = read.folders[result_position.folder]
+        assert folder.output(result_position.position) == invocation.output_location
+        assert folder.failure(result_position.position) == invocation.failure_location
+        assert folder.deadlines[result_position.position if len(folder.deadlines) > 1 else 0] >= deadline
+        output_name = invocation.output_location.removeprefix(folder.outputs)
+        assert folder.names.positions([output_name, "no"], ObjectKind.OUTPUTS) == [result_position.position]
+        if invocation.failure_location and folder.failures:
+            assert result_position.position in folder.names.positions(
+                [invocation.failure_location.removeprefix(folder.failures)], ObjectKind.FAILURES
             )
-    assert watch.count == len(set(places))
+    assert watch.count == len(set(positions))
 
 
 def test_results_of_one_folder_share_folders_of_a_thousand_in_the_order_of_names() -> None:
     many = [AsyncInvocation(f"s3://b/o/{n:05}.out", f"s3://b/f/{n:05}-error.out") for n in range(2_500)]
-    watch, places = group(many[::-1], [9.0] * 2_500)
+    watch, positions = group(many[::-1], [9.0] * 2_500)
     assert [folder.names.count for folder in watch.folders] == [1_000, 1_000, 500]
-    assert places[-1] == ResultPosition(0, 0)
+    assert positions[-1] == ResultPosition(0, 0)
     assert watch.folders[0].deadlines == (9.0,)
-    assert len(json.dumps(watch.as_mapping())) < 2_500 * 12, "what names have in common is told once"
+    assert len(json.dumps(watch.as_mapping())) < 2_500 * 12, "what names have in common is stored once"
 
 
 def test_what_is_given_twice_is_waited_for_once_up_to_the_later_deadline() -> None:
     one = AsyncInvocation("s3://b/o/1.out")
-    watch, places = group([one, one], [1.0, 2.0])
+    watch, positions = group([one, one], [1.0, 2.0])
     assert watch.count == 1
-    assert places == (ResultPosition(0, 0), ResultPosition(0, 0))
+    assert positions == (ResultPosition(0, 0), ResultPosition(0, 0))
     assert watch.last_deadline == 2.0
 
 
@@ -77,7 +77,7 @@ def test_what_is_given_twice_is_waited_for_once_up_to_the_later_deadline() -> No
     count=st.integers(1, 1_000),
     data=st.data(),
 )
-def test_numbered_names_are_found_by_arithmetic(first: int, count: int, data: st.DataObject) -> None:
+def test_numbered_names_are_read_by_arithmetic(first: int, count: int, data: st.DataObject) -> None:
     numbered = NumberedNames(first, count, "{:07}.out", "x{:07}-error.out", "root-{:07}")
     position = data.draw(st.integers(0, count - 1))
     assert numbered.positions(["", numbered.name(position, ObjectKind.OUTPUTS), "x"], ObjectKind.OUTPUTS) == [
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_is_refused() -> None:
         ResultFolder("s3://b/x", None, ListedNames(("a",)), (1.0,))
 
 
-@pytest.mark.parametrize("value", [{}, {"shelves": 1, "own_ids": ""}, {"shelves": [{}], "own_ids": ""}])
+@pytest.mark.parametrize("value", [{}, {"folders": 1, "own_ids": ""}, {"folders": [{}], "own_ids": ""}])
 def test_something_else_than_a_watch_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match="no description of a wait"):
         AwaitedResults.from_mapping(value)
@@ -153,7 +153,7 @@ def test_masks_and_positions_are_the_same_thing(positions: set[int]) -> None:
     assert list(positions_of(mask_of(sorted(positions)))) == sorted(positions)
 
 
-def test_a_hundred_thousand_numbered_results_are_told_in_a_few_bytes_each_thousand() -> None:
+def test_a_hundred_thousand_numbered_results_take_a_few_bytes_each_thousand() -> None:
     folders = tuple(
         ResultFolder(
             f"s3://bucket/outputs/r1/{n:05}/",

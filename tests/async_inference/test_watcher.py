@@ -1,4 +1,4 @@
-"""Polls of many results over real HTTP: what is listed, what is denied, what a failure object says."""
+"""Polls of many results over real HTTP: listings, denials, and texts of failure objects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_connections_stay_open_from_poll_to_poll(account: Account) -> None:
     assert watcher.poll(watch, WatchState.begin(watch), now=0).counts(watch).pending == 90
 
 
-def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
+def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [f"{number:03}" for number in range(20)]
@@ -81,8 +81,8 @@ def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
         assert sorted(path for path in s3.asked if path.count("/") == 2 and len(path) > 9) == [
             f"/results/{name}" for name in names
         ]
-    told = [one.getMessage() for one in caplog.records if "s3:ListBucket" in one.getMessage()]
-    assert len(told) == 1
+    reported = [record.getMessage() for record in caplog.records if "s3:ListBucket" in record.getMessage()]
+    assert len(reported) == 1
 
 
 def test_missing_credentials_are_failed_polls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,14 +105,14 @@ def test_a_failure_text_is_cut_between_characters(account: Account, limit: int, 
     assert BlockingWatcher(CONNECTION).failure_texts([location], limit=limit) == [shown]
 
 
-def test_a_failure_text_that_cannot_be_read_is_said_so(account: Account) -> None:
+def test_a_failure_text_that_cannot_be_read_says_so(account: Account) -> None:
     (text,) = BlockingWatcher(CONNECTION).failure_texts([f"s3://{account.bucket}/none"], limit=9)
     assert text.startswith("its failure object could not be read")
 
 
-def test_what_is_wrong_with_a_place_is_told(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_about_a_location_is_reported(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     assert BlockingWatcher(CONNECTION).trouble_at(f"s3://{account.bucket}/none") == ""
-    assert "NoSuchBucket" in BlockingWatcher(CONNECTION).trouble_at("s3://nobodys-bucket/none")
-    nobody = closed_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
-    assert nobody in BlockingWatcher(CONNECTION).trouble_at(f"s3://{account.bucket}/none")
+    assert "NoSuchBucket" in BlockingWatcher(CONNECTION).trouble_at("s3://missing-bucket/none")
+    no_server = closed_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", no_server)
+    assert no_server in BlockingWatcher(CONNECTION).trouble_at(f"s3://{account.bucket}/none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
-from airflow_sm_plugin.async_inference.single.state import Identity
+from airflow_sm_plugin.async_inference.single.state import state_folder
 from airflow_sm_plugin.batches.folder import numbered, result_if_marked, state_in
 from airflow_sm_plugin.batches.input_chunks import chunk_location
 from airflow_sm_plugin.core.names import digest
@@ -24,7 +24,7 @@ def state_below(prefix: str) -> list[str]:
     default = MultiModelFolder.below(prefix, owner=OWNER, arguments=ARGUMENTS)
     plan = models.plan(0, "1234")
     shard = plan.shard(0)
-    invocation = Identity(OWNER, ARGUMENTS).folder(prefix)
+    invocation = state_folder(prefix, OWNER, ARGUMENTS)
     return [
         batch.claim(0),
         batch.plan(0).plan,

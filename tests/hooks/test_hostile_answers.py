@@ -316,7 +316,9 @@ def test_a_head_of_an_object_takes_no_page_for_it(
     pages = {
         str(status): Said(status, b"", {"Content-Type": "text/html"}) for status in (200, 302, 404, 403, 511)
     }
-    for status, result in outcomes(monkeypatch, options, pages, s3(lambda opened: opened.sight("s3://b/k"))):
+    for status, result in outcomes(
+        monkeypatch, options, pages, s3(lambda opened: opened.presence("s3://b/k"))
+    ):
         assert result is Presence.UNKNOWN, status
 
 

@@ -321,7 +321,7 @@ class TestWaiting:
         )
         account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
         account.wait_for_endpoint(name)
-        with pytest.raises(AsyncInferenceTimedOut, match=f"S3 says of that place: .*{nobodys}.*NoSuchBucket"):
+        with pytest.raises(AsyncInferenceTimedOut, match=f"S3 answers there: .*{nobodys}.*NoSuchBucket"):
             run(name, body=str(gate), max_wait_seconds=0.5)
         gate.touch()
         account.sagemaker.delete_endpoint(EndpointName=name)
@@ -413,7 +413,9 @@ class TestWaiting:
         with answering(Answer(503, "SlowDown")) as (busy, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", busy)
             monkeypatch.setattr("airflow_sm_plugin.async_inference.single.result.MAX_POLLS", 1)
-            with pytest.raises(ServiceUnavailable, match="S3 does not tell whether the output of inference"):
+            with pytest.raises(
+                ServiceUnavailable, match="S3 does not answer whether the output of inference"
+            ):
                 make().execute_complete(context_for(), event)
 
 

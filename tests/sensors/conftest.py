@@ -16,7 +16,7 @@ INVOCATION = {"output_location": OUTPUT, "failure_location": FAILURE, "input_loc
 
 
 def sensor(**arguments: Any) -> SageMakerAsyncInferenceSensor:  # noqa: ANN401 - the sensor's own
-    """Make a sensor that looks often and gives up a look early."""
+    """Make a sensor that polls often and gives each poll little time."""
     defaults: dict[str, Any] = {
         "task_id": "wait",
         "poke_interval": 0.01,
@@ -45,6 +45,6 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubS3]:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """Return what was logged so far: Airflow 3's task logger writes to stdout, Airflow 2's through logging."""
     return lambda: caplog.text + "".join(capfd.readouterr())

@@ -68,7 +68,7 @@ def test_the_output_is_awaited_and_its_location_returned(
 
 
 def test_a_deferred_wait_outlives_the_triggerer(account: Account, blocking: str, tmp_path: Path) -> None:
-    """The trigger is made anew from what the database keeps, and the task anew when its event comes."""
+    """The trigger is created again from what the database keeps, and the task again when its event comes."""
     gate = tmp_path / "gate"
     invocation = _invoke(account, blocking, str(gate))
 
@@ -99,7 +99,7 @@ def test_many_invocations_end_when_the_last_one_does(
     gate.touch()
     good = [_invoke(account, blocking, str(gate)) for _ in range(3)]
     bad = _invoke(account, failing, "anything")
-    assert run(invocations=good) == [one["output_location"] for one in good]
+    assert run(invocations=good) == [invocation["output_location"] for invocation in good]
     with pytest.raises(AirflowFailException, match=r"1 of 4 asynchronous inferences failed"):
         run(invocations=[*good, bad])
 
@@ -159,7 +159,7 @@ def test_a_failure_object_that_cannot_be_read_is_a_failure_all_the_same(
         run(invocations=INVOCATION)
 
 
-def test_only_the_first_failures_are_told(s3: StubS3, run: Callable[..., Any]) -> None:
+def test_only_the_first_failures_are_reported(s3: StubS3, run: Callable[..., Any]) -> None:
     s3.answer = lambda path: b"no" if path.startswith("/failures") else 404
     many = [
         {"output_location": f"s3://results/{n}.out", "failure_location": f"s3://failures/{n}.out"}
@@ -182,7 +182,7 @@ def test_the_deadline_counts_from_submission_and_names_object_and_remedy(
         assert part in str(raised.value)
 
 
-def test_else_it_counts_from_the_first_look(s3: StubS3, run: Callable[..., Any]) -> None:
+def test_else_it_counts_from_the_first_poll(s3: StubS3, run: Callable[..., Any]) -> None:
     started = time.time()
     with pytest.raises(AsyncInferenceTimedOut):
         run(output_location=OUTPUT, timeout=timedelta(seconds=0.3))
@@ -196,8 +196,8 @@ def test_each_invocation_has_its_own_deadline(s3: StubS3, run: Callable[..., Any
         run(invocations=[late, {"output_location": "s3://results/two.out"}], timeout=99)
 
 
-def test_a_reschedule_remembers_its_first_look(s3: StubS3) -> None:
-    """Each look is a process of its own; Airflow knows when the first one was."""
+def test_a_reschedule_remembers_its_first_poll(s3: StubS3) -> None:
+    """Each poll is a process of its own; Airflow knows when the first one was."""
 
     class Rescheduled(TaskInstanceDouble):
         """A task instance of Airflow 3 that was rescheduled ten seconds ago."""
@@ -240,10 +240,10 @@ def test_its_deferral_times_out_a_little_after_its_own_deadline(s3: StubS3) -> N
 
 
 def test_nothing_it_logs_holds_an_objects_content(
-    s3: StubS3, run: Callable[..., Any], said: Callable[[], str], caplog: pytest.LogCaptureFixture
+    s3: StubS3, run: Callable[..., Any], logged: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     s3.answer = fixed({"/results/one.out": b"the-prediction"})
     assert run(invocations=INVOCATION) == OUTPUT
-    assert "1 asynchronous results are there" in (text := said())
+    assert "1 asynchronous results are there" in (text := logged())
     assert "the-prediction" not in text

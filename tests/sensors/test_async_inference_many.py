@@ -1,4 +1,4 @@
-"""The sensor with many invocations: listings instead of looks at each, failures collected, references in S3."""
+"""The sensor with many invocations: listings instead of polls at each, failures collected, references in S3."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def _put(account: Account, location: str, body: bytes = b"x") -> None:
 
 def test_many_are_awaited_in_their_order(account: Account, run: Callable[..., Any]) -> None:
     many = _many(account, 60)[::-1]
-    for one in many:
-        _put(account, one["output_location"])
-    assert run(invocations=many) == [one["output_location"] for one in many]
+    for invocation in many:
+        _put(account, invocation["output_location"])
+    assert run(invocations=many) == [invocation["output_location"] for invocation in many]
 
 
-def test_failures_among_many_are_told_with_input_and_reason(
+def test_failures_among_many_are_reported_with_input_and_reason(
     account: Account, run: Callable[..., Any]
 ) -> None:
     many = _many(account, 60)
-    for one in many[:-2]:
-        _put(account, one["output_location"])
-    for one in many[-2:]:
-        _put(account, one["failure_location"], b"out of memory")
+    for invocation in many[:-2]:
+        _put(account, invocation["output_location"])
+    for invocation in many[-2:]:
+        _put(account, invocation["failure_location"], b"out of memory")
     with pytest.raises(AirflowFailException, match=r"(?s)2 of 60 .*s3://inputs/58.csv: out of memory"):
         run(invocations=many)
 
@@ -86,10 +86,10 @@ def test_failed_and_timed_out_ones_are_collected_where_asked(
 
 def test_collecting_reads_a_bounded_number_of_texts(account: Account) -> None:
     many = _many(account, 103)
-    for one in many:
-        _put(account, one["failure_location"], b"no")
+    for invocation in many:
+        _put(account, invocation["failure_location"], b"no")
     collected = sensor(invocations=many, on_failure="collect").execute(context_for())
-    errors = [one["error"] for one in collected["failed"]]
+    errors = [failure["error"] for failure in collected["failed"]]
     assert (errors.count("no"), errors.count("see its failure object")) == (100, 3)
 
 
@@ -114,34 +114,38 @@ def test_a_deferred_wait_for_many_keeps_what_it_waits_for_in_s3_where_asked(acco
     assert deferred(make()).trigger.serialize()[1]["watch_location"] == arguments["watch_location"], (
         "a retry's is the same"
     )
-    for one in many:
-        _put(account, one["output_location"])
+    for invocation in many:
+        _put(account, invocation["output_location"])
     event = event_of(rebuilt(deferral.trigger))
     assert len(json.dumps(event)) < 300
-    assert make().execute_complete(context_for(), event) == [one["output_location"] for one in many]
+    assert make().execute_complete(context_for(), event) == [
+        invocation["output_location"] for invocation in many
+    ]
 
 
-def test_without_a_prefix_the_arguments_tell_each_name_once_and_a_warning_the_remedy(
-    account: Account, said: Callable[[], str]
+def test_without_a_prefix_the_arguments_report_each_name_once_and_a_warning_the_remedy(
+    account: Account, logged: Callable[[], str]
 ) -> None:
     arguments = deferred(sensor(invocations=_many(account, 1_000), deferrable=True)).trigger.serialize()[1]
     assert len(json.dumps(arguments)) < 1_000 * 40
     size = len(json.dumps(arguments["watch"]))
-    told = said()
-    assert f"{size} bytes about 1000 invocations go into Airflow's database" in told
-    assert "give ledger_prefix" in told
+    reported = logged()
+    assert f"{size} bytes about 1000 invocations go into Airflow's database" in reported
+    assert "give ledger_prefix" in reported
 
 
-def test_few_go_into_the_database_without_a_word(account: Account, said: Callable[[], str]) -> None:
+def test_few_go_into_the_database_without_a_word(account: Account, logged: Callable[[], str]) -> None:
     assert deferred(sensor(invocations=_many(account, 50), deferrable=True)).trigger.serialize()[1]["watch"]
-    assert "Airflow's database" not in said()
+    assert "Airflow's database" not in logged()
 
 
 def test_an_endpoint_that_is_gone_is_the_reason_when_time_is_up(
     account: Account, run: Callable[..., Any]
 ) -> None:
     there, gone = account.deploy(asynchronous=True), unique("gone")
-    late = [one | {"endpoint_name": name} for one in _many(account, 4) for name in (there, gone)]
+    late = [
+        invocation | {"endpoint_name": name} for invocation in _many(account, 4) for name in (there, gone)
+    ]
     with pytest.raises(AsyncInferenceTimedOut) as caught:
         run(invocations=late, timeout=0.3)
     assert f"There is no endpoint {gone}: its queue went with it" in str(caught.value)
@@ -151,8 +155,8 @@ def test_an_endpoint_that_is_gone_is_the_reason_when_time_is_up(
 
 def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(run: Callable[..., Any]) -> None:
     with pytest.raises(AsyncInferenceTimedOut) as caught:
-        run(output_location="s3://nobodys-bucket/one.out", timeout=0.3)
-    assert "S3 says of that place: s3:ListObjectsV2 s3://nobodys-bucket" in str(caught.value)
+        run(output_location="s3://missing-bucket/one.out", timeout=0.3)
+    assert "S3 answers there: s3:ListObjectsV2 s3://missing-bucket" in str(caught.value)
     assert "NoSuchBucket" in str(caught.value)
     assert "a retry with this one ends at once" in str(caught.value)
 
@@ -160,17 +164,17 @@ def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(run: Callable[...
 def test_a_deferred_wait_listens_to_its_queue(account: Account, aws: str) -> None:
     sqs = boto3.client("sqs", region_name=REGION, endpoint_url=aws)
     url = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
-    (one,) = _many(account, 1)
-    waiting = sensor(invocations=one, deferrable=True, completion_queue=url)
+    (invocation,) = _many(account, 1)
+    waiting = sensor(invocations=invocation, deferrable=True, completion_queue=url)
     assert deferred(waiting).trigger.serialize()[1]["completion_queue"] == url
-    gone = sensor(invocations=one, deferrable=True, completion_queue=f"{url}-gone")
+    gone = sensor(invocations=invocation, deferrable=True, completion_queue=f"{url}-gone")
     event = event_of(rebuilt(deferred(gone).trigger))
     with pytest.raises(AirflowFailException, match="QueueNotFound"):
         gone.execute_complete(context_for(), event)
 
 
-def test_time_is_counted_from_the_first_look_also_after_a_deferral(account: Account) -> None:
-    """The resumed task is another process: it must not begin to count anew."""
+def test_time_is_counted_from_the_first_poll_also_after_a_deferral(account: Account) -> None:
+    """The resumed task is another process: it must not begin to count again."""
     location = _many(account, 1)[0]["output_location"]
 
     def make() -> Any:  # noqa: ANN401 - a sensor
@@ -183,7 +187,7 @@ def test_time_is_counted_from_the_first_look_also_after_a_deferral(account: Acco
 
 
 def test_a_failed_container_is_heard_where_the_endpoint_is_known(
-    account: Account, run: Callable[..., Any], said: Callable[[], str], caplog: pytest.LogCaptureFixture
+    account: Account, run: Callable[..., Any], logged: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = account.deploy(FAILING, asynchronous=True)
     answer = account.runtime.invoke_endpoint_async(EndpointName=endpoint, InputLocation=account.upload("x"))
@@ -194,8 +198,8 @@ def test_a_failed_container_is_heard_where_the_endpoint_is_known(
     }
     with pytest.raises(AirflowFailException, match="this handler always fails"):
         run(invocations=[invocation])
-    assert f"last lines of /aws/sagemaker/Endpoints/{endpoint}" in said()
+    assert f"last lines of /aws/sagemaker/Endpoints/{endpoint}" in logged()
     caplog.clear()
     with pytest.raises(AirflowFailException):
         run(invocations=[invocation], container_log_lines=0)
-    assert "last lines of" not in said()
+    assert "last lines of" not in logged()

@@ -22,12 +22,12 @@ pytestmark = pytest.mark.airflow
 def test_403_is_no_verdict_until_the_deadline_which_then_names_it(
     s3: StubS3,
     run: Callable[..., Any],
-    said: Callable[[], str],
+    logged: Callable[[], str],
 ) -> None:
     s3.answer = fixed({}, otherwise=403)
     with pytest.raises(AsyncInferenceTimedOut, match=r"403.*s3:GetObject and s3:ListBucket"):
         run(invocations=INVOCATION, timeout=0.3)
-    assert "S3 answers 403 for s3://results/one.out" in said()
+    assert "S3 answers 403 for s3://results/one.out" in logged()
 
 
 def test_403_ends_when_the_object_comes(s3: StubS3, run: Callable[..., Any]) -> None:
@@ -41,12 +41,12 @@ def test_an_outage_is_waited_out(s3: StubS3, run: Callable[..., Any], trouble: i
     assert run(output_location=OUTPUT) == OUTPUT
 
 
-@pytest.mark.parametrize(("trouble", "told"), [(503, "503"), (DROP, "closed")])
-def test_an_outage_that_does_not_end_is_told_and_retried(
+@pytest.mark.parametrize(("trouble", "reported"), [(503, "503"), (DROP, "closed")])
+def test_an_outage_that_does_not_end_is_reported_and_retried(
     s3: StubS3,
     run: Callable[..., Any],
     trouble: int,
-    told: str,
+    reported: str,
 ) -> None:
     s3.answer = lambda _: trouble
     with pytest.raises(ServiceUnavailable) as raised:
@@ -54,14 +54,14 @@ def test_an_outage_that_does_not_end_is_told_and_retried(
     for part in (
         f"{MAX_FAILED_POLLS + 1} polls in a row",
         "1 invocations are pending",
-        told,
+        reported,
         OUTPUT,
     ):
         assert part in str(raised.value)
 
 
-def test_an_outage_at_the_deadline_is_no_verdict_and_told(s3: StubS3, run: Callable[..., Any]) -> None:
-    """Nobody knows whether the output is there: the retry that follows looks again."""
+def test_an_outage_at_the_deadline_is_no_verdict_and_reported(s3: StubS3, run: Callable[..., Any]) -> None:
+    """It is not known whether the output is there: the retry that follows polls again."""
     s3.answer = lambda _: 503
     with pytest.raises(ServiceUnavailable, match=r"S3 gave no useful answer at 1 polls in a row.*503"):
         run(invocations=INVOCATION | {"submitted_at": 1.0}, timeout=10)
@@ -75,7 +75,7 @@ def test_an_outage_that_ends_after_the_deadline_leaves_the_verdict_to_s3(
     assert run(invocations=late, timeout=9) == OUTPUT
 
 
-def test_looks_are_not_repeated_at_what_was_seen(s3: StubS3) -> None:
+def test_polls_are_not_repeated_at_what_was_seen(s3: StubS3) -> None:
     s3.answer = fixed({"/results/one.out": b""})
     waiting = sensor(invocations=[INVOCATION, {"output_location": "s3://results/two.out"}])
     for _ in range(3):
@@ -83,16 +83,16 @@ def test_looks_are_not_repeated_at_what_was_seen(s3: StubS3) -> None:
     assert sorted(s3.asked) == ["/results/one.out"] + ["/results/two.out"] * 3
 
 
-def test_nobody_at_the_address_is_told_with_the_address(
+def test_a_closed_port_is_reported_with_the_address(
     monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
 ) -> None:
-    nobody = closed_port()
-    use(monkeypatch, nobody)
-    with pytest.raises(ServiceUnavailable, match=nobody):
+    no_server = closed_port()
+    use(monkeypatch, no_server)
+    with pytest.raises(ServiceUnavailable, match=no_server):
         run(invocations=INVOCATION, timeout=3_600)
 
 
-def test_missing_credentials_are_failed_looks_and_then_worth_a_retry(
+def test_missing_credentials_are_failed_polls_and_then_worth_a_retry(
     monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
 ) -> None:
     use(monkeypatch, closed_port())
@@ -105,7 +105,7 @@ def test_missing_credentials_are_failed_looks_and_then_worth_a_retry(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         ({}, "give either invocations .* or output_location"),
         ({"invocations": INVOCATION, "output_location": OUTPUT}, "give either"),
@@ -126,10 +126,10 @@ def test_missing_credentials_are_failed_looks_and_then_worth_a_retry(
     ],
 )
 def test_malformed_invocations_are_refused_before_any_call(
-    monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any], arguments: dict[str, Any], told: str
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any], arguments: dict[str, Any], reported: str
 ) -> None:
     use(monkeypatch, closed_port())
-    with pytest.raises(AirflowFailException, match=told) as raised:
+    with pytest.raises(AirflowFailException, match=reported) as raised:
         run(**arguments)
     assert isinstance(raised.value.__cause__, InvalidRequest)
 

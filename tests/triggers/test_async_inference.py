@@ -29,13 +29,13 @@ def _batch(account: Account, count: int, *, seconds: float = 3_600) -> AwaitedRe
     """Return a watch over numbered results in folders of their own."""
     root = unique("root")
     names = NumberedNames(0, count, "{:07}.out", "{:07}-error.out", f"{root}-{{:07}}")
-    shelf = ResultFolder(
+    folder = ResultFolder(
         f"s3://{account.bucket}/{root}/out/",
         f"s3://{account.bucket}/{root}/bad/",
         names,
         (time.time() + seconds,),
     )
-    return AwaitedResults((shelf,), own_ids=f"{root}-")
+    return AwaitedResults((folder,), own_ids=f"{root}-")
 
 
 def _trigger(watch: AwaitedResults | None, **arguments: Any) -> AsyncInferenceTrigger:  # noqa: ANN401 - the trigger's own
@@ -55,17 +55,17 @@ def _put(account: Account, *locations: str | None) -> None:
         account.s3.put_object(Bucket=bucket, Key=key, Body=b"x")
 
 
-def test_outputs_and_failures_are_told_by_listings(account: Account) -> None:
+def test_outputs_and_failures_are_reported_by_listings(account: Account) -> None:
     watch = _batch(account, 40)
-    (shelf,) = watch.folders
-    _put(account, *(shelf.output(n) if n % 4 else shelf.failure(n) for n in range(40)))
+    (folder,) = watch.folders
+    _put(account, *(folder.output(n) if n % 4 else folder.failure(n) for n in range(40)))
     event = event_of(rebuilt(_trigger(watch)))
     counts = {"succeeded": 30, "failed": 10, "timed_out": 0, "pending": 0}
     assert event == {
         "status": "over",
         "why": "complete",
         "counts": counts,
-        "failed_looks": 0,
+        "failed_polls": 0,
         "note": {"remember": "me"},
     }
 
@@ -86,8 +86,8 @@ def test_a_reference_that_leads_nowhere_ends_the_wait_by_name(account: Account) 
 
 
 def test_an_outputs_bucket_that_does_not_exist_ends_the_wait_by_name(account: Account) -> None:
-    nobodys = [AsyncInvocation(f"s3://nobodys-bucket/{n}") for n in range(20)]
-    watch, _ = group(nobodys, [time.time() + 3_600] * 20)
+    missing = [AsyncInvocation(f"s3://missing-bucket/{n}") for n in range(20)]
+    watch, _ = group(missing, [time.time() + 3_600] * 20)
     event = event_of(_trigger(watch))
     assert event["error"] == "RequestRefused"
     assert "NoSuchBucket" in event["message"]
@@ -106,12 +106,12 @@ def test_its_own_deadline_ends_the_wait_with_some_still_pending(account: Account
     assert (event["why"], event["counts"]["pending"]) == ("deadline", 20)
 
 
-def test_an_outage_that_does_not_end_is_told_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_that_does_not_end_is_reported_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, _ = group([AsyncInvocation("s3://results/one")], [time.time() + 3_600])
     with stub_s3(fixed({}, otherwise=503)) as s3:
         use(monkeypatch, s3.url)
         event = event_of(_trigger(watch, poll_interval=0.01))
-    assert (event["why"], event["failed_looks"]) == ("unreachable", MAX_FAILED_POLLS + 1)
+    assert (event["why"], event["failed_polls"]) == ("unreachable", MAX_FAILED_POLLS + 1)
     assert event["counts"]["pending"] == 1
 
 
@@ -158,25 +158,25 @@ def _left(sqs: SQSClient, queue: str) -> int:
     return sum(int(attributes[name]) for name in names)
 
 
-def test_notifications_end_the_wait_long_before_the_next_look_would(
+def test_notifications_end_the_wait_long_before_the_next_poll_would(
     account: Account, sqs: SQSClient, queue: str
 ) -> None:
-    """The slow look comes after an hour, later than ``event_of`` waits. It ends as S3 says."""
+    """The slow poll comes after an hour, later than ``event_of`` waits. It ends as S3 says."""
     watch = _batch(account, 20)
-    (shelf,) = watch.folders
+    (folder,) = watch.folders
     sqs.send_message(QueueUrl=queue, MessageBody=TEST_NOTIFICATION)
     trigger = rebuilt(_trigger(watch, completion_queue=queue, poll_interval=3_600))
 
     def finish() -> None:
-        _put(account, *(shelf.output(n) for n in range(19)), shelf.failure(19))
+        _put(account, *(folder.output(n) for n in range(19)), folder.failure(19))
         for n in [*range(19), 3]:
-            sqs.send_message(QueueUrl=queue, MessageBody=_result(location=shelf.output(n)))
-        failed = _result(inference_id=shelf.names.id_form.format(19), succeeded=False)  # type: ignore[union-attr]
+            sqs.send_message(QueueUrl=queue, MessageBody=_result(location=folder.output(n)))
+        failed = _result(inference_id=folder.names.id_form.format(19), succeeded=False)  # type: ignore[union-attr]
         sqs.send_message(QueueUrl=queue, MessageBody=failed)
 
     event = _event_after_polls(1, trigger, finish)
     assert (event["why"], event["counts"]["succeeded"], event["counts"]["failed"]) == ("complete", 19, 1)
-    assert _left(sqs, queue) <= 1, "what is ours is deleted; a duplicate may have come too late"
+    assert _left(sqs, queue) <= 1, "own messages are deleted; a duplicate may have come too late"
 
 
 def _event_after_polls(number: int, trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
@@ -204,41 +204,41 @@ def _event_after_polls(number: int, trigger: Any, then: Any) -> dict[str, Any]: 
     return event
 
 
-def test_foreign_messages_are_left_where_they_are_and_told_once(
+def test_foreign_messages_are_left_where_they_are_and_reported_once(
     account: Account, sqs: SQSClient, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch = _batch(account, 1)
-    (shelf,) = watch.folders
+    (folder,) = watch.folders
     yesterday = _result(inference_id="an earlier run's", at="2026-01-01T00:00:00Z")
     foreign = ("hello", _result(location="s3://elsewhere/1.out"), _result(inference_id="another"))
     for body in (yesterday, *foreign):
         sqs.send_message(QueueUrl=queue, MessageBody=body)
 
     def finish() -> None:
-        _put(account, shelf.output(0))
-        sqs.send_message(QueueUrl=queue, MessageBody=_result(location=shelf.output(0)))
+        _put(account, folder.output(0))
+        sqs.send_message(QueueUrl=queue, MessageBody=_result(location=folder.output(0)))
 
     event = _event_after_polls(1, _trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
     assert event["why"] == "complete"
     assert _left(sqs, queue) == len(foreign), "what an earlier run left behind is deleted"
-    told = [record.getMessage() for record in caplog.records if "completion queue" in record.getMessage()]
-    assert len(told) == 1
-    assert "queue of its own" in told[0]
+    reported = [record.getMessage() for record in caplog.records if "completion queue" in record.getMessage()]
+    assert len(reported) == 1
+    assert "queue of its own" in reported[0]
 
 
 def test_a_hint_that_is_not_true_yet_ends_nothing(account: Account, sqs: SQSClient, queue: str) -> None:
-    """It is worth a look, the second one here, and the wait goes on until S3 says the same."""
+    """It is worth a poll, the second one here, and the wait goes on until S3 says the same."""
     watch = _batch(account, 1)
     location = watch.folders[0].output(0)
 
-    def tell() -> None:
+    def report() -> None:
         sqs.send_message(QueueUrl=queue, MessageBody=_result(location=location))
 
     def finish() -> None:
         _put(account, location)
-        tell()
+        report()
 
-    tell()
+    report()
     event = _event_after_polls(2, _trigger(watch, completion_queue=queue), finish)
     assert (event["why"], event["counts"]["succeeded"]) == ("complete", 1)
 
@@ -252,10 +252,10 @@ def test_a_queue_that_does_not_exist_ends_the_wait_by_name(account: Account, que
 def test_a_queue_that_fails_leaves_the_wait_to_polling(
     account: Account, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    nobody = closed_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", nobody)
+    no_server = closed_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", no_server)
     watch = _batch(account, 1)
-    trigger = _trigger(watch, completion_queue=f"{nobody}/123456789012/queue")
+    trigger = _trigger(watch, completion_queue=f"{no_server}/123456789012/queue")
     event = _event_after_polls(1, trigger, lambda: _put(account, watch.folders[0].output(0)))
     assert event["why"] == "complete"
     assert "the completion queue fails" in caplog.text

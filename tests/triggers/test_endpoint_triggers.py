@@ -49,17 +49,17 @@ def trigger(
     )
 
 
-def ended(made: EndpointTrigger) -> dict[str, Any]:
-    return event_of(rebuilt(made))
+def ended(created: EndpointTrigger) -> dict[str, Any]:
+    return event_of(rebuilt(created))
 
 
 def ended_when(
-    account: Account, requests: Requests, made: EndpointTrigger, **seconds: float
+    account: Account, requests: Requests, created: EndpointTrigger, **seconds: float
 ) -> dict[str, Any]:
-    """Change settings once the trigger has looked twice in vain; return its event."""
+    """Change settings once the trigger has polled twice in vain; return its event."""
     requests.forget()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(ended, made)
+        waiting = pool.submit(ended, created)
         while requests.count()["DescribeEndpoint"] < 2:
             assert not waiting.done()
             time.sleep(0.01)
@@ -68,14 +68,14 @@ def ended_when(
 
 
 @KINDS
-def test_a_broken_wait_hands_back_what_the_task_must_remember(kind: Kind) -> None:
+def test_a_broken_wait_hands_back_the_tasks_note(kind: Kind) -> None:
     event = ended(trigger(kind, "absent", no_such_option=1))
     assert (event["status"], event["note"]) == ("error", NOTE)
 
 
 @KINDS
-def test_a_deadline_in_seconds_means_seconds_however_seldom_it_looks(account: Account, kind: Kind) -> None:
-    """Seconds taken for attempts, or a deadline that is seen only at the next look, would be an hour here."""
+def test_a_deadline_in_seconds_means_seconds_however_seldom_it_polls(account: Account, kind: Kind) -> None:
+    """Seconds taken for attempts, or a deadline that is seen only at the next poll, would be an hour here."""
     with account.settings(endpoint_creating_seconds=3600):
         name = account.start_endpoint()
         began = time.monotonic()
@@ -85,7 +85,7 @@ def test_a_deadline_in_seconds_means_seconds_however_seldom_it_looks(account: Ac
 
 @KINDS
 @pytest.mark.parametrize("failures", [MAX_FAILED_POLLS, MAX_FAILED_POLLS + 1])
-def test_just_so_many_failed_looks_in_a_row_are_endured(account: Account, kind: Kind, failures: int) -> None:
+def test_just_so_many_failed_polls_in_a_row_are_endured(account: Account, kind: Kind, failures: int) -> None:
     name = account.deploy()
     rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "times": failures}
     control(account, "POST", "faults", [rule | {"fault": "throttle"}])
@@ -104,8 +104,8 @@ class TestChangeable:
     def test_what_is_in_progress_is_waited_out(self, account: Account, requests: Requests) -> None:
         with account.settings(endpoint_creating_seconds=3600):
             name = account.start_endpoint()
-            made = trigger(EndpointChangeableTrigger, name)
-            event = ended_when(account, requests, made, endpoint_creating_seconds=0)
+            created = trigger(EndpointChangeableTrigger, name)
+            event = ended_when(account, requests, created, endpoint_creating_seconds=0)
         assert event == {"status": "over", "note": NOTE}
         assert account.status(name) == "InService"
 
@@ -113,8 +113,8 @@ class TestChangeable:
         name = account.deploy()
         with account.settings(endpoint_deleting_seconds=3600):
             account.sagemaker.delete_endpoint(EndpointName=name)
-            made = trigger(EndpointChangeableTrigger, name)
-            event = ended_when(account, requests, made, endpoint_deleting_seconds=0)
+            created = trigger(EndpointChangeableTrigger, name)
+            event = ended_when(account, requests, created, endpoint_deleting_seconds=0)
         assert event == {"status": "over", "note": NOTE}
         assert account.status(name) is None
 
@@ -128,7 +128,7 @@ class TestChangeable:
 
 
 class TestServing:
-    def test_it_awaits_what_is_wanted_and_tells_what_serves_instead(self, account: Account) -> None:
+    def test_it_awaits_the_wanted_configuration_and_reports_the_served_one(self, account: Account) -> None:
         name = account.start_endpoint()
         config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
         assert ended(trigger(EndpointServingTrigger, name, config))["verdict"]["state"] == "serving"
@@ -136,7 +136,7 @@ class TestServing:
         assert (event["verdict"]["state"], event["verdict"]["config_name"]) == ("rolled back", config)
         assert event["note"] == NOTE
 
-    def test_an_endpoint_that_does_not_serve_in_time_is_told_as_it_is(self, account: Account) -> None:
+    def test_an_endpoint_that_does_not_serve_in_time_is_reported_as_it_is(self, account: Account) -> None:
         with account.settings(endpoint_creating_seconds=3600):
             name = account.start_endpoint()
             event = ended(trigger(EndpointServingTrigger, name, seconds=0.2))

@@ -39,12 +39,12 @@ Kill = Callable[[EndpointTrigger], None]
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
     """An endpoint's name; endpoints are being created until a test says otherwise."""
-    made = unique("endpoint")
+    created = unique("endpoint")
     with account.settings(endpoint_creating_seconds=3600, endpoint_deleting_seconds=0):
-        yield made
-    if account.status(made) is not None:
-        account.wait_for_endpoint(made)
-        account.sagemaker.delete_endpoint(EndpointName=made)
+        yield created
+    if account.status(created) is not None:
+        account.wait_for_endpoint(created)
+        account.sagemaker.delete_endpoint(EndpointName=created)
 
 
 def waiting(name: str, model: str, *, try_number: int = 1, **arguments: Any) -> EndpointTrigger:  # noqa: ANN401 - the operator's own
@@ -68,7 +68,7 @@ def kill(trigger: EndpointTrigger) -> None:
 
 
 def kill_while(trigger: EndpointTrigger, requests: Requests, change: Callable[[], object]) -> None:
-    """Kill, and make the change once the trigger waits for SageMaker to finish what is in progress."""
+    """Kill, and make the change once the trigger waits for the operation in progress."""
     requests.forget()
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill, trigger)
@@ -80,7 +80,7 @@ def kill_while(trigger: EndpointTrigger, requests: Requests, change: Callable[[]
 
 
 def polled(requests: Requests) -> None:
-    """Return once a trigger has looked at the endpoint twice."""
+    """Return once a trigger has polled the endpoint twice."""
     while requests.count()["DescribeEndpoint"] < 2:
         time.sleep(0.01)
 
@@ -90,8 +90,8 @@ def finish(account: Account, **seconds: float) -> Callable[[], object]:
 
 
 def configs(account: Account, name: str) -> list[str]:
-    found = account.sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
-    return [config["EndpointConfigName"] for config in found]
+    result = account.sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
+    return [config["EndpointConfigName"] for config in result]
 
 
 def test_what_is_being_created_is_deleted_once_sagemaker_lets_it_be(
@@ -103,7 +103,7 @@ def test_what_is_being_created_is_deleted_once_sagemaker_lets_it_be(
     assert configs(account, name) == []
 
 
-def test_what_cannot_be_deleted_in_time_is_told_with_what_it_costs(
+def test_what_cannot_be_deleted_in_time_is_reported_with_what_it_costs(
     account: Account, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__TRIGGERER__ON_KILL_TIMEOUT", "1")
@@ -165,7 +165,7 @@ def test_what_a_later_try_or_another_task_deploys_as_well_stays(
     assert account.status(name) == "InService"
 
 
-def test_what_was_created_again_by_somebody_else_stays(account: Account, name: str) -> None:
+def test_what_was_created_again_by_another_program_stays(account: Account, name: str) -> None:
     trigger = waiting(name, account.create_model())
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
@@ -233,7 +233,7 @@ def test_a_cleanup_goes_on_when_airflow_cancels_it_again_as_it_does_each_second(
     assert account.status(name) is None
 
 
-def test_a_triggerer_that_stops_ends_a_cleanup_and_tells_what_may_be_left(
+def test_a_triggerer_that_stops_ends_a_cleanup_and_reports_what_may_be_left(
     account: Account, name: str, requests: Requests, caplog: pytest.LogCaptureFixture
 ) -> None:
     trigger = waiting(name, account.create_model())
@@ -244,17 +244,17 @@ def test_a_triggerer_that_stops_ends_a_cleanup_and_tells_what_may_be_left(
         await asyncio.to_thread(polled, requests)
         assert not kept.done()
 
-    asyncio.run(stopped())  # it cancels what is left, and ends when the thread has ended
+    asyncio.run(stopped())  # it cancels the other tasks, and ends when the thread has ended
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
     assert f"cut short: check whether endpoint {name} is still there" in caplog.text
     assert "DeleteEndpoint" not in requests.changes()
 
 
-def test_a_kill_is_heard_while_the_client_is_being_made(
+def test_a_kill_is_noticed_while_the_client_is_being_created(
     account: Account, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asgiref drops the message of a cancellation, which is all that tells a kill from a triggerer's stop."""
+    """Asgiref drops the message of a cancellation, which alone distinguishes a kill from a triggerer's stop."""
     trigger = waiting(name, account.create_model())
     account.change_settings(endpoint_creating_seconds=0)
     may_end = threading.Event()
@@ -288,40 +288,40 @@ class TestInATriggerer:
     @pytest.fixture(autouse=True)
     def _since_airflow_3_3(self) -> None:
         if not hasattr(BaseTrigger, "on_kill"):
-            pytest.skip("this Airflow does not tell triggers of kills")
+            pytest.skip("this Airflow does not report kills to triggers")
 
     @pytest.fixture
     def state(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         """What Airflow's API says of the task instance."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-        told: dict[str, object] = {"state": "failed"}
+        reported: dict[str, object] = {"state": "failed"}
 
         def states(**asked: Any) -> dict[str, dict[str, object]]:  # noqa: ANN401 - Airflow's own
             (run_id,), (task_id,) = asked["run_ids"], asked["task_ids"]
-            if isinstance(told["state"], Exception):
-                raise told["state"]
+            if isinstance(reported["state"], Exception):
+                raise reported["state"]
             index = asked["map_index"]
-            return {run_id: {task_id if index < 0 else f"{task_id}_{index}": told["state"]}}
+            return {run_id: {task_id if index < 0 else f"{task_id}_{index}": reported["state"]}}
 
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(states))
-        return told
+        return reported
 
     @staticmethod
     def cancelled(trigger: EndpointTrigger, *why: str, map_index: int = -1) -> None:
-        """Run the trigger in Airflow's runner until it has looked once; cancel it as Airflow does."""
+        """Run the trigger in Airflow's runner until it has polled once; cancel it as Airflow does."""
         from types import SimpleNamespace
         from unittest.mock import create_autospec
 
         from airflow.jobs.triggerer_job_runner import TriggerRunner
         from structlog.typing import FilteringBoundLogger
 
-        looked = asyncio.Event()
+        polled = asyncio.Event()
         poll = trigger.poll
 
         async def noted(client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - aiobotocore's
             seen = await poll(client, now=now)
-            looked.set()
+            polled.set()
             return seen
 
         async def run() -> None:
@@ -341,40 +341,42 @@ class TestInATriggerer:
             details: Any = {"task": None, "is_watcher": False, "name": "t", "events": 0}
             runner.triggers[1] = details
             task = asyncio.create_task(runner.run_trigger(1, trigger))
-            await looked.wait()
+            await polled.wait()
             task.cancel(*why)
             with pytest.raises(asyncio.CancelledError):
                 await task
 
         asyncio.run(run())
 
-    @pytest.mark.parametrize(("told", "map_index"), [(None, -1), (None, 3), ("failed", -1), ("skipped", -1)])
+    @pytest.mark.parametrize(
+        ("reported", "map_index"), [(None, -1), (None, 3), ("failed", -1), ("skipped", -1)]
+    )
     def test_a_killed_task_is_cleaned_up_after(
-        self, account: Account, name: str, state: dict[str, object], told: str | None, map_index: int
+        self, account: Account, name: str, state: dict[str, object], reported: str | None, map_index: int
     ) -> None:
-        state["state"] = told  # None: cleared, so to run again
+        state["state"] = reported  # None: cleared, so to run again
         trigger = waiting(name, account.create_model())
         account.change_settings(endpoint_creating_seconds=1)
         self.cancelled(trigger, "__airflow_user_action__", map_index=map_index)
         assert account.status(name) is None
 
     @pytest.mark.parametrize(
-        ("told", "why"),
+        ("reported", "why"),
         [
             ("deferred", ["__airflow_user_action__"]),  # the trigger was moved to another triggerer
             (
                 "success",
                 ["__airflow_user_action__"],
             ),  # and fired there; or a person says that the work stands
-            (RuntimeError("no API"), ["__airflow_user_action__"]),  # nobody knows
+            (RuntimeError("no API"), ["__airflow_user_action__"]),  # unknown
             ("failed", []),  # the triggerer stops
         ],
     )
     def test_nothing_is_deleted_when_the_task_may_go_on(
-        self, account: Account, name: str, state: dict[str, object], told: object, why: list[str]
+        self, account: Account, name: str, state: dict[str, object], reported: object, why: list[str]
     ) -> None:
         trigger = waiting(name, account.create_model())
-        state["state"] = told
+        state["state"] = reported
         self.cancelled(trigger, *why)
         assert account.status(name) == "Creating"
         account.change_settings(endpoint_creating_seconds=0)
@@ -388,12 +390,12 @@ class TestInATriggerer:
         from airflow.utils.state import TaskInstanceState
 
         given_up = set()
-        for told in (None, *TaskInstanceState):
-            state["state"] = told
+        for reported in (None, *TaskInstanceState):
+            state["state"] = reported
             requests.forget()
             kill(of_a_task_instance())
             if requests.count():
-                given_up.add(told)
+                given_up.add(reported)
         assert given_up == {None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
 
     @pytest.mark.usefixtures("account")
@@ -411,7 +413,7 @@ class TestInATriggerer:
         requests.forget()
         kill(of_a_task_instance())
         assert not requests.count()
-        assert "Airflow does not tell whether its task was killed (KeyError)" in caplog.text
+        assert "Airflow does not report whether its task was killed (KeyError)" in caplog.text
 
 
 def of_a_task_instance() -> EndpointTrigger:
@@ -425,7 +427,7 @@ def of_a_task_instance() -> EndpointTrigger:
         deadline=0,
         poll_interval=POLL,
         aws=AwsConnection(aws_conn_id=None).as_mapping(),
-        cleanup={"owner": "somebody", "try_number": 1, "max_wait_seconds": 1},
+        cleanup={"owner": "another", "try_number": 1, "max_wait_seconds": 1},
     )
     task_instance: Any = SimpleNamespace(dag_id="d", task_id="deploy", run_id="r", map_index=-1)
     trigger.task_instance = task_instance

@@ -100,7 +100,7 @@ def test_its_arguments_hold_no_credentials(trigger: BaseTrigger, monkeypatch: py
 
 
 @pytest.mark.parametrize("make", [_endpoint, _changeable, _job, _results])
-def test_a_client_that_cannot_be_made_is_one_event(make: Any) -> None:  # noqa: ANN401 - one of the three above
+def test_a_client_that_cannot_be_created_is_one_event(make: Any) -> None:  # noqa: ANN401 - one of the three above
     event = event_of(make("absent", botocore_config={"no_such_option": 1}))
     assert event["status"] == "error"
     assert "no_such_option" in event["message"]
@@ -113,7 +113,7 @@ def test_what_no_retry_mends_ends_the_wait_at_once_and_by_name(make: Any, error:
     assert "absent" in event["message"]
 
 
-def test_missing_credentials_are_tolerated_for_some_looks_and_then_told_by_name(
+def test_missing_credentials_are_tolerated_for_some_polls_and_then_reported_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     use(monkeypatch, closed_port())
@@ -130,16 +130,16 @@ def test_missing_credentials_are_tolerated_for_some_looks_and_then_told_by_name(
 
 
 @pytest.mark.parametrize("make", [_endpoint, _changeable, _job])
-def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
+def test_a_closed_port_is_tolerated_for_some_polls_and_then_one_event(
     make: Any,  # noqa: ANN401 - as above
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nobody = closed_port()
-    use(monkeypatch, nobody)
+    no_server = closed_port()
+    use(monkeypatch, no_server)
     event = event_of(make("absent"))
     assert event["error"] == ServiceUnavailable.__name__
     assert f"{MAX_FAILED_POLLS + 1} failed polls in a row" in event["message"]
-    assert nobody in event["message"]
+    assert no_server in event["message"]
 
 
 @pytest.mark.parametrize("make", [_endpoint, _changeable, _job])
@@ -150,10 +150,10 @@ def test_an_outage_does_not_outlive_the_deadline(make: Any, monkeypatch: pytest.
 
 
 def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stopped in the middle emits nothing; what is made anew from the database goes on."""
+    """A trigger that is stopped emits nothing; one that is created again from the database goes on."""
     stopped = _results("one")
 
-    async def stop_at_the_first_look() -> list[Any]:
+    async def stop_at_the_first_poll() -> list[Any]:
         asked, events = asyncio.Event(), []
         loop = asyncio.get_running_loop()
 
@@ -174,7 +174,7 @@ def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPa
 
     with stub_s3(fixed({})) as s3:
         use(monkeypatch, s3.url)
-        assert asyncio.run(stop_at_the_first_look()) == []
+        assert asyncio.run(stop_at_the_first_poll()) == []
         s3.answer = lambda _: b""
         event = event_of(rebuilt(stopped))
     assert (event["why"], event["counts"]["succeeded"], event["note"]) == ("complete", 1, NOTE)
@@ -187,32 +187,32 @@ def test_an_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop is shared by every trigger: it must turn while S3 has not answered."""
-    turned: list[bool] = []
+    """The loop is shared by every trigger: it must run while S3 has not answered."""
+    ran: list[bool] = []
 
     async def watched() -> list[Any]:
         loop = asyncio.get_running_loop()
 
-        def answer_when_the_loop_has_turned(_: str) -> bytes:
-            turn = threading.Event()
-            loop.call_soon_threadsafe(turn.set)
-            turned.append(turn.wait(timeout=600))
+        def answer_when_the_loop_has_ran(_: str) -> bytes:
+            iteration = threading.Event()
+            loop.call_soon_threadsafe(iteration.set)
+            ran.append(iteration.wait(timeout=600))
             return b""
 
-        s3.answer = answer_when_the_loop_has_turned
+        s3.answer = answer_when_the_loop_has_ran
         return [event.payload async for event in _results("one", "two").run()]
 
     with stub_s3(fixed({})) as s3:
         use(monkeypatch, s3.url)
         (event,) = asyncio.run(watched())
     assert event["why"] == "complete"
-    assert turned == [True, True]
+    assert ran == [True, True]
 
 
-def test_a_client_that_is_being_made_when_its_trigger_is_killed_is_closed(
+def test_a_client_that_is_being_created_when_its_trigger_is_killed_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is made in a thread, which goes on; thrown away, it would leave a coroutine that nothing awaits."""
+    """It is created in a thread, which goes on; thrown away, it would leave a coroutine that nothing awaits."""
     steps: list[str] = []
 
     @asynccontextmanager

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.single.state import Identity, arguments_digest
+from airflow_sm_plugin.async_inference.single.result import poll_until_known
+from airflow_sm_plugin.async_inference.single.state import arguments_digest, state_folder
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.invoke.async_request import MAX_INLINE_BYTES, AsyncRequest
 
 log = get_log(__name__)
 
-MAX_POLLS = 5
-"""Of an input, while S3 does not answer."""
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Sending:
-    """A request, and how this try stands to those before. It has no repr: the request holds secrets.
+    """A request, and the try that is to send it. It has no repr: the request holds secrets.
 
     :param owner: names the task instance over all its tries
-    :param task_try: this try
-    :param is_repeated: whether an earlier try may have sent it
-    :param check_input: ask S3 whether the input object exists
-    :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; None remembers nothing
+    :param is_repeated: whether an earlier try may have sent the request
+    :param state_prefix: ``s3://bucket/prefix`` for the state; None stores none
     :param upload_prefix: ``s3://bucket/prefix`` for bodies that do not go inline; None refuses them
-    :param resend: send again what may or may not have been accepted, instead of waiting for its result
-    :param is_waited_for: whether an object that lies where the output will be would be taken for it
+    :param resend: send a request in doubt again, instead of waiting for its result
+    :param is_waited_for: the task waits, and would take an earlier object at the output's location for its output
     """
 
     request: AsyncRequest
@@ -48,71 +41,67 @@ class Sending:
     is_waited_for: bool = False
 
     def checked(self) -> Sending:
-        """Return it when every limit holds.
+        """Return the object itself when every limit holds.
 
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
-        for name, value in (("state_prefix", self.state_prefix), ("upload_prefix", self.upload_prefix)):
-            if value is not None:
-                S3Uri.parse(value, name=name)
+        for name, prefix in (("state_prefix", self.state_prefix), ("upload_prefix", self.upload_prefix)):
+            if prefix is not None:
+                S3Uri.parse(prefix, name=name)
         request = self.request
-        if isinstance(request.body, bytes):
-            is_too_large = len(request.body) > MAX_INLINE_BYTES
-            if is_too_large and self.upload_prefix is None:
-                raise InvalidRequest(
-                    f"the inline body has {len(request.body)} bytes, SageMaker takes up to {MAX_INLINE_BYTES}: upload "
-                    f"it to S3 and pass input_location, or pass upload_prefix, which does so"
-                )
-            if self.upload_prefix is not None and request.input_location is None:
-                # Of a smaller body as well: a botocore that is older than inline bodies has it uploaded.
-                location = self.upload_location
-                check_input_location(location, name="the payload's location below upload_prefix")
-                request = replace(request, body=None, input_location=location) if is_too_large else request
+        size = len(request.body) if isinstance(request.body, bytes) else 0
+        if size > MAX_INLINE_BYTES and self.upload_prefix is None:
+            raise InvalidRequest(
+                f"the inline body has {size} bytes, SageMaker takes up to {MAX_INLINE_BYTES}: upload it to S3 and pass "
+                f"input_location, or pass upload_prefix, which does so"
+            )
+        if size and self.upload_prefix is not None and request.input_location is None:
+            # For smaller bodies as well: with a botocore that is older than inline bodies they are uploaded.
+            check_input_location(self.upload_location, name="the payload's location below upload_prefix")
+            if size > MAX_INLINE_BYTES:
+                request = replace(request, body=None, input_location=self.upload_location)
         request.checked()
         return self
 
     @property
-    def identity(self) -> Identity:
-        return Identity(self.owner, arguments_digest(self.request))
-
-    @property
     def state_folder(self) -> str | None:
-        """Where its state lies, with a ``/`` at the end; None where nothing is remembered."""
-        return None if self.state_prefix is None else self.identity.folder(self.state_prefix)
+        if self.state_prefix is None:
+            return None
+        return state_folder(self.state_prefix, self.owner, arguments_digest(self.request))
 
     @property
     def upload_location(self) -> str:
-        """Where the body goes in S3: an object that is its own by content."""
         name = f"{self.owner}-{sha256(self.request.body or b'').hexdigest()[:16]}"
         return f"{str(self.upload_prefix).rstrip('/')}/{name}"
 
 
 class RequestInput:
-    """The input of one request; ``etag`` is known after :meth:`poll`, where S3 tells it."""
+    """The input of one request. :meth:`poll` sets ``etag``, where S3 permits it.
 
-    def __init__(self, sending: Sending, s3: S3Objects) -> None:
+    :param takes_bodies: whether the installed botocore knows inline bodies; otherwise ``upload_prefix`` serves all
+    """
+
+    def __init__(self, sending: Sending, s3: S3Objects, *, takes_bodies: bool) -> None:
         self._sending = sending
         self._s3 = s3
-        self._sight = Presence.PRESENT
+        self._takes_bodies = takes_bodies
+        self._presence = Presence.PRESENT
         self.etag: str | None = None
 
     async def poll(self) -> None:
-        """Ask S3 whether the input is there, and for its ETag.
+        """Ask S3 whether the input exists, and for its ETag.
 
-        While S3 does not answer it is asked again: without state a result's name depends on the ETag, so a retry that
-        sees an ETag which this try could not see would not find the result.
+        Repeated while S3 does not answer: without state a result's name depends on the ETag, so that a retry which
+        reads an ETag would not find the result of a try which could not.
         """
         location = self._sending.request.input_location
-        if location is None or not self._sending.check_input or not location.startswith("s3://"):
-            return
-        for attempt in range(1, MAX_POLLS + 1):
-            self._sight = await self._poll_once(location)
-            if self._sight is not Presence.UNKNOWN or attempt == MAX_POLLS:
-                return
-            await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
+        if location is not None and self._sending.check_input and location.startswith("s3://"):
+            self._presence = await poll_until_known(
+                lambda: self._poll_once(location), lambda presence: presence is not Presence.UNKNOWN
+            )
 
     async def _poll_once(self, location: str) -> Presence:
-        """List the object, which tells its ETag; where that is not permitted a HEAD needs fewer permissions."""
+        """List the object, which shows its ETag; where that is not permitted a HEAD needs fewer permissions."""
         uri = S3Uri.parse_object(location, name="input_location")
         try:
             page = await self._s3.list_objects(uri.bucket, uri.key)
@@ -120,50 +109,39 @@ class RequestInput:
             log.debug("no listing of %s: %s", location, error)
         else:
             self.etag = next((listed.etag for listed in page.objects if listed.key == uri.key), None)
-        return Presence.PRESENT if self.etag else await self._s3.sight(location)
-
-    def check_there(self) -> None:
-        """Refuse an input that :meth:`poll` found missing.
-
-        :raises InputNotFound: it does not exist
-        """
-        if self._sight is Presence.ABSENT:
-            location = self._sending.request.input_location
-            raise InputNotFound(
-                f"the input object {location} does not exist: upload it first, or mend input_location"
-            )
+        return Presence.PRESENT if self.etag else await self._s3.presence(location)
 
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
-        """Make sure of the input just before the request is sent: uploaded if it is too large, and not missing.
+        """Upload a body that cannot go inline, or check the input object, just before the request is sent.
 
         :raises InputNotFound: it does not exist
         :raises ServiceError: the upload failed
         """
         if request.body is not None:
-            return await self.uploaded(request) if len(request.body) > MAX_INLINE_BYTES else request
-        self.check_there()
-        if looks := format_by_name(request.input_location or "", request.content_type):
+            can_go_inline = self._takes_bodies or self._sending.upload_prefix is None
+            is_small = len(request.body) <= MAX_INLINE_BYTES
+            return request if is_small and can_go_inline else await self._uploaded(request, request.body)
+        location = request.input_location
+        if self._presence is Presence.ABSENT:
+            raise InputNotFound(
+                f"the input object {location} does not exist: upload it first, or mend input_location"
+            )
+        if other_format := format_by_name(location or "", request.content_type):
             log.warning(
                 "the input %s may not be what content_type says (%s, sent as %s): %s",
-                request.input_location,
-                looks,
+                location,
+                other_format,
                 request.content_type,
                 SENT_AS_IT_IS,
             )
-        if self._sight is not Presence.PRESENT:
+        if self._presence is not Presence.PRESENT:
             log.warning(
-                "could not look at input %s (%s); sending it all the same",
-                request.input_location,
-                self._sight.value,
+                "could not check the input %s (%s); sending it all the same", location, self._presence.value
             )
         return request
 
-    async def uploaded(self, request: AsyncRequest) -> AsyncRequest:
-        """Upload the body; return the request for the object.
-
-        :raises ServiceError: S3 refused or did not answer
-        """
-        body, location = request.body or b"", self._sending.upload_location
+    async def _uploaded(self, request: AsyncRequest, body: bytes) -> AsyncRequest:
+        location = self._sending.upload_location
         await self._s3.write(location, body, content_type=request.content_type or "application/octet-stream")
         log.info("the payload, %d bytes, is at %s", len(body), location)
         return replace(request, body=None, input_location=location)

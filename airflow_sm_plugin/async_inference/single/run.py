@@ -7,31 +7,42 @@ import random
 import time
 import uuid
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
+
+import msgspec
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
-from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
-from airflow_sm_plugin.async_inference.single.result import look_at
+from airflow_sm_plugin.async_inference.single.result import presence_of
 from airflow_sm_plugin.async_inference.single.state import (
+    SLACK_SECONDS,
     Attach,
     Intent,
+    InvocationState,
+    ResultPresence,
+    arguments_digest,
     next_step,
     predicted,
+    round_filename,
     seconds_to_live,
 )
-from airflow_sm_plugin.async_inference.single.store import InvocationStore
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.batches.listing import names_below
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Presence
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
     EndpointNotAsynchronous,
     EndpointNotFound,
     InvalidRequest,
+    PreconditionFailed,
     SageMakerInferenceError,
     ServiceError,
     ServiceUnavailable,
@@ -48,24 +59,84 @@ ATTEMPTS = 5
 _LAST_ANSWER_SECONDS = 2.0
 """How long a killed task waits for an answer that is on its way."""
 
+_NOT_ACCEPTED = (CredentialsExpired, Throttled, ServiceUnavailable)
 _MAX_RACES = 5
 _MAX_ROUNDS = 100
 _NOTHING_THERE = ResultPresence(Presence.ABSENT, Presence.ABSENT)
 
 
+class InvocationStore:
+    """The objects of one folder. Reading takes one listing and a GET for each object, mostly two.
+
+    :param folder: ``s3://bucket/prefix/``, of one request of one task instance
+    """
+
+    def __init__(self, s3: S3Objects, folder: str) -> None:
+        self._s3 = s3
+        self._folder = folder
+
+    async def read(self) -> InvocationState:
+        """Read the state.
+
+        :raises InvalidRequest: an object's content is no such state
+        :raises ServiceError: S3 refused or did not answer; the role needs ``s3:ListBucket`` and ``s3:GetObject``
+        """
+        prefix = S3Uri.parse(self._folder, name="state_prefix").key
+        names = [key.removeprefix(prefix) for key in await names_below(self._s3, self._folder)]
+        bodies = [(name, await self._s3.read_if_any(self._folder + name)) for name in names]
+        objects = {name: body for name, body in bodies if body is not None}
+        return InvocationState.read(objects, folder=self._folder)
+
+    async def intend(self, intent: Intent) -> bool:
+        """Write an intent; False when another process has written that number.
+
+        :raises ServiceError: S3 refused or did not answer: then nothing may be sent
+        """
+        location, body = self._folder + intent.object_name("intent"), msgspec.json.encode(intent)
+        try:
+            await self._s3.write(location, body, only_if_new=True)
+        except PreconditionFailed:
+            return False
+        return True
+
+    async def settle(self, intent: Intent, sending: asyncio.Future[AsyncInvocation]) -> None:
+        """Write SageMaker's answer, or delete the intent of a refused request; a request without answer stays in doubt.
+
+        Errors of S3 are only logged: a retry can wait for the result that the intent expects.
+        """
+        if not sending.done() or sending.cancelled():
+            return
+        error = sending.exception()
+        if isinstance(error, AnswerLost) or not isinstance(error, SageMakerInferenceError | None):
+            return
+        try:
+            if error is None:
+                body = msgspec.json.encode(sending.result())
+                await self._s3.write(self._folder + intent.object_name("accepted"), body, only_if_new=True)
+            else:
+                await self._s3.delete(self._folder + intent.object_name("intent"))
+        except ServiceError as unwritten:
+            log.warning(
+                "below %s a retry will find a request in doubt that SageMaker %s, which could not be written: %s",
+                self._folder,
+                "refused" if error else "accepted",
+                unwritten,
+            )
+
+
 class _Round(NamedTuple):
-    """A round under its own name, and where its result would be, as far as that is known."""
+    """A round's named request, its predicted locations, and their objects' presence."""
 
     number: int
     request: AsyncRequest
     expected: AsyncInvocation | None
-    look: ResultPresence
+    presence: ResultPresence
 
 
 class SingleInvocation:
     """One try at one invocation.
 
-    :param endpoint: asked once, and only where the place of a result is needed before SageMaker answers it
+    :param endpoint: described once, and only where a result's location is needed before SageMaker answers with it
     """
 
     def __init__(
@@ -75,73 +146,55 @@ class SingleInvocation:
         self._s3 = s3
         self._invoker = invoker
         self._endpoint = endpoint
-        self._paths: tuple[str, str | None] | None = None
-        self._paths_asked = False
-        self._input = RequestInput(sending, s3)
+        self._input = RequestInput(sending, s3, takes_bodies=invoker.takes_bodies)
         self._nonce: str | None = None
         self._is_killed = asyncio.Event()
 
     async def submit(self) -> AsyncInvocation:
-        """Send, or find that it was sent before; return the invocation.
+        """Send the request, or attach to an earlier try's.
 
         :raises InputNotFound: the input does not exist
         :raises FencedOff: a later try has taken over
-        :raises InvalidRequest: its output and its failure object have one place
-        :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and what S3 refuses
+        :raises InvalidRequest: its output and its failure object have the same location
+        :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and errors of S3
         """
         await self._input.poll()
         folder = self._sending.state_folder
-        if folder is None:
-            return self._apart(await self._submit_unremembered())
-        return self._apart(await self._submit_remembered(folder))
+        submitting = self._submit_without_state() if folder is None else self._submit_with_state(folder)
+        return self._checked(await submitting)
 
-    def _apart(self, invocation: AsyncInvocation) -> AsyncInvocation:
-        then = "clear this task, which sends it again"
-        if self._sending.state_prefix is None:
-            then = "clear this task with on_rerun='restart': what lies there would be taken for its output"
-        name = self._sending.request.endpoint_name
-        check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
-        return invocation
-
-    # With state
-
-    async def _submit_remembered(self, folder: str) -> AsyncInvocation:
-        store = InvocationStore(self._s3, folder)
+    async def _submit_with_state(self, folder: str) -> AsyncInvocation:
+        store, sending = InvocationStore(self._s3, folder), self._sending
         for _ in range(_MAX_RACES):
             state = await store.read()
-            latest = state.latest(self._sending.task_try)
-            look = await self._look_at(latest.invocation if latest else None)
-            state.check_not_fenced(self._sending.task_try, look, now=time.time())
+            latest, etag = state.latest(sending.task_try), self._input.etag
+            presence = await self._presence(latest.invocation if latest else None)
+            now, next_round = time.time(), state.next_round
+            state.check_not_fenced(sending.task_try, presence, now=now)
             step = next_step(
-                latest,
-                look,
-                now=time.time(),
-                resend=self._sending.resend,
-                input_etag=self._input.etag,
-                next_round=state.next_round,
+                latest, presence, now=now, resend=sending.resend, input_etag=etag, next_round=next_round
             )
             if isinstance(step, Attach):
                 return self._attached(step.invocation, step.why)
-            if latest:
-                log.info("%s: %s", folder, step.why)
-            is_again = latest is not None and latest.intent.round_number == step.round_number
-            self._nonce = latest.intent.nonce if latest and is_again else uuid.uuid4().hex
+            log.info("%s: %s", folder, step.why)
+            self._nonce = step.nonce or uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
+            now = time.time()
+            lives = seconds_to_live(request.request_ttl, request.invocation_timeout)
             intent = Intent(
                 number=state.next_number,
                 round_number=round_.number,
-                task_try=self._sending.task_try,
-                at=time.time(),
-                seconds_to_live=seconds_to_live(request.request_ttl, request.invocation_timeout),
-                input_etag=self._input.etag,
-                invocation=round_.expected,
+                task_try=sending.task_try,
+                over_at=now + lives + SLACK_SECONDS,
+                input_etag=etag,
+                invocation=round_.expected and replace(round_.expected, submitted_at=now),
                 nonce=self._nonce,
             )
             if await store.intend(intent):
                 return await self._send_intended(store, intent, request)
         raise ServiceUnavailable(
-            f"other processes wrote faster to {folder}, {_MAX_RACES} times: nothing is sent; a retry looks again"
+            f"other processes wrote faster to {folder}, {_MAX_RACES} times: nothing is sent; a retry reads it again"
         )
 
     async def _send_intended(
@@ -149,52 +202,34 @@ class SingleInvocation:
     ) -> AsyncInvocation:
         sending = asyncio.ensure_future(self._send(request))
         try:
-            invocation = await asyncio.shield(sending)
-        except AnswerLost as error:
-            return self._expected_after(error, intent.invocation)
-        except SageMakerInferenceError:
-            await store.withdraw(intent)
-            raise
+            await asyncio.wait({sending})
         except asyncio.CancelledError:
-            await self._end_killed(sending, store, intent)
-            raise
-        await store.record(intent, invocation)
-        return invocation
-
-    async def _end_killed(
-        self, sending: asyncio.Future[AsyncInvocation], store: InvocationStore, intent: Intent
-    ) -> None:
-        """Send no more, and write down what is known: only what is on its way without an answer stays in doubt."""
-        self._is_killed.set()
-        await asyncio.wait({sending}, timeout=_LAST_ANSWER_SECONDS)
-        if not sending.done():
+            self._is_killed.set()
+            await asyncio.wait({sending}, timeout=_LAST_ANSWER_SECONDS)
             sending.cancel()
             await asyncio.wait({sending})
-        elif (error := sending.exception()) is None:
-            await store.record(intent, sending.result())
-        elif not isinstance(error, AnswerLost):
-            await store.withdraw(intent)
+            raise
+        finally:
+            await store.settle(intent, sending)
+        try:
+            return sending.result()
+        except AnswerLost as error:
+            return self._expected_after(error, intent.invocation)
 
-    # Without state
-
-    async def _submit_unremembered(self) -> AsyncInvocation:
-        """Send it, unless an earlier try's output is there: without state only the name leads to it."""
+    async def _submit_without_state(self) -> AsyncInvocation:
+        """Send the request, unless an earlier try's output exists under the name that is the same at every try."""
         started, is_repeated = self._sending.task_try.run_started, self._sending.is_repeated
         self._nonce = None if started is None else str(started)
-        if not is_repeated:
-            self._input.check_there()
         if is_repeated or started is None or self._sending.request.filename is not None:
             round_ = await self._free_round(0, taking_output=is_repeated)
-        else:
-            round_ = _Round(
-                0, self._named(0), None, _NOTHING_THERE
-            )  # the run's own name: nothing bears it yet
+        else:  # no object has the name, which is this DAG run's own
+            round_ = _Round(0, self._named(0), None, _NOTHING_THERE)
         if is_repeated:
-            if round_.expected is not None and round_.look.output is Presence.PRESENT:
+            if round_.expected is not None and round_.presence.output is Presence.PRESENT:
                 return self._attached(round_.expected, "its output is there")
             log.warning(
-                "an earlier try may have sent this to endpoint %s, and no output of it is to be seen: sending it "
-                "again. With state_prefix what was accepted is not sent a second time",
+                "an earlier try may have sent this to endpoint %s, and its output is not there: sending it again. With "
+                "state_prefix an accepted request is not sent a second time",
                 self._sending.request.endpoint_name,
             )
         request = await self._input.prepared(round_.request)
@@ -203,31 +238,31 @@ class SingleInvocation:
         except AnswerLost as error:
             return self._expected_after(error, await self._predicted(request))
 
-    # Names and places
+    # Names and locations
 
     async def _free_round(self, first: int, *, taking_output: bool = False) -> _Round:
-        """Return the first round from ``first`` on whose name nothing bears: its objects would be taken for results.
+        """Find the first round from *first* on without objects of its name: they would be taken for its result.
 
-        :param taking_output: stop as well at a round whose output is there
-        :raises InvalidRequest: the name is the user's, and is taken
+        :param taking_output: accept a round whose output exists as well
+        :raises InvalidRequest: the name is the user's, and objects of it exist
         """
         for number in range(first, first + _MAX_ROUNDS):
             request = self._named(number)
             expected = await self._predicted(request)
-            round_ = _Round(number, request, expected, await self._look_at(expected))
-            if Presence.PRESENT not in (round_.look.output, round_.look.failure):
+            round_ = _Round(number, request, expected, await self._presence(expected))
+            has_output = round_.presence.output is Presence.PRESENT
+            if not has_output and round_.presence.failure is not Presence.PRESENT:
                 return round_
-            if taking_output and round_.look.output is Presence.PRESENT:
+            if has_output and taking_output:
                 return round_
             if self._sending.request.filename is not None and expected is not None:
-                self._refuse_taken(expected, round_.look)
+                self._refuse_taken(expected.output_location if has_output else expected.failure_location)
                 return round_
         raise InvalidRequest(f"{_MAX_ROUNDS} results of this request are there already: remove them")
 
-    def _refuse_taken(self, expected: AsyncInvocation, look: ResultPresence) -> None:
-        taken = expected.output_location if look.output is Presence.PRESENT else expected.failure_location
+    def _refuse_taken(self, location: str | None) -> None:
         message = (
-            f"{taken} is there already, from an earlier inference, and would be taken for this one's result: make "
+            f"{location} is there already, from an earlier inference, and would be taken for this one's result: make "
             f"filename or s3_output_path_extension differ by run, leave filename out, or remove the object"
         )
         if self._sending.is_waited_for:
@@ -238,21 +273,36 @@ class SingleInvocation:
         request = self._sending.request
         if request.filename is not None or not self._invoker.names_outputs:
             return request
-        identity = self._sending.identity
-        name = identity.filename(round_number, input_etag=self._input.etag, nonce=self._nonce)
+        arguments, etag = arguments_digest(self._sending.request), self._input.etag
+        name = round_filename(
+            self._sending.owner, arguments, round_number, input_etag=etag, nonce=self._nonce
+        )
         return replace(request, filename=name)
 
     async def _predicted(self, request: AsyncRequest) -> AsyncInvocation | None:
-        if not self._paths_asked:
-            self._paths_asked = True
-            try:
-                self._paths = await self._endpoint.output_paths()
-            except (ServiceError, EndpointNotFound, EndpointNotAsynchronous) as error:
-                log.info("cannot tell beforehand where outputs go: %s", error.__cause__ or error)
-        return predicted(request, self._paths)
+        return predicted(request, await self._output_paths)
 
-    async def _look_at(self, invocation: AsyncInvocation | None) -> ResultPresence:
-        return _NOTHING_THERE if invocation is None else await look_at(self._s3, invocation)
+    @cached_property
+    def _output_paths(self) -> asyncio.Future[tuple[str, str | None] | None]:
+        return asyncio.ensure_future(self._describe_output_paths())
+
+    async def _describe_output_paths(self) -> tuple[str, str | None] | None:
+        try:
+            return await self._endpoint.output_paths()
+        except (ServiceError, EndpointNotFound, EndpointNotAsynchronous) as error:
+            log.info("the locations of results cannot be predicted: %s", error.__cause__ or error)
+            return None
+
+    async def _presence(self, invocation: AsyncInvocation | None) -> ResultPresence:
+        return _NOTHING_THERE if invocation is None else await presence_of(self._s3, invocation)
+
+    def _checked(self, invocation: AsyncInvocation) -> AsyncInvocation:
+        then = "clear this task, which sends it again"
+        if self._sending.state_prefix is None:
+            then = "clear this task with on_rerun='restart': an object there would be taken for the task's output"
+        name = self._sending.request.endpoint_name
+        check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
+        return invocation
 
     def _attached(self, invocation: AsyncInvocation, why: str) -> AsyncInvocation:
         log.info(
@@ -264,7 +314,7 @@ class SingleInvocation:
         return invocation
 
     def _expected_after(self, error: AnswerLost, expected: AsyncInvocation | None) -> AsyncInvocation:
-        """Return where the result of a request will be whose answer was lost, if that is what the user wants."""
+        """Predict the result of a request whose answer was lost, unless the user has it sent again."""
         if expected is None or self._sending.resend:
             raise error
         log.warning(
@@ -275,45 +325,55 @@ class SingleInvocation:
     # The call
 
     async def _send(self, request: AsyncRequest) -> AsyncInvocation:
-        """Send until it is accepted, a few times.
+        """Send the request until it is accepted, at most :data:`ATTEMPTS` times.
 
-        :raises AnswerLost: any of the attempts may have been accepted, whatever the last one said
+        :raises AnswerLost: one of the attempts may have been accepted, whatever the answer to the last was
         """
         lost: AnswerLost | None = None
         attempt = 0
         while True:
             attempt += 1
             try:
-                # Before it is written down as accepted: a state that holds it would stand in a later try's way.
-                return self._apart(await self._invoke(request))
+                # Checked before it is recorded as accepted: a later try would attach to it.
+                return self._checked(await self._invoker.invoke(request))
             except SageMakerInferenceError as error:
                 lost = error if isinstance(error, AnswerLost) else lost
-                if attempt == ATTEMPTS or not self._is_repeatable(error):
-                    raise lost or error from error.__cause__
-                seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
-                log.warning("%s; attempt %d, again in %.1f s", error, attempt, seconds)
-                if await self._is_killed_within(seconds):
+                is_over = attempt == ATTEMPTS or self._is_killed.is_set()
+                can_pass = self._sending.resend if lost is error else isinstance(error, _NOT_ACCEPTED)
+                if is_over or not can_pass or await self._pause(error, attempt):
                     raise lost or error from error.__cause__
 
-    async def _is_killed_within(self, seconds: float) -> bool:
+    async def _pause(self, error: SageMakerInferenceError, attempt: int) -> bool:
+        """Wait before the next attempt; return True as soon as the task is killed."""
+        seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
+        log.warning("%s; attempt %d, again in %.1f s", error, attempt, seconds)
         try:
             async with asyncio.timeout(seconds):
                 return await self._is_killed.wait()
         except TimeoutError:
             return False
 
-    async def _invoke(self, request: AsyncRequest) -> AsyncInvocation:
-        try:
-            return await self._invoker.invoke(request)
-        except InvalidRequest:
-            if request.body is None or self._sending.upload_prefix is None:
-                raise
-        # Every limit was checked before: the call goes through a botocore that is older than inline bodies.
-        return await self._invoker.invoke(await self._input.uploaded(request))
 
-    def _is_repeatable(self, error: SageMakerInferenceError) -> bool:
-        if self._is_killed.is_set():
-            return False
-        if isinstance(error, AnswerLost):
-            return self._sending.resend
-        return isinstance(error, CredentialsExpired | Throttled | ServiceUnavailable)
+async def record_loss(
+    connection: AwsConnection, folder: str, task_try: TaskTry, *, options: ObjectOptions = PLAIN
+) -> None:
+    """Mark the latest round as lost with its endpoint, so that the next run sends a new one.
+
+    :raises FencedOff: a later try has taken over
+    """
+    async with S3Objects.open(connection, options=options) as s3:
+        try:
+            state = await InvocationStore(s3, folder).read()
+            state.check_not_fenced(task_try)
+            latest = state.latest(task_try)
+            if latest is None or latest.lost:
+                return
+            body = msgspec.json.encode({"why": "the endpoint was deleted", "task_try": task_try})
+            await s3.write(folder + latest.intent.object_name("lost"), body)
+        except ServiceError as error:
+            log.warning(
+                "the endpoint is gone, which could not be written below %s: a run before the inference's time to live "
+                "is over waits for it again, unless it is cleared with on_rerun='restart': %s",
+                folder,
+                error,
+            )

@@ -7,6 +7,6 @@
 - ``upload``: an object in parts, which appears when it is complete.
 - ``object_options``: encryption, ACL, metadata and conditions as parameters.
 
-Reads and writes are repeated over an outage of a minute (``aws/retry``); listings and ``sight`` are not, since one that
-fails is a failed poll of a wait, which counts them itself.
+Reads and writes are repeated over an outage of a minute (``aws/retry``); listings and ``presence`` are not, since a
+wait counts their failures itself.
 """

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
-from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, repeated, sight_of
+from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, presence_after, repeated
 from airflow_sm_plugin.aws.s3.listing import (
     ListedObject,
     ObjectPage,
@@ -34,7 +34,7 @@ _AnyPage = TypeVar("_AnyPage", Page, ObjectPage)
 
 
 class S3Objects:
-    """Objects in S3. Reads and writes are repeated over an outage of a minute; listings and :meth:`sight` are not.
+    """Objects in S3. Reads and writes are repeated over an outage of a minute; listings and :meth:`presence` are not.
 
     One of those that fails is a failed poll: whoever waits counts them. Nothing here logs content.
 
@@ -83,7 +83,7 @@ class S3Objects:
         with translated(f"s3:ListObjectsV2 {wanted}"):
             return await whole_page(page, wanted)
 
-    async def sight(self, location: str) -> Presence:
+    async def presence(self, location: str) -> Presence:
         """Check whether an object exists; UNKNOWN where the service did not say.
 
         :raises SageMakerInferenceError: no request can be sent: no region, or a location that botocore refuses
@@ -92,13 +92,13 @@ class S3Objects:
         try:
             await self._head(uri)
         except (ClientError, BotoCoreError) as error:
-            return sight_of(error, location)
+            return presence_after(error, location)
         return Presence.PRESENT
 
     async def stat(self, location: str) -> ListedObject | Presence:
         """Read an object's size and ETag; ABSENT when there is none, FORBIDDEN without the permission.
 
-        Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
+        Repeated like a read, unlike :meth:`presence`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
 
         :raises ServiceError: S3 refused otherwise, or did not answer at any attempt
         """

@@ -1,4 +1,4 @@
-"""One invocation, killed at every request it makes: what was accepted is not sent again, and nothing is lost."""
+"""One invocation, killed at every request it makes: an accepted request is not sent again, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import pytest
 
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.single.input import Sending
-from airflow_sm_plugin.async_inference.single.run import SingleInvocation
-from airflow_sm_plugin.async_inference.single.state import Identity, Intent, arguments_digest
-from airflow_sm_plugin.async_inference.single.store import InvocationStore, record_loss
+from airflow_sm_plugin.async_inference.single.run import InvocationStore, SingleInvocation, record_loss
+from airflow_sm_plugin.async_inference.single.state import Intent
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
@@ -61,10 +60,10 @@ def retried(first: Sending, **changes: Any) -> Sending:  # noqa: ANN401 - the fi
     return replace(first, **given | changes)
 
 
-async def submit(account: Account, what: Sending) -> AsyncInvocation:
+async def submit(account: Account, submission: Sending) -> AsyncInvocation:
     async with S3Objects.open(AWS) as s3, AsyncInvoker.open(AWS) as invoker:
-        endpoint = KnownEndpoint(account, what.request.endpoint_name)
-        return await SingleInvocation(what, s3=s3, invoker=invoker, endpoint=endpoint).submit()
+        endpoint = KnownEndpoint(account, submission.request.endpoint_name)
+        return await SingleInvocation(submission, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
 
 class KnownEndpoint(EndpointFacts):
@@ -77,10 +76,10 @@ class KnownEndpoint(EndpointFacts):
 
     async def output_paths(self) -> tuple[str, str | None]:
         try:
-            found = self.account.sagemaker.describe_endpoint(EndpointName=self.name)
+            description = self.account.sagemaker.describe_endpoint(EndpointName=self.name)
         except self.account.sagemaker.exceptions.ClientError as error:
             raise EndpointNotFound(self.name) from error
-        config = found["AsyncInferenceConfig"]["OutputConfig"]
+        config = description["AsyncInferenceConfig"]["OutputConfig"]
         return config["S3OutputPath"], config.get("S3FailurePath")
 
 
@@ -89,8 +88,8 @@ class UnknownEndpoint(EndpointFacts):
         raise AccessDenied("not permitted")
 
 
-def run(account: Account, what: Sending) -> AsyncInvocation:
-    return asyncio.run(submit(account, what))
+def run(account: Account, submission: Sending) -> AsyncInvocation:
+    return asyncio.run(submit(account, submission))
 
 
 def accepted(account: Account, endpoint: str) -> int:
@@ -99,10 +98,10 @@ def accepted(account: Account, endpoint: str) -> int:
 
 
 def objects(account: Account, location: str) -> list[str]:
-    """Return the names of what lies below a location."""
+    """Return the names of the objects below a location."""
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     listed = account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    return sorted(one["Key"].rpartition("/")[2] for one in listed)
+    return sorted(listed_object["Key"].rpartition("/")[2] for listed_object in listed)
 
 
 def wait_for(account: Account, location: str | None) -> bytes:
@@ -128,18 +127,18 @@ def shared_endpoint(module_account: Account) -> Iterator[str]:
 
 @pytest.fixture
 def proxy(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[KillingProxy]:
-    with killing_proxy(account.url) as made:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
-        yield made
+    with killing_proxy(account.url) as created:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", created.url)
+        yield created
 
 
 def invocations_in(asked: list[str]) -> int:
-    return sum(one.endswith("/async-invocations") for one in asked)
+    return sum(path.endswith("/async-invocations") for path in asked)
 
 
 @pytest.mark.slow
 class TestKilledAnywhere:
-    """Each request of a try in turn is its last: not carried out, or carried out without anybody to hear the answer."""
+    """The n-th request of a try is its last, for every n: not carried out, or carried out without an answer."""
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
@@ -148,34 +147,34 @@ class TestKilledAnywhere:
     ) -> None:
         proxy.kill_at(None)
         proxy.run(submit(account, sending(account, endpoint, resend=resend)))
-        peace = list(proxy.asked)
-        intent = next(n for n, one in enumerate(peace) if one.endswith("00000-intent.json"))
-        sent = next(n for n, one in enumerate(peace) if one.endswith("/async-invocations"))
-        record = next(n for n, one in enumerate(peace) if one.endswith("00000-accepted.json"))
+        undisturbed = list(proxy.asked)
+        intent = next(n for n, path in enumerate(undisturbed) if path.endswith("00000-intent.json"))
+        sent = next(n for n, path in enumerate(undisturbed) if path.endswith("/async-invocations"))
+        record = next(n for n, path in enumerate(undisturbed) if path.endswith("00000-accepted.json"))
         assert intent < sent < record
 
-        for number in range(len(peace)):
+        for number in range(len(undisturbed)):
             first = sending(account, endpoint, resend=resend)
             before = accepted(account, endpoint)
             proxy.kill_at(number, after=after)
-            assert proxy.run(submit(account, first)) is None, peace[number]
+            assert proxy.run(submit(account, first)) is None, undisturbed[number]
             killed_after = accepted(account, endpoint) - before
             proxy.kill_at(None)
-            found = proxy.run(submit(account, retried(first)))
-            assert found is not None
+            submitted = proxy.run(submit(account, retried(first)))
+            assert submitted is not None
             in_all = accepted(account, endpoint) - before
 
-            known = number > record or (number == record and after)
-            in_doubt = (number > intent or (number == intent and after)) and not known
-            what = f"killed {'after' if after else 'before'} {peace[number]}"
-            assert killed_after == (number > sent or (number == sent and after)), what
+            is_known = number > record or (number == record and after)
+            in_doubt = (number > intent or (number == intent and after)) and not is_known
+            kill = f"killed {'after' if after else 'before'} {undisturbed[number]}"
+            assert killed_after == (number > sent or (number == sent and after)), kill
             if not in_doubt or not resend:
-                assert in_all == (killed_after if in_doubt else 1), what
+                assert in_all == (killed_after if in_doubt else 1), kill
             if in_doubt and resend and in_all == 1:
-                assert not invocations_in(proxy.asked) or not killed_after, what
+                assert not invocations_in(proxy.asked) or not killed_after, kill
             if in_all:
-                assert wait_for(account, found.output_location) == b"1,2,3", what
-                assert found.inference_id == first.request.inference_id
+                assert wait_for(account, submitted.output_location) == b"1,2,3", kill
+                assert submitted.inference_id == first.request.inference_id
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     def test_without_state_the_name_is_the_memory(
@@ -183,28 +182,28 @@ class TestKilledAnywhere:
     ) -> None:
         proxy.kill_at(None)
         proxy.run(submit(account, sending(account, endpoint, state_prefix=None)))
-        peace = list(proxy.asked)
-        for number in range(len(peace)):
+        undisturbed = list(proxy.asked)
+        for number in range(len(undisturbed)):
             first = sending(account, endpoint, state_prefix=None)
             before = accepted(account, endpoint)
             proxy.kill_at(number, after=after)
             assert proxy.run(submit(account, first)) is None
             was_sent = accepted(account, endpoint) > before
             proxy.kill_at(None)
-            found = proxy.run(submit(account, retried(first)))
-            assert found is not None
-            assert wait_for(account, found.output_location) == b"1,2,3"
+            submitted = proxy.run(submit(account, retried(first)))
+            assert submitted is not None
+            assert wait_for(account, submitted.output_location) == b"1,2,3"
             again = run(account, retried(first, task_try=TaskTry(None, 3)))
-            assert again.output_location == found.output_location
+            assert again.output_location == submitted.output_location
             assert accepted(account, endpoint) - before <= 1 + was_sent
 
 
 class TestState:
-    def test_a_retry_returns_what_was_accepted(self, account: Account, endpoint: str) -> None:
+    def test_a_retry_returns_the_accepted_invocation(self, account: Account, endpoint: str) -> None:
         first = sending(account, endpoint)
-        found = run(account, first)
+        submitted = run(account, first)
         before = accepted(account, endpoint)
-        assert run(account, retried(first)) == found
+        assert run(account, retried(first)) == submitted
         assert accepted(account, endpoint) == before
 
     def test_it_holds_no_secret(self, account: Account, endpoint: str) -> None:
@@ -212,43 +211,45 @@ class TestState:
         run(account, first)
         prefix = str(first.state_prefix).removeprefix(f"s3://{account.bucket}/")
         listed = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)["Contents"]
-        bodies = [account.read(f"s3://{account.bucket}/{one['Key']}").decode() for one in listed]
+        bodies = [
+            account.read(f"s3://{account.bucket}/{listed_object['Key']}").decode() for listed_object in listed
+        ]
         assert len(bodies) == 2
         assert SECRET not in f"{bodies}{listed}"
 
     def test_other_arguments_are_another_request(self, account: Account, endpoint: str) -> None:
         first = sending(account, endpoint)
-        found = run(account, first)
+        submitted = run(account, first)
         other = retried(first, request=replace(first.request, content_type="text/csv"))
-        assert run(account, other).output_location != found.output_location
+        assert run(account, other).output_location != submitted.output_location
 
     def test_a_changed_input_is_sent_again_under_another_name(self, account: Account, endpoint: str) -> None:
         first = sending(account, endpoint)
-        found = run(account, first)
+        submitted = run(account, first)
         account.upload("4,5", str(first.request.input_location).removeprefix(f"s3://{account.bucket}/"))
         again = run(account, retried(first))
         assert wait_for(account, again.output_location) == b"4,5"
-        assert again.output_location != found.output_location
+        assert again.output_location != submitted.output_location
 
     def test_an_input_that_is_gone_does_not_matter_once_it_was_accepted(
         self, account: Account, endpoint: str
     ) -> None:
         first = sending(account, endpoint)
-        found = run(account, first)
-        wait_for(account, found.output_location)
+        submitted = run(account, first)
+        wait_for(account, submitted.output_location)
         key = str(first.request.input_location).removeprefix(f"s3://{account.bucket}/")
         account.s3.delete_object(Bucket=account.bucket, Key=key)
-        assert run(account, retried(first)) == found
+        assert run(account, retried(first)) == submitted
         with pytest.raises(InputNotFound):
             run(account, retried(first, owner="another"))
 
     def test_a_failed_inference_is_sent_again_under_another_name(self, account: Account) -> None:
         name = account.deploy(FAILING, asynchronous=True)
         first = sending(account, name)
-        found = run(account, first)
-        wait_for(account, found.failure_location)
+        submitted = run(account, first)
+        wait_for(account, submitted.failure_location)
         again = run(account, retried(first))
-        assert again.output_location != found.output_location
+        assert again.output_location != submitted.output_location
         wait_for(account, again.failure_location)
         assert accepted(account, name) == 2
         account.sagemaker.delete_endpoint(EndpointName=name)
@@ -261,19 +262,18 @@ class TestState:
             run(account, first)
         assert accepted(account, endpoint) == before
 
-    def test_what_was_lost_with_its_endpoint_is_sent_again_under_another_name(
+    def test_a_request_lost_with_its_endpoint_is_sent_again_under_another_name(
         self, account: Account, endpoint: str
     ) -> None:
         request = AsyncRequest(endpoint_name=endpoint, body=b"1,2,3", inference_id=unique("i"))
         first = sending(account, endpoint, request=request)
         lost = AsyncInvocation(f"s3://{account.bucket}/never.out")
-        folder = Identity(first.owner, arguments_digest(first.request)).folder(str(first.state_prefix))
+        folder = str(first.state_folder)
         intent = Intent(
             number=0,
             round_number=0,
             task_try=TaskTry(None, 2),
-            at=time.time(),
-            seconds_to_live=600,
+            over_at=time.time() + 600,
             input_etag=None,
             invocation=lost,
         )
@@ -282,7 +282,9 @@ class TestState:
             async with S3Objects.open(AWS) as s3:
                 store = InvocationStore(s3, folder)
                 assert await store.intend(intent)
-                await store.record(intent, lost)
+                answer: asyncio.Future[AsyncInvocation] = asyncio.Future()
+                answer.set_result(lost)
+                await store.settle(intent, answer)
 
         asyncio.run(remembered())
         second = retried(first)
@@ -305,7 +307,7 @@ class TestState:
             "00001-intent.json",
         ]
 
-    def test_a_loss_that_cannot_be_written_is_told_with_the_way_out(
+    def test_a_loss_that_cannot_be_written_is_reported_with_the_way_out(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         with answering(Answer(403, "AccessDenied")) as (forbidding, _):
@@ -322,10 +324,10 @@ class TestState:
             tries = (submit(account, first), submit(account, replace(first, is_repeated=True)))
             return tuple(await asyncio.gather(*tries, return_exceptions=True))
 
-        found = asyncio.run(both())
-        assert {one.output_location for one in found if isinstance(one, AsyncInvocation)} == {
-            cast("AsyncInvocation", found[0]).output_location
-        }
+        submitted = asyncio.run(both())
+        assert {
+            invocation.output_location for invocation in submitted if isinstance(invocation, AsyncInvocation)
+        } == {cast("AsyncInvocation", submitted[0]).output_location}
         assert accepted(account, endpoint) == before + 1
 
     def test_a_refusal_leaves_no_doubt(self, account: Account) -> None:
@@ -337,24 +339,25 @@ class TestState:
     def test_a_name_that_is_taken_is_not_used(self, account: Account, endpoint: str) -> None:
         """Somebody removed the state to have it sent again: the old output is not the new one's."""
         first = sending(account, endpoint)
-        found = run(account, first)
-        wait_for(account, found.output_location)
-        anew = retried(first, state_prefix=f"s3://{account.bucket}/{unique('other')}")
-        assert run(account, anew).output_location != found.output_location
+        submitted = run(account, first)
+        wait_for(account, submitted.output_location)
+        again = retried(first, state_prefix=f"s3://{account.bucket}/{unique('other')}")
+        assert run(account, again).output_location != submitted.output_location
 
     def test_a_users_name_that_is_taken_is_refused_where_it_would_be_waited_for(
         self, account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING)
         request = replace(sending(account, endpoint).request, filename=f"{unique('f')}.csv")
-        found = run(account, sending(account, endpoint, request=request))
-        wait_for(account, found.output_location)
+        submitted = run(account, sending(account, endpoint, request=request))
+        wait_for(account, submitted.output_location)
         with pytest.raises(InvalidRequest, match="is there already, from an earlier inference"):
             run(account, sending(account, endpoint, request=request, is_waited_for=True))
         with pytest.raises(InvalidRequest, match="is there already, from an earlier inference"):
             run(account, sending(account, endpoint, request=request, is_waited_for=True, state_prefix=None))
         assert (
-            run(account, sending(account, endpoint, request=request)).output_location == found.output_location
+            run(account, sending(account, endpoint, request=request)).output_location
+            == submitted.output_location
         )
         assert "make filename or s3_output_path_extension differ by run" in caplog.text
 
@@ -382,9 +385,9 @@ class TestLostAnswers:
     ) -> None:
         before = accepted(account, endpoint)
         first = sending(account, endpoint, **({} if with_state else {"state_prefix": None}))
-        found = run(account, first)
-        assert wait_for(account, found.output_location) == b"1,2,3"
-        assert run(account, retried(first)).output_location == found.output_location
+        submitted = run(account, first)
+        assert wait_for(account, submitted.output_location) == b"1,2,3"
+        assert run(account, retried(first)).output_location == submitted.output_location
         assert accepted(account, endpoint) == before + 1
 
     @pytest.mark.usefixtures("_lost")
@@ -396,13 +399,13 @@ class TestLostAnswers:
         assert objects(account, str(first.state_prefix)) == ["00000-accepted.json", "00000-intent.json"]
 
     @pytest.mark.usefixtures("_lost")
-    def test_where_nobody_can_say_its_place_the_doubt_is_told_and_stays(
+    def test_where_its_location_is_unknown_the_doubt_is_reported_and_stays(
         self, account: Account, endpoint: str
     ) -> None:
-        async def blind(what: Sending) -> AsyncInvocation:
+        async def blind(submission: Sending) -> AsyncInvocation:
             async with S3Objects.open(AWS) as s3, AsyncInvoker.open(AWS) as invoker:
-                endpoint = UnknownEndpoint(AWS, what.request.endpoint_name)
-                return await SingleInvocation(what, s3=s3, invoker=invoker, endpoint=endpoint).submit()
+                endpoint = UnknownEndpoint(AWS, submission.request.endpoint_name)
+                return await SingleInvocation(submission, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
         before = accepted(account, endpoint)
         first = sending(account, endpoint)
@@ -421,14 +424,14 @@ class TestUpload:
         body = b"x" * 128_001
         request = AsyncRequest(endpoint_name=endpoint, body=body, inference_id="i", content_type="text/csv")
         first = sending(account, endpoint, request=request, upload_prefix=folder)
-        found = run(account, first)
-        assert wait_for(account, found.output_location) == body
-        assert str(found.input_location).startswith(f"{folder}{first.owner}-")
-        assert run(account, retried(first)) == found
+        submitted = run(account, first)
+        assert wait_for(account, submitted.output_location) == body
+        assert str(submitted.input_location).startswith(f"{folder}{first.owner}-")
+        assert run(account, retried(first)) == submitted
         other = sending(
             account, endpoint, request=replace(request, body=b"y" * 128_001), upload_prefix=folder
         )
-        assert run(account, replace(other, owner=first.owner)).input_location != found.input_location
+        assert run(account, replace(other, owner=first.owner)).input_location != submitted.input_location
         assert len(objects(account, folder)) == 2
 
     def test_a_small_one_goes_inline(self, account: Account, endpoint: str) -> None:
@@ -437,7 +440,7 @@ class TestUpload:
         run(account, sending(account, endpoint, request=request, upload_prefix=folder))
         assert objects(account, folder) == []
 
-    def test_without_a_place_it_is_refused_with_the_remedy(self, account: Account) -> None:
+    def test_without_a_location_it_is_refused_with_the_remedy(self, account: Account) -> None:
         request = AsyncRequest(endpoint_name="e", body=b"x" * 128_001)
         with pytest.raises(
             InvalidRequest, match=r"128001 bytes, SageMaker takes up to 128000: .* pass upload_prefix"
@@ -446,7 +449,7 @@ class TestUpload:
 
 
 OLD, NEW = 1_000.0, 2_000.0
-"""When a DAG run began, and when the one began that was made again under its id."""
+"""When a DAG run began, and when the one began that was created again under its id."""
 
 
 class TestADagRunMadeAgainUnderItsOldId:
@@ -463,21 +466,21 @@ class TestADagRunMadeAgainUnderItsOldId:
         new = replace(old, task_try=TaskTry(NEW, number), is_repeated=number > 1)
         if remembers and number > 1:
             run(account, replace(new, task_try=TaskTry(NEW, 1), is_repeated=False))
-        found = run(account, new)
-        assert found.output_location != left.output_location
+        submitted = run(account, new)
+        assert submitted.output_location != left.output_location
         assert accepted(account, endpoint) == before + 1
-        assert wait_for(account, found.output_location) == b"1,2,3"
+        assert wait_for(account, submitted.output_location) == b"1,2,3"
         retry = replace(new, task_try=TaskTry(NEW, number + 1), is_repeated=True)
-        assert run(account, retry).output_location == found.output_location
+        assert run(account, retry).output_location == submitted.output_location
         assert accepted(account, endpoint) == before + 1
         if remembers:
             with pytest.raises(FencedOff):
                 run(account, old)
 
-    def test_without_start_dates_a_finished_one_of_a_later_try_fences_nobody_off(
+    def test_without_start_dates_a_finished_one_of_a_later_try_fences_no_try_off(
         self, account: Account, endpoint: str
     ) -> None:
-        """It may be a deleted run's, and nothing tells."""
+        """It may be a deleted run's; without dates this is unknown."""
         old = sending(account, endpoint, task_try=TaskTry(None, 3), is_repeated=True)
         left = run(account, old)
         wait_for(account, left.output_location)

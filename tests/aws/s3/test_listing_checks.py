@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.async_inference.single.store import InvocationStore
+from airflow_sm_plugin.async_inference.single.run import InvocationStore
 from airflow_sm_plugin.aws import retry as s3_repeats
 from airflow_sm_plugin.aws.s3.listing import (
     MOST_EMPTY_PAGES,

@@ -65,10 +65,10 @@ def test_what_is_written_is_read_listed_seen_and_deleted(
     prefix = location.removeprefix(f"s3://{account.bucket}/").partition("/")[0] + "/odd/ a+"
 
     async def use(s3: S3Objects) -> None:
-        assert await s3.sight(location) is Presence.ABSENT
+        assert await s3.presence(location) is Presence.ABSENT
         assert await s3.read_if_any(location) is None
         await s3.write(location, b"one\ntwo", content_type="text/csv")
-        assert await s3.sight(location) is Presence.PRESENT
+        assert await s3.presence(location) is Presence.PRESENT
         assert await s3.read(location) == await s3.read_if_any(location) == b"one\ntwo"
         assert await s3.read(location, first_bytes=2) == b"on"
         assert await s3.read(location, first_bytes=200) == b"one\ntwo"
@@ -286,7 +286,7 @@ def test_a_listing_fails_at_once_with_an_error_of_ours(
 def test_a_head_is_one_request_and_an_error_no_verdict(
     status: int, seen: Presence, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.sight("s3://b/k"))
+    result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.presence("s3://b/k"))
     assert result is seen
     assert [each.method for each in asked] == ["HEAD"]
 
@@ -323,12 +323,12 @@ def test_neither_an_unreachable_s3_nor_missing_credentials_are_a_verdict(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", closed_port())
-    assert run(options, lambda s3: s3.sight("s3://b/k")) is Presence.UNKNOWN
+    assert run(options, lambda s3: s3.presence("s3://b/k")) is Presence.UNKNOWN
     with pytest.raises(InvalidS3Uri):
-        run(options, lambda s3: s3.sight("s3://b"))
+        run(options, lambda s3: s3.presence("s3://b"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    assert run(options, lambda s3: s3.sight("s3://b/k")) is Presence.UNKNOWN
+    assert run(options, lambda s3: s3.presence("s3://b/k")) is Presence.UNKNOWN
     with pytest.raises(ServiceUnavailable, match="credentials could not be fetched"):
         run(options, lambda s3: s3.list_names("b", "p"))
 
@@ -407,7 +407,7 @@ def test_a_bucket_in_another_region_is_found_there(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(s3: S3Objects) -> list[object]:
-        answers = [await s3.sight("s3://b/k"), await s3.read("s3://b/k")]
+        answers = [await s3.presence("s3://b/k"), await s3.read("s3://b/k")]
         return [*answers, [line async for line in s3.read_lines("s3://b/k")]]
 
     result, asked = against(in_ireland, monkeypatch, options, use)

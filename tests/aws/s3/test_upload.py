@@ -70,7 +70,7 @@ def test_parts_added_and_copied_become_one_object(account: Account, options: Map
         await upload.copy(source, 2, len(copied))
         await upload.add(b"the end")
         assert upload.size == len(first) + len(copied) + 7
-        assert await s3.sight(location) is Presence.ABSENT
+        assert await s3.presence(location) is Presence.ABSENT
         await upload.complete()
         await upload.abort()
         return await s3.stat(location)
