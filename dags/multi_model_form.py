@@ -2,7 +2,7 @@
 
 Run `multi_model_batch` with `keep` set, and the form's defaults have an endpoint and inputs to work on. "Only estimate"
 has the task `batch.plan` log inputs, models, bytes, payloads and the time they would take, and nothing is invoked. The
-task `batch.merge` links to the report. Clear a failed run instead of starting another: only what failed is invoked again.
+task `batch.merge` links to the report. Clear a failed run instead of starting another: only failures are invoked again.
 """
 
 from airflow_sm_plugin.task_groups import multi_model_batch
