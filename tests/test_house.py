@@ -87,7 +87,6 @@ SHELLS = {
     "batches.claim",
     "batches.input_chunks",
     "batches.listing",
-    "batches.manifest_check",
     "batches.manifest_reading",
     "batches.numbered_log",
     "batches.parallel",

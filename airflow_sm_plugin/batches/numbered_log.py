@@ -1,6 +1,6 @@
-"""A log of numbered objects in S3: of several writers of one number the first wins.
+"""A log of numbered objects in S3. The first writer of a number wins, by conditional writes (``If-None-Match``).
 
-Claims, journals and the choice of a plan rest on it: a process that has written a number knows that no other did.
+Claims, ledgers, journals and the choice of a plan use it: a process that wrote a number knows that no other did.
 """
 
 from __future__ import annotations
@@ -27,35 +27,34 @@ class NumberedLog:
         self._prefix = prefix
 
     async def latest(self) -> int:
-        """Return the number of the last entry, -1 for an empty log.
+        """List the log for the number of the last entry; -1 for an empty log.
 
-        The numbers count, not the objects: a lifecycle rule may have removed the first.
+        The number in the last name decides, not the count of objects: a lifecycle rule may have deleted the first ones.
         """
         names = await names_below(self._s3, self._prefix)
         return int(names[-1].rpartition("/")[2].removesuffix(".json")) if names else -1
 
     async def length(self) -> int | None:
-        """Return how many entries there are; None where some of them are missing."""
+        """Count the entries; None where some of them are missing."""
         names = await names_below(self._s3, self._prefix)
         top = S3Uri.parse(self._prefix).key
         return len(names) if names == [numbered(top, number) for number in range(len(names))] else None
 
     async def goes_on_after(self, number: int) -> bool:
-        """Return whether there is a later entry."""
         uri, entry = S3Uri.parse(self._prefix), S3Uri.parse(numbered(self._prefix, number))
         return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=entry.key)).names)
 
     async def read(self, number: int) -> bytes:
-        """Return an entry.
+        """Read an entry.
 
         :raises InputNotFound: there is no such entry
         """
         return await self._s3.read(numbered(self._prefix, number))
 
     async def write(self, number: int, body: bytes) -> bool:
-        """Write an entry, and return whether that was possible: False where another writer was first.
+        """Write an entry; return False where another writer was first.
 
-        :param body: no other writer's; an entry that is there with this body is our own, whose answer was lost
+        :param body: unique to this writer: an entry with this body is its own, of a write whose answer was lost
         """
         location = numbered(self._prefix, number)
         try:

@@ -89,7 +89,7 @@ def test_every_object_below_a_prefix_is_an_input_in_the_order_of_the_keys(accoun
     assert [one.size for one in found] == [5, 12, 7]
     heads = [account.s3.head_object(Bucket=account.bucket, Key=key) for key in keys_of(found)]
     assert [f'"{one.etag}"' for one in found] == [head["ETag"] for head in heads]
-    assert (plan.count, plan.shards, plan.bytes) == (3, 1, 24)
+    assert (plan.count, plan.shards) == (3, 1)
 
 
 def test_markers_of_spark_and_others_are_no_inputs_and_are_told_once_by_kind(
@@ -211,7 +211,7 @@ def test_the_same_inputs_make_the_same_digest_and_others_another(account: Accoun
     upload(account, f"{top}/in/a.csv", "2")
     changed = planned(source, f"{top}/plan-2")
     assert changed.digest != first.digest
-    assert (changed.count, changed.bytes) == (first.count, first.bytes)
+    assert changed.count == first.count
 
 
 def test_custom_attributes_are_rendered_from_the_key_the_run_and_the_place(
@@ -249,7 +249,7 @@ def test_a_manifest_is_taken_line_by_line_duplicates_included(account: Account, 
         BatchInput(source="s3://other/day=1/a.csv", custom_attributes="day=1/a.csv#1"),
         BatchInput(source="s3://other/day=1/a.csv", custom_attributes="day=1/a.csv#2"),
     ]
-    assert (plan.count, plan.bytes) == (3, 0)
+    assert plan.count == 3
 
 
 def test_a_manifest_may_lie_among_its_plan(account: Account, top: str) -> None:
@@ -403,7 +403,7 @@ def test_many_inputs_fill_shards_in_order_at_one_request_for_each_page_and_shard
     quick, prefix = many
     into = f"s3://bench/{unique('plan')}"
     plan = planned(InputSource(location=prefix), into)
-    assert (plan.count, plan.shards, plan.bytes) == (2_500, 3, 2_500)
+    assert (plan.count, plan.shards) == (2_500, 3)
     assert quick.take_calls() == {"list": 3, "put": 3}
     found = inputs_of(into, plan)
     assert [one.source for one in found] == [f"{prefix}{number:07d}.csv" for number in range(2_500)]
@@ -418,7 +418,7 @@ def test_inputs_may_come_from_anywhere(account: Account, top: str) -> None:
             yield BatchInput(source=f"s3://b/{number}", size=number)
 
     plan = in_s3(lambda s3: write_plan(s3, again(), into=f"{top}/round-2/"))
-    assert (plan.count, plan.bytes) == (3, 3)
+    assert plan.count == 3
     assert chunk_location(f"{top}/round-2/", 0) == f"{top}/round-2/inputs/00000.jsonl"
     assert [one.size for one in inputs_of(f"{top}/round-2", plan)] == [0, 1, 2]
 

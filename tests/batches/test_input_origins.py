@@ -157,7 +157,7 @@ def test_a_file_that_may_not_be_looked_at_is_taken_and_told(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         assert in_s3(lambda s3: plan_inputs(s3, source, into=f"{top}-plan")).count == 1
     assert asked[1].startswith("HEAD ")
-    assert "cannot be looked at" in caplog.text
+    assert "cannot be checked" in caplog.text
 
 
 def test_nothing_of_another_batch_is_sent(account: Account, top: str) -> None:

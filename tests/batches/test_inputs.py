@@ -60,7 +60,7 @@ def test_what_a_manifest_says_is_what_is_read(one: BatchInput) -> None:
     }
     line = json.dumps({name: value for name, value in said.items() if value is not None})
     entry = entry_of_line(f"  {line}\n", number=7, target_models=True)
-    assert entry == ManifestEntry(place="line 7", input=one)
+    assert entry == ManifestEntry(position="line 7", input=one)
     assert ASYNC_LIMITS.check(entry.input) is entry.input
 
 
@@ -157,7 +157,9 @@ def test_an_empty_line_is_no_input(line: str) -> None:
 
 def test_a_byte_order_mark_before_the_first_line_is_passed_over() -> None:
     line = '\ufeff{"source-ref": "s3://b/k"}'
-    assert entry_of_line(line, number=1) == ManifestEntry(place="line 1", input=BatchInput(source="s3://b/k"))
+    assert entry_of_line(line, number=1) == ManifestEntry(
+        position="line 1", input=BatchInput(source="s3://b/k")
+    )
     with pytest.raises(InvalidRequest, match="line 2 of the manifest is not JSON"):
         entry_of_line(line, number=2)
 
@@ -206,7 +208,7 @@ def test_half_a_character_is_no_source() -> None:
         entry_of_line('{"source-ref": "s3://b/\\ud83d"}', number=2)
     assert str(refused.value).isascii()
     entry = entry_of_line('{"source-ref": "s3://b/\\ud83d\\ude00"}', number=2)
-    assert entry == ManifestEntry(place="line 2", input=BatchInput(source="s3://b/😀"))
+    assert entry == ManifestEntry(position="line 2", input=BatchInput(source="s3://b/😀"))
 
 
 @pytest.mark.parametrize(

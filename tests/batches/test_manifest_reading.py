@@ -62,7 +62,7 @@ def lines(*sources: str) -> str:
 def test_an_array_is_read_however_it_is_written(account: Account, body: str | bytes) -> None:
     assert read(account, body) == [
         ManifestEntry(
-            place=f"element {number}",
+            position=f"element {number}",
             input=BatchInput(source=f"s3://b/in/{name}", relative=name),
             passed_over=(),
         )

@@ -327,7 +327,7 @@ class Plans:
         folder, settings = self._folder.plan(number), self._settings
         into = folder.inputs(claim.token)
         summary = await plan_inputs(
-            self._s3, settings.source, into=into, places=places, content_type=settings.template.content_type
+            self._s3, settings.source, into=into, written=places, content_type=settings.template.content_type
         )
         carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
         plan = BatchPlan(

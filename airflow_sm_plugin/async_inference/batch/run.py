@@ -38,7 +38,7 @@ from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE
+from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
 from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
