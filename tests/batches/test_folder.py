@@ -26,13 +26,13 @@ def state_below(prefix: str) -> list[str]:
     shard = plan.shard(0)
     invocation = Identity(OWNER, ARGUMENTS).folder(prefix)
     return [
-        batch.claim(0),
+        numbered(batch.claims, 0),
         batch.plan(0).plan,
         batch.plan(0).report,
         batch.plan(0).rows_of(0),
         batch.plan(0).failures_of(0),
         f"{batch.plan(0).inputs('t')}/inputs/00000.jsonl",
-        *(round_.numbers, round_.wait(0), round_.part(0)),
+        *(round_.numbers, round_.wait(0), numbered(round_.ledger, 0)),
         *(numbered(models.choices, 0), numbered(default.choices, 0), default.plan(0, "1234").report),
         *(plan.plan, numbered(plan.claims, 0), plan.report, plan.report_page),
         *(

@@ -176,8 +176,8 @@ FAULTS = (
         True,
         "async_inference/batch/ledger_store.py",
         """\
-                if written.token != self.token:
-                    raise fenced_off(self._folder.location) from error
+            if written.token != self.token:
+                raise fenced_off(self._folder.location)
 """,
         "",
     ),
@@ -190,7 +190,7 @@ FAULTS = (
         try:
             await self._store.append(part)
         except BaseException:
-            # The last part may still get through, and must not lack this.
+            # The last part may still be written, and must not lack these answers.
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd
@@ -209,7 +209,7 @@ FAULTS = (
         try:
             await self._store.append(part)
         except BaseException:
-            # The last part may still get through, and must not lack this.
+            # The last part may still be written, and must not lack these answers.
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd

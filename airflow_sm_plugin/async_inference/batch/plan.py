@@ -1,8 +1,8 @@
-"""The plan of a batch: which inputs it has, fixed once, and what an earlier plan spares it.
+"""The plan of a batch: its inputs, fixed once, and the results that it reuses from an earlier plan.
 
-Inputs of two plans are matched by source and ETag. A finished plan tells by its rows what has an output. An unfinished
-one has no rows yet: what it sent and has not failed is waited for by the next plan's first round, where the earlier
-plan's requests put it.
+Inputs of two plans are matched by source and ETag. The rows of a finished plan list the inputs with an output. An
+unfinished plan has no rows: the next plan's first round waits for the results of its requests, unless they failed, at
+the locations that the earlier plan gave them.
 """
 
 from __future__ import annotations
@@ -39,27 +39,26 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 FORMAT = 1
-"""Of everything below a batch's folder; another number is another version's, which cannot be gone on with."""
+"""The version of the state in a batch's folder; this version of the package continues no other."""
 
 Run = tuple[int, int, int]
-"""First number here, first number in the earlier plan, how many."""
+"""A range of inputs of two plans: first number here, first number in the earlier plan, length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
     """The inputs of a batch, numbered from 0.
 
-    :param number: 0 for the first; a batch whose task was cleared gets the next
-    :param root: what begins every name of its invocations, and of no other plan's
+    :param number: of the plan, from 0
+    :param root: the common beginning of the names of its invocations, unique to the plan
     :param inputs: the folder of its shards
     :param created_at: ISO 8601
-    :param begun_by: the try that made it
-    :param carried: what succeeded under an earlier plan and is the same object still
+    :param begun_by: the try that wrote it
+    :param carried: unchanged inputs with an output under an earlier plan
     :param carried_from: the number of that plan, which is finished
-    :param taken_over: ranges of numbers that an earlier, unfinished plan sent and that are the same object still: the
-        first round waits for them
-    :param passed_over: objects below the prefix that were no inputs when it was made
-    :param run: which run of the task that was
+    :param taken_over: ranges of unchanged inputs that an earlier, unfinished plan sent: the first round waits for them
+    :param passed_over: objects below the prefix that were no inputs
+    :param run: :attr:`BatchSettings.run` of that try
     """
 
     format: int
@@ -96,38 +95,37 @@ class BatchPlan:
 
     @property
     def to_send(self) -> int:
-        """The set of numbers that are not carried over."""
+        """The numbers that are not carried over."""
         return below(self.count) & ~from_ranges([first, first + length] for first, _, length in self.carried)
 
     def carried_numbers(self) -> dict[int, int]:
-        """Return the earlier plan's number of each that is carried over."""
+        """Map the numbers of carried inputs to their numbers in the earlier plan."""
         return {
             first + step: earlier + step for first, earlier, length in self.carried for step in range(length)
         }
 
 
 class NextPlan(enum.Enum):
-    """What a task does about the last plan when it begins."""
+    """The decision about the last plan when a task begins."""
 
     GO_ON = "go on with the plan"
-    COMPARE = "report the finished plan if it has the inputs of now, otherwise resume"
-    RESUME = "make a new plan without what succeeded or may still succeed and is the same object still"
+    COMPARE = "report the finished plan if it has the current inputs, otherwise resume"
+    RESUME = "make a new plan without unchanged inputs that succeeded or may still succeed"
     NEW = "make a new plan of everything"
 
 
 def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) -> NextPlan:
-    """Decide what a task does that finds a plan.
+    """Decide what a task does with the last plan.
 
-    A deleted DAG run's plan is never gone on with, and nothing of it is taken over: its results are of another run.
-    A retry goes on with its run's plan; a finished one (the task was killed between its report and its end) counts
-    while its inputs are the same. A cleared task does as ``on_rerun`` says, also with an unfinished plan: its inputs
-    may have been rewritten since they were sent.
+    A deleted DAG run's plan is neither continued nor reused. A retry continues its run's plan; a finished plan (the
+    task was killed between its report and its end) counts as long as the inputs are the same. A cleared task obeys
+    ``on_rerun``, also for an unfinished plan, since the inputs may have been overwritten after they were sent.
 
-    :param origin: of the try that wrote last, by the plan, as the try that finds it sees it; a later try, which only a
-        try without a start date can see here, counts as of this run
+    :param origin: of the last try that wrote the plan. A later try, which only a try without a start date can see,
+        counts as one of this run
     :param finished: whether the plan has a report
-    :param same_run: whether the task was not cleared since, by its ``max_tries``. Another start date then is of another
-        DAG run
+    :param same_run: whether the task was not cleared since, by its ``max_tries``; another start date then belongs to
+        another DAG run
     :param restart: ``on_rerun="restart"``
     """
     if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and same_run):
@@ -138,10 +136,10 @@ def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) 
 
 
 class SentBefore(NamedTuple):
-    """An input whose request an earlier plan sent.
+    """A request that an earlier plan sent.
 
     :param number: of the input in the new plan
-    :param is_assumed: no answer said that the request was accepted
+    :param is_assumed: whether no answer confirmed that the request was accepted
     """
 
     number: int
@@ -156,9 +154,9 @@ class SentBefore(NamedTuple):
 class SentRound:
     """A round of an unfinished plan that sends nothing any more.
 
-    :param numbers: the plan's number of each of the round's
-    :param kept: which of the round's numbers have an output, or a result to come
-    :param sent: returns what the round sent of one of its numbers, as the next plan's input of another number
+    :param numbers: the plan's numbers of the inputs, by their numbers in the round
+    :param kept: the round's numbers with an output or a possible one
+    :param sent: describes the request of a round's number, given also the input's number in the next plan
     """
 
     numbers: Sequence[int]
@@ -168,13 +166,13 @@ class SentRound:
 
 @dataclass(frozen=True)
 class PlanReuse:
-    """What need not be sent again, by a fingerprint of source and ETag.
+    """Earlier results by a fingerprint of an input's source and ETag.
 
-    Eight bytes an input are known of its identity, so a hundred thousand take a few megabytes.
+    A fingerprint has eight bytes, so that those of a hundred thousand inputs take a few megabytes.
 
-    :param carried_from: number of the finished plan whose rows ``succeeded`` names; None where there is none
-    :param succeeded: the number of a row
-    :param sent: the rounds and numbers of requests, as many as inputs have this source and ETag
+    :param carried_from: number of the finished plan that ``succeeded`` refers to; None if there is none
+    :param succeeded: numbers of rows with an output
+    :param sent: rounds and numbers of requests, one for each input with this source and ETag
     """
 
     carried_from: int | None = None
@@ -183,7 +181,6 @@ class PlanReuse:
 
     @classmethod
     async def of_finished(cls, s3: S3Objects, folder: AttemptFolder, plan: BatchPlan) -> PlanReuse:
-        """Read the rows of a finished plan."""
         reuse = cls(plan.number)
         for shard in range(plan.shards):
             for number, row in enumerate(await read_rows(s3, folder, shard), start=shard * SHARD):
@@ -193,7 +190,7 @@ class PlanReuse:
 
     @classmethod
     async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, rounds: Sequence[SentRound]) -> PlanReuse:
-        """Match the inputs of an unfinished plan with what it carried over and what its rounds sent."""
+        """Match the inputs of an unfinished plan with its carried inputs and the requests of its rounds."""
         reuse = cls(plan.carried_from)
         carried = plan.carried_numbers()
         sent = {
@@ -209,9 +206,9 @@ class PlanReuse:
         return reuse
 
     async def applied(self, s3: S3Objects, into: str, shards: int) -> tuple[list[Run], int]:
-        """Return which inputs of a new plan have an output, and the set of those that were sent.
+        """Return the inputs of a new plan that have an output, and the set of those that were sent.
 
-        What is known of those is written beside the plan's shards, for :func:`read_sent_before`.
+        The requests of the latter are written beside the plan's shards, for :func:`read_sent_before`.
 
         :param into: the folder of the new plan's shards
         """
@@ -230,7 +227,7 @@ class PlanReuse:
 
 
 async def _fingerprints(s3: S3Objects, into: str, shards: int) -> AsyncIterator[tuple[int, int]]:
-    """Yield number and fingerprint of each of a plan's inputs that has an ETag."""
+    """Yield number and fingerprint of each input of a plan with a known ETag."""
     for shard in range(shards):
         for number, planned in enumerate(await read_shard(s3, into, shard), start=shard * SHARD):
             if planned.etag:
@@ -242,7 +239,7 @@ def _fingerprint(source: str, etag: str) -> int:
 
 
 def _extend(runs: list[Run], number: int, earlier: int) -> None:
-    """Add one number, to the last run where it follows."""
+    """Add one number, to the last range if it continues it."""
     if runs:
         first, first_earlier, length = runs[-1]
         if first + length == number and first_earlier + length == earlier:
@@ -256,16 +253,15 @@ def _sent_before_file(into: str) -> str:
 
 
 async def read_sent_before(s3: S3Objects, plan: BatchPlan) -> list[SentBefore]:
-    """Return what an earlier plan sent of a plan's inputs.
+    """Read the requests of an earlier plan for a plan's inputs.
 
-    :raises InputNotFound: it was deleted
+    :raises InputNotFound: their file was deleted
     """
     body = await s3.read(_sent_before_file(plan.inputs))
     return [SentBefore(*json.loads(line)) for line in body.decode().splitlines()]
 
 
 async def read_rows(s3: S3Objects, folder: AttemptFolder, shard: int) -> list[Row]:
-    """Return the rows of one shard of a finished plan."""
     body = await s3.read(folder.rows_of(shard))
     return [Row.from_line(line) for line in body.decode().splitlines()]
 
@@ -282,16 +278,16 @@ class Plans:
         return self._folder.plan(plan.number)
 
     async def latest(self) -> tuple[BatchPlan | None, int]:
-        """Return the last plan, None where there is none, and the number of the next.
+        """Read the last plan, None if there is none, and return the number of the next.
 
-        What is left of a plan whose ``plan.json`` was removed belongs to no other plan: its number is passed over.
+        The number of a plan whose ``plan.json`` was deleted is not used again if other objects of it are left.
 
-        :raises InvalidRequest: a plan is another version's, or damaged
+        :raises InvalidRequest: a plan is damaged, or another version wrote it
         """
         latest: BatchPlan | None = None
         number = 0
         while True:
-            # In this order: a plan is written before anything else of it but its inputs.
+            # In this order: except for the inputs, all objects of a plan are written after plan.json.
             remains = await self._has_remains(self._folder.plan(number))
             body = await self._s3.read_if_any(self._folder.plan(number).plan)
             if body is None and not remains:
@@ -314,20 +310,19 @@ class Plans:
         return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=behind)).names)
 
     async def make(
-        self, *, claim: Claim, number: int, reuse: PlanReuse | None, places: Mapping[str, str]
+        self, *, claim: Claim, number: int, reuse: PlanReuse | None, written: Mapping[str, str]
     ) -> BatchPlan | None:
-        """List the inputs and fix them as a plan; None when another process wrote one of this number.
+        """List the inputs and fix them as a plan; return None if another process wrote a plan of this number.
 
-        :param claim: of this process: its token keeps its shards apart from another planner's
-        :param reuse: what an earlier plan spares this one
-        :param places: where the batch and its endpoint write, as :func:`check_inputs_apart` takes it
-        :raises InvalidRequest: there are no inputs, or one is not what it must be
+        :param claim: of this process: its token separates its shards from another planner's
+        :param written: locations that the batch and its endpoint write, as of :func:`check_inputs_apart`
+        :raises InvalidRequest: there are no inputs, or one is not valid
         :raises FencedOff: another process has taken the batch over
         """
         folder, settings = self._folder.plan(number), self._settings
         into = folder.inputs(claim.token)
         summary = await plan_inputs(
-            self._s3, settings.source, into=into, written=places, content_type=settings.template.content_type
+            self._s3, settings.source, into=into, written=written, content_type=settings.template.content_type
         )
         carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
         plan = BatchPlan(

@@ -1,4 +1,4 @@
-"""The record of a submission: intents before anything is sent, answers every few seconds, all of it at the end."""
+"""The record of a submission in the ledger: intents before anything is sent, answers every few seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from airflow_sm_plugin.async_inference.batch.ledger import LedgerPart, Odd, Refusal
+from airflow_sm_plugin.async_inference.batch.ledger import LedgerPart, OddLocation, Refusal
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, numbers_of
@@ -14,21 +14,21 @@ from airflow_sm_plugin.exceptions import FencedOff
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 BLOCK = 100
-"""Numbers that one part of the ledger intends at most: at most two blocks are in doubt after a kill."""
+"""Most numbers that one part of the ledger intends: a kill leaves at most two blocks in doubt."""
 
 _SMALLEST_BLOCK = 5
 
 FLUSH_SECONDS = 5.0
-"""Answers reach the ledger at least so often."""
+"""The longest time before an answer is written to the ledger."""
 
 _ERROR_LENGTH = 500
 
 
 class SubmissionRecord:
-    """The writer of one round's ledger while it is being sent.
+    """The writer of one round's ledger during a submission.
 
     :param store: the ledger, taken over already
-    :param named: whether requests carry file name and extension
+    :param named: whether requests have a file name and an extension
     """
 
     def __init__(self, store: LedgerStore, *, named: bool = True) -> None:
@@ -47,7 +47,7 @@ class SubmissionRecord:
 
     def _begin_part(self) -> None:
         self._accepted: list[int] = []
-        self._odd: dict[int, Odd] = {}
+        self._odd: dict[int, OddLocation] = {}
         self._refused: dict[int, Refusal] = {}
         self._submitted_at: float | None = None
 
@@ -57,25 +57,24 @@ class SubmissionRecord:
 
     @property
     def anything_accepted(self) -> bool:
-        """Whether the endpoint has ever accepted one of the round."""
+        """Whether the endpoint has ever accepted a request of the round."""
         return bool(self._accepted or self._store.ledger.accepted)
 
     def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:
-        """Begin with the numbers that are to be sent.
+        """Begin with the numbers to send.
 
-        :param rate: as :meth:`low_water`
-        :param allow: called with each block when the ledger intends it
+        :param rate: requests a second, as of :meth:`low_water`
+        :param allow: called with each block after the ledger intends it
         """
         self._todo = numbers
-        self._block = max(_SMALLEST_BLOCK, min(BLOCK, int(rate)))
         self._allow = allow
         self._doubts = set(numbers_of(self._store.ledger.doubtful))
-        self._work.set()
+        self.low_water(0, rate)
 
     def low_water(self, left: int, rate: float) -> None:
-        """Intend the next block when few allowed numbers are left, while those are sent.
+        """Intend the next block if few intended numbers are left, so that sending never waits for the ledger.
 
-        :param rate: requests a second; where only few are sent, only few are intended
+        :param rate: requests a second: a block is about one second's requests, so that a slow sender leaves few doubts
         """
         self._left = left
         self._block = max(_SMALLEST_BLOCK, min(BLOCK, int(rate)))
@@ -83,7 +82,7 @@ class SubmissionRecord:
             self._work.set()
 
     def accepted(self, number: int, request: AsyncRequest, answer: AsyncInvocation) -> None:
-        """Record an accepted request and where its result will be."""
+        """Record an accepted request, and the locations of its result."""
         self._accepted.append(number)
         self._submitted_at = max(self._submitted_at or 0.0, answer.submitted_at or time.time())
         output, failure = answer.output_location, answer.failure_location
@@ -93,20 +92,20 @@ class SubmissionRecord:
                 self._pattern = LocationPattern.learned(extension, name, output=output, failure=failure)
             if self._pattern and self._pattern.matches(extension, name, output=output, failure=failure):
                 return
-        self._odd[number] = Odd(output, failure)
+        self._odd[number] = OddLocation(output, failure)
 
     def in_doubt(self, number: int) -> None:
-        """Keep a number intended: whether it was accepted is not known."""
+        """Keep a number intended, since it may have been accepted."""
         self._doubts.add(number)
 
     def refused(self, number: int, kind: str, message: str) -> int:
-        """Record an input that SageMaker will never accept; return how many there are."""
+        """Record an input that SageMaker will never accept; return the count of such inputs."""
         self._refused[number] = (kind, message[:_ERROR_LENGTH])
         self._refusals += 1
         return self._refusals
 
     def forget_refusals(self) -> list[int]:
-        """Return the refused numbers as sendable: it was not their fault. None of them is in the ledger yet."""
+        """Forget the refusals, none of which is in the ledger yet; return their numbers, to be sent another time."""
         numbers = list(self._refused)
         self._refused = {}
         return numbers
@@ -125,16 +124,15 @@ class SubmissionRecord:
                 pass
             self._work.clear()
             block = first_of(self._todo, self._block) if self._left <= self._block // 2 else 0
-            # Refusals wait for something that is accepted: only then are they the inputs' fault.
+            # Until a request is accepted, the endpoint may be the cause of the refusals, not the inputs.
             with_refusals = self.anything_accepted
             if block or self._accepted or (with_refusals and self._refused):
                 await self._write(block, with_refusals=with_refusals)
 
     async def close(self, keeper: asyncio.Task[None], never_sent: Iterable[int]) -> None:
-        """End :meth:`keep` and write the last part.
+        """End :meth:`keep` and write the last part; errors as :meth:`keep`.
 
-        :param never_sent: what was allowed and certainly not accepted
-        :raises ServiceError: as :meth:`keep`
+        :param never_sent: intended numbers that were certainly not accepted
         """
         self._closing = True
         self._work.set()
@@ -169,7 +167,7 @@ class SubmissionRecord:
         try:
             await self._store.append(part)
         except BaseException:
-            # The last part may still get through, and must not lack this.
+            # The last part may still be written, and must not lack these answers.
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd

@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _TEXTS_AT_ONCE = 16
+"""Failure objects that are read at the same time; a batch has 32 connections to S3."""
+
 _CARRIED_SHARDS = 8
+"""Shards of an earlier plan's rows in memory: inputs of one shard may have been in several then."""
+
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
 _IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
-_UNTELLABLE = "its output and its failure object have one place, so that it cannot be told which came"
+_AMBIGUOUS = "its output and its failure object have one location, so that either may have been written there"
 
 
 @dataclass(frozen=True)
 class EndedRound:
-    """A round that is over.
-
-    :param pattern: where its results lie
-    """
+    """A round that has ended, and the pattern of its results' locations."""
 
     number: int
     progress: RoundProgress
@@ -48,7 +49,6 @@ class EndedRound:
     pattern: LocationPattern | None
 
     def status(self, number: int) -> Status:
-        """Return how a number of the round ended."""
         if self.outcome.succeeded >> number & 1:
             return Status.SUCCEEDED
         if self.outcome.failed >> number & 1:
@@ -57,9 +57,9 @@ class EndedRound:
 
 
 class RowWriter:
-    """Writes the rows of one plan.
+    """The writer of one plan's rows.
 
-    :param carried_from: the folder of the plan from which successes are carried over
+    :param carried_from: the folder of the plan that carried inputs succeeded under
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RowWriter:
         self._earlier: dict[int, list[Row]] = {}
         self._loading = asyncio.Lock()
         self._carried = plan.carried_numbers()
-        # By the plan's number: the last round that sent it, from 1, and its number in that round.
+        # By the plan's number: the last round with the input, from 1, and the input's number in that round.
         self._last_round = bytearray(plan.count)
         self._positions = array("L", bytes(array("L").itemsize * plan.count))
         for ended in rounds:
@@ -92,9 +92,9 @@ class RowWriter:
                 self._positions[number] = position
 
     async def write(self) -> Report:
-        """Write all rows, and the report when they add up.
+        """Write all rows, and the report.
 
-        :raises InferenceError: they do not
+        :raises InferenceError: the counts of the rows do not add up
         """
         counts = RowCounts()
         for shard in range(self._plan.shards):
@@ -124,11 +124,9 @@ class RowWriter:
             *(self._row(number, planned) for number, planned in enumerate(inputs, start=shard * SHARD))
         )
         await self._s3.write(self._folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
-        failures = [row for row in rows if row.status is not Status.SUCCEEDED]
-        if failures:
-            await self._s3.write(
-                self._folder.failures_of(shard), _lines(failures), content_type="application/jsonl"
-            )
+        if failures := [row for row in rows if row.status is not Status.SUCCEEDED]:
+            location = self._folder.failures_of(shard)
+            await self._s3.write(location, _lines(failures), content_type="application/jsonl")
         return RowCounts.of(rows)
 
     async def _row(self, number: int, planned: BatchInput) -> Row:
@@ -162,7 +160,7 @@ class RowWriter:
     ) -> str | None:
         if status is Status.EXPIRED:
             if invocation.output_location == invocation.failure_location:
-                return _UNTELLABLE
+                return _AMBIGUOUS
             why = ended.outcome.reason or _EXPIRED
             return f"{_IN_DOUBT}; {why}" if ended.progress.ledger.never_answered >> position & 1 else why
         if status is Status.SUCCEEDED or not self._settings.failure_text_limit:
@@ -186,11 +184,10 @@ def _lines(rows: Sequence[Row]) -> bytes:
 
 
 async def first_failures(s3: S3Objects, folder: AttemptFolder, plan: BatchPlan, count: int) -> list[Row]:
-    """Return the first rows of inputs without an output."""
-    found: list[Row] = []
+    """Read the first rows of inputs without an output."""
+    lines: list[str] = []
     for shard in range(plan.shards):
-        body = await s3.read_if_any(folder.failures_of(shard))
-        found += [Row.from_line(line) for line in (body or b"").decode().splitlines()[: count - len(found)]]
-        if len(found) >= count:
+        lines += (await s3.read_if_any(folder.failures_of(shard)) or b"").decode().splitlines()
+        if len(lines) >= count:
             break
-    return found
+    return [Row.from_line(line) for line in lines[:count]]

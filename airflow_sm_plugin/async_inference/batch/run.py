@@ -1,7 +1,7 @@
-"""An asynchronous batch from plan to report, in steps any of which may be killed and done again.
+"""An asynchronous batch from plan to report, in steps that can be killed at any line and repeated.
 
-Plan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
-retry needs lies in S3, keyed by task instance and arguments, never by try.
+Plan the inputs, send a round, wait, judge it, send the failed and expired inputs again, write rows and report. The
+state that a retry needs is in S3, keyed by task instance and arguments, never by try.
 """
 
 from __future__ import annotations
@@ -45,18 +45,19 @@ from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 log = get_log(__name__)
 
 _INITIAL_RATE = 100.0
-_S3_CONNECTIONS = HEADS_AT_ONCE
+"""Requests per second at first; the rate then adapts to the answers, up to ``max_rate``."""
+
 _SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Results have to come first.
+    """A step that has to wait for results.
 
-    :param until_pending: go on as soon as no more than this are pending
-    :param deadline: epoch seconds, when to go on at the latest
-    :param last_deadline: epoch seconds after which no result is expected
-    :param pending: how many there are now
+    :param until_pending: advance again as soon as no more results than this are pending
+    :param deadline: advance again at this time at the latest, epoch seconds
+    :param last_deadline: no result is expected later, epoch seconds
+    :param pending: results that are pending now
     """
 
     until_pending: int
@@ -67,10 +68,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Finished:
-    """The batch is over.
-
-    :param failures: the first rows of inputs without an output
-    """
+    """The end of a batch, with the first rows of inputs without an output."""
 
     report: Report
     failures: tuple[Row, ...]
@@ -115,25 +113,25 @@ class AsyncBatch:
     ) -> AsyncIterator[AsyncBatch]:
         """Open connections for the block.
 
-        :param plan_at_hand: go on with the last plan, which this try has begun or taken over already; otherwise it is
-            asked first whether that plan is of this DAG run and these inputs
+        :param plan_at_hand: whether this try has begun or taken over the last plan already, so that the plan is
+            continued without a check of its DAG run and inputs
         """
         options = settings.options
-        async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=options) as s3:
+        async with S3Objects.open(connection, max_connections=HEADS_AT_ONCE, options=options) as s3:
             yield cls(connection, s3, settings, plan_at_hand=plan_at_hand)
 
     async def advance(self) -> Waiting | Finished:
-        """Do what can be done now, and return what has to be waited for; or that it is finished. Call it once.
+        """Work until results have to be awaited or the batch is finished. Call it once.
 
-        :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
-        :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
+        :raises InvalidRequest: an input is not valid, or there are none; nothing was sent
+        :raises EndpointNotFound: there is no endpoint, or it was deleted with requests in its queue
         :raises FencedOff: another process has taken the batch over
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
         plan = await self._open_plan()
-        done = await self._report_on(plan)
-        if done is not None:
-            return await self._finished(plan, done)
+        report = await self._report_on(plan)
+        if report is not None:
+            return await self._finished(plan, report)
         numbers = plan.to_send
         while numbers and len(self._ended) < self._settings.attempts:
             current = self._current = await self._open_round(
@@ -150,9 +148,9 @@ class AsyncBatch:
         return await self._report(plan)
 
     async def publish_wait(self) -> str:
-        """Write down what is waited for, and return where, for a trigger to read."""
+        """Write the description of the wait to S3 for a trigger, and return its location."""
         if self._current is None:
-            raise LookupError("nothing is waited for")
+            raise LookupError("the batch awaits no results")
         watch = (await self._current.watch()).watch
         body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
         location = self._current.folder.wait(self._claim.number)
@@ -168,7 +166,7 @@ class AsyncBatch:
         return self._taken
 
     async def _open_plan(self) -> BatchPlan:
-        """Take the batch over, and return the plan to work on: the last one, or the next."""
+        """Take the batch over, and return the plan to work on: the last one, or a new one."""
         self._taken = claim = await self._claimed()
         for _ in range(RACES):
             plan = await self._chosen_plan(claim)
@@ -181,9 +179,9 @@ class AsyncBatch:
     async def _claimed(self) -> Claim:
         """Take the batch over.
 
-        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
-        try number may be either. A process that finds the batch finished counts as the former: an orphan then reports
-        it, or does what a cleared task would.
+        Without a start date, a lower try number may belong to a DAG run that was created again, or to an orphan of the
+        deleted one. If the batch is finished, the process counts as the former: an orphan then only reports the batch,
+        or does the same as a cleared task.
 
         :raises FencedOff: a later try has taken it over
         """
@@ -200,7 +198,7 @@ class AsyncBatch:
         )
 
     async def _chosen_plan(self, claim: Claim) -> BatchPlan | None:
-        """Return the plan to work on; None when another process wrote one meanwhile."""
+        """Return the plan to work on; None if another process wrote one meanwhile."""
         latest, number = await self._plans.latest()
         if latest is not None and self._plan_at_hand:
             return latest
@@ -214,11 +212,11 @@ class AsyncBatch:
             claim=claim,
             number=number,
             reuse=await self._reuse(latest) if latest is not None and step is NextPlan.RESUME else None,
-            places=ledgers | await self._endpoint.places(),
+            written=ledgers | await self._endpoint.places(),
         )
 
     async def _next_plan(self, latest: BatchPlan, claim: Claim) -> NextPlan:
-        """Decide about the last plan; it is compared with the inputs of now where that decides."""
+        """Decide what to do with the last plan; compare its inputs with the current ones if necessary."""
         settings, report = self._settings, await self._report_on(latest)
         writer = latest.begun_by if report is None else report.written_by
         run = latest.run if report is None else report.run
@@ -235,7 +233,7 @@ class AsyncBatch:
         return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
     async def _reuse(self, plan: BatchPlan) -> PlanReuse:
-        """Return what a plan spares the next one; what is unfinished sends nothing any more from then on.
+        """Collect the results that the next plan reuses. An unfinished plan cannot send anything after that.
 
         :raises FencedOff: another process has taken the batch over
         :raises ResourceConflict: parts of a ledger were deleted
@@ -267,7 +265,7 @@ class AsyncBatch:
     ) -> RoundProgress:
         """Open the next round.
 
-        :param patterns: where the results of each round before lie
+        :param patterns: of the locations of results, one for each earlier round
         """
         number = len(patterns) + 1
         if number > 1:
@@ -284,9 +282,9 @@ class AsyncBatch:
         )
 
     async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
-        """Return where results would lie that no answer placed: as in the round before, or as the endpoint says."""
-        known = [pattern for pattern in patterns if pattern is not None]
-        return known[-1] if known else LocationPattern.guessed(*await self._endpoint.output_paths())
+        """Predict the locations of results from the latest known pattern, or from the endpoint's output paths."""
+        learned = [pattern for pattern in patterns if pattern is not None]
+        return learned[-1] if learned else LocationPattern.guessed(*await self._endpoint.output_paths())
 
     async def _begin(self, plan: BatchPlan, current: RoundProgress) -> None:
         await current.begin(resend=self._settings.resend)
@@ -296,7 +294,7 @@ class AsyncBatch:
     async def _advance_round(self, plan: BatchPlan, current: RoundProgress) -> RoundOutcome | Waiting:
         await self._begin(plan, current)
         if (ended := await current.outcome()) is not None:
-            return ended  # by its owner before, while this process took the ledger over
+            return ended  # by its earlier owner, while this process took the ledger over
         limit = self._settings.max_in_flight
         enough = 0 if limit is None else limit // 2
         while True:
@@ -314,7 +312,7 @@ class AsyncBatch:
     async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
         """End the round.
 
-        :param lost: how many results will never come since the endpoint is gone
+        :param lost: results that will never come since the endpoint was deleted
         """
         name = self._settings.template.endpoint_name
         outcome = await current.judged(
@@ -331,13 +329,8 @@ class AsyncBatch:
     async def _submit(self, plan: BatchPlan, current: RoundProgress, room: int | None) -> None:
         settings = self._settings
         async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
-            self._pace = await current.submit(
-                invoker,
-                ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2),
-                settings,
-                pace=self._pace,
-                room=room,
-            )
+            inputs = ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2)
+            await current.submit(invoker, inputs, settings, pace=self._pace, room=room)
 
     # The end
 

@@ -164,9 +164,9 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
         async with S3Objects.open(CONNECTION) as s3:
             claim = await Claim.taken(s3, task.folder, token="t", task_try=TaskTry(OLD, 1))
             store = LedgerStore(s3, task.folder.plan(0).round(1), claim, count=2)
-            ledger = await store.take_over()
-            if not ledger.doubtful:
-                await store.append(LedgerPart(token="t", at=time.time(), may_send=ledger.unsent))
+            await store.take_over()
+            if not store.ledger.doubtful:
+                await store.append(LedgerPart(token="t", at=time.time(), may_send=store.ledger.unsent))
 
     asyncio.run(intend())
     done = task.run(NEW, 2, **CLEARED, **changes)

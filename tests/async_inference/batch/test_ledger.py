@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation, doubts_in_words
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import below, first_of, from_numbers, numbers_of
 
@@ -30,7 +30,8 @@ PARTS = st.builds(
     refused=TABLES,
     pattern=st.none() | st.just(PATTERN),
     odd=st.dictionaries(
-        st.integers(0, COUNT - 1), st.builds(Odd, st.text(), st.none() | st.text(), st.none() | st.text())
+        st.integers(0, COUNT - 1),
+        st.builds(OddLocation, st.text(), st.none() | st.text(), st.none() | st.text()),
     ),
     unnamed=st.booleans(),
 )
@@ -85,14 +86,14 @@ def test_a_shards_time_is_that_of_its_latest_submission() -> None:
     ledger = Ledger(3_000).after(LedgerPart(token="a", at=10.0, accepted=below(1_001), submitted_at=9.0))
     ledger = ledger.after(LedgerPart(token="a", at=20.0, accepted=1 << 1_500, submitted_at=19.0))
     ledger = ledger.after(LedgerPart(token="a", at=8.0, accepted=1 << 5, submitted_at=7.0))
-    assert [ledger.submitted_at(shard) for shard in range(3)] == [9.0, 19.0, None]
+    assert [ledger.submitted.get(shard) for shard in range(3)] == [9.0, 19.0, None]
 
 
 def test_doubts_that_count_as_sent_are_waited_for_and_no_doubts_any_more() -> None:
     ledger = Ledger(4).after(LedgerPart(token="a", at=1.0, may_send=below(4)))
     ledger = ledger.after(LedgerPart(token="b", at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0))
     assert ledger.sent == below(4)
-    assert ledger.submitted_at(0) == 3.0
+    assert ledger.submitted.get(0) == 3.0
 
 
 class Sending(RuleBasedStateMachine):

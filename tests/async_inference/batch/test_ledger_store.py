@@ -17,6 +17,7 @@ from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.number_sets import below, numbers_of
@@ -115,7 +116,7 @@ def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder
     async def work(s3: S3Objects) -> Ledger:
         store = await taken_over(s3, folder, "a")
         lost = LedgerPart(token="a", at=1.0, may_send=below(3))
-        await s3.write(folder.plan(0).round(1).part(store.ledger.parts), lost.as_json())
+        await s3.write(numbered(folder.plan(0).round(1).ledger, store.ledger.parts), lost.as_json())
         await store.append(LedgerPart(token="a", at=2.0, accepted=below(2)))
         return await store.read()
 
@@ -131,7 +132,7 @@ def test_a_ledger_with_a_part_missing_is_not_believed(folder: BatchFolder) -> No
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a")
         await store.append(LedgerPart(token="a", at=1.0, may_send=1))
-        await s3.delete(folder.plan(0).round(1).part(0))
+        await s3.delete(numbered(folder.plan(0).round(1).ledger, 0))
         with pytest.raises(ResourceConflict, match="not whole"):
             await store.read()
 

@@ -103,7 +103,7 @@ def test_left_as_it_is_nothing_counts_as_success(account: Account, one_place: st
     assert isinstance(done, Finished)
     (row,) = done.failures
     assert row.status == "expired"
-    assert "one place" in (row.error or "")
+    assert "one location" in (row.error or "")
 
 
 @pytest.mark.parametrize("with_state", [True, False])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation, RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.async_inference.watch import AwaitedResults
@@ -20,7 +20,7 @@ NUMBERS = st.sets(st.integers(0, COUNT - 1), max_size=60)
 
 
 def ledger_of(accepted: int, *, odd: Collection[int] = (), at: float = 100.0) -> Ledger:
-    places = {number: Odd(f"s3://b/odd/{number:05d}.out", None) for number in odd}
+    places = {number: OddLocation(f"s3://b/odd/{number:05d}.out", None) for number in odd}
     part = LedgerPart(token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=places)
     return Ledger(COUNT).after(part)
 
@@ -71,7 +71,7 @@ def test_doubts_can_be_looked_at_alone() -> None:
 
 
 def test_results_that_nobody_can_place_are_not_passed_over() -> None:
-    with pytest.raises(LookupError, match="it is not known where the results of 1 numbers lie"):
+    with pytest.raises(LookupError, match="the locations of 1 results are not known"):
         RoundWatch.of(ledger_of(1), NAMES, pattern=None, seconds=60)
 
 
