@@ -1,7 +1,8 @@
 """Claims on a batch, as fencing tokens in S3: a process takes the next number, and the highest number owns the batch.
 
 Two processes may work on one batch: a killed worker's orphan goes on while the retry starts. A claim names its try. A
-try that is earlier than that of the latest claim takes no claim, so that the latest claim is of the latest try.
+try that is earlier than that of the latest claim takes no claim, so that the latest claim is of the latest try. Every
+method raises ServiceError where S3 refuses, or does not answer at any attempt.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
@@ -27,17 +29,16 @@ _RECENT_SECONDS = 1.0
 
 
 class ClaimedFolder(Protocol):
-    """A folder in S3 that processes take claims on."""
+    """A folder in S3 that processes take claims on; ``claims`` is the prefix of a :class:`NumberedLog`."""
 
     @property
-    def location(self) -> str:
-        """``s3://…`` without a slash at its end."""
+    def location(self) -> str: ...
 
     @property
-    def claims(self) -> str:
-        """The prefix of the claims, a :class:`NumberedLog`."""
+    def claims(self) -> str: ...
 
 
+@dataclass(eq=False)
 class Claim:
     """One process's claim on a batch.
 
@@ -46,22 +47,16 @@ class Claim:
     :param also: a further check that each check of the claim awaits
     """
 
-    def __init__(
-        self,
-        s3: S3Objects,
-        folder: ClaimedFolder,
-        *,
-        token: str,
-        number: int,
-        run_began: float | None = None,
-        also: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._claims = NumberedLog(s3, folder.claims)
-        self._location = folder.location
-        self.token = token
-        self.number = number
-        self.run_began = run_began
-        self._also = also
+    s3: S3Objects
+    folder: ClaimedFolder
+    _: KW_ONLY
+    token: str
+    number: int
+    run_began: float | None = None
+    also: Callable[[], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        self._claims = NumberedLog(self.s3, self.folder.claims)
         self._check_lock = asyncio.Lock()
         self._good_at = -math.inf
         """When the latest successful check began, by a clock that runs on while this process is stopped."""
@@ -81,7 +76,6 @@ class Claim:
 
         :param after_later_tries: take it although a later try has a claim
         :raises FencedOff: a later try has a claim
-        :raises ServiceError: S3 refused or did not answer
         """
         claims = NumberedLog(s3, folder.claims)
         for _ in range(RACES):
@@ -100,7 +94,6 @@ class Claim:
         """Check that no process took the batch over before this call. Concurrent callers share one request.
 
         :raises FencedOff: another process did
-        :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         await self._check(not_before=time.monotonic())
 
@@ -116,9 +109,9 @@ class Claim:
                 return
             began = time.monotonic()
             if await self._claims.goes_on_after(self.number):
-                raise fenced_off(self._location)
-            if self._also is not None:
-                await self._also()
+                raise fenced_off(self.folder.location)
+            if self.also is not None:
+                await self.also()
             self._good_at = began
 
 

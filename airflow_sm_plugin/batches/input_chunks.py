@@ -9,7 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from weakref import WeakValueDictionary
 
 from airflow_sm_plugin._log import get_log
@@ -72,30 +72,26 @@ async def plan_inputs(
         check_inputs_apart(source.location, written)
     selection = source.selection()
     async with aclosing(batch_inputs(s3, source, selection)) as inputs:
-        planned = await write_plan(
-            s3, _with_format_warning(_apart(inputs, source, written), content_type), into=into
-        )
+        planned = await write_plan(s3, _compared(inputs, source, written, content_type), into=into)
     if not planned.count:
         raise source.no_inputs(selection, "nothing was sent")
     return dataclasses.replace(planned, passed_over=selection.passed_over)
 
 
-async def _apart(
-    inputs: AsyncIterable[BatchInput], source: InputSource, written: Mapping[str, str]
+async def _compared(
+    inputs: AsyncIterable[BatchInput],
+    source: InputSource,
+    written: Mapping[str, str],
+    content_type: str | None,
 ) -> AsyncIterator[BatchInput]:
-    """Yield the inputs, and refuse a manifest's input in a location that is written."""
+    """Yield the inputs. Refuse a manifest's input in a location that is written.
+
+    Warn at the end about names with the suffix of another format than the content type.
+    """
+    count, example = 0, ""
     async for item in inputs:
         if source.inputs_type == MANIFEST_FILE:
             check_inputs_apart(item.source, written, is_object=True)
-        yield item
-
-
-async def _with_format_warning(
-    inputs: AsyncIterable[BatchInput], content_type: str | None
-) -> AsyncIterator[BatchInput]:
-    """Yield the inputs, and warn at the end if names have the suffix of another format than the content type."""
-    count, example = 0, ""
-    async for item in inputs:
         kind = item.content_type or content_type
         if other_format := format_by_name(item.source, kind):
             count += 1
@@ -108,10 +104,7 @@ async def _with_format_warning(
 
 
 async def inputs_digest(s3: S3Objects, source: InputSource) -> str:
-    """List the inputs as :func:`plan_inputs` does, and return the digest that their plan would have.
-
-    :raises InvalidRequest: an input is not valid
-    """
+    """List the inputs as :func:`plan_inputs` does, and return the digest that their plan would have."""
     digest = hashlib.sha256()
     async with aclosing(batch_inputs(s3, source)) as inputs:
         async for item in inputs:
@@ -149,18 +142,15 @@ async def _in_shards(inputs: AsyncIterable[BatchInput]) -> AsyncIterator[list[by
 
 
 async def read_lines(s3: S3Objects, folder: str, chunk: int) -> list[str]:
-    """Read one chunk as lines for :meth:`BatchInput.from_line`.
-
-    :raises InputNotFound: there is no such chunk
-    """
+    """Read one chunk as lines for :meth:`BatchInput.from_line`; raise InputNotFound if there is none."""
     return (await s3.read(chunk_location(folder, chunk))).decode().splitlines()
 
 
 async def read_shard(s3: S3Objects, folder: str, number: int) -> list[BatchInput]:
-    """Read the inputs of one shard; errors as :func:`read_lines`."""
     return [BatchInput.from_line(line) for line in await read_lines(s3, folder, number)]
 
 
+@dataclass(eq=False)
 class ChunkedInputs:
     """A cache of inputs in S3 for concurrent readers. Each chunk is read when one of its inputs is needed.
 
@@ -169,26 +159,26 @@ class ChunkedInputs:
     :param keep: chunks in memory; about 80 KB each
     """
 
-    def __init__(self, s3: S3Objects, location: str, size: int, *, keep: int = _CHUNKS_KEPT) -> None:
-        self._s3 = s3
-        self._location = location
-        self._size = size
-        self._keep = keep
+    s3: S3Objects
+    location: str
+    size: int
+    _: KW_ONLY
+    keep: int = _CHUNKS_KEPT
+
+    def __post_init__(self) -> None:
         self._chunks: OrderedDict[int, list[str]] = OrderedDict()
         self._reading: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def input(self, number: int) -> BatchInput:
-        """Return one input.
+        """Return one input, counted from 0.
 
-        :param number: from 0
         :raises InvalidRequest: there is no such input
         :raises InputNotFound: the plan was deleted
-        :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        chunk, index = divmod(number, self._size)
+        chunk, index = divmod(number, self.size)
         lines = await self._chunk(chunk)
         if not 0 <= index < len(lines):
-            raise InvalidRequest(f"{self._location} has no input {number}")
+            raise InvalidRequest(f"{self.location} has no input {number}")
         return BatchInput.from_line(lines[index])
 
     async def _chunk(self, chunk: int) -> list[str]:
@@ -199,8 +189,8 @@ class ChunkedInputs:
         async with lock:
             lines = self._chunks.get(chunk)
             if lines is None:
-                lines = self._chunks[chunk] = await read_lines(self._s3, self._location, chunk)
+                lines = self._chunks[chunk] = await read_lines(self.s3, self.location, chunk)
             self._chunks.move_to_end(chunk)
-            if len(self._chunks) > self._keep:
+            if len(self._chunks) > self.keep:
                 self._chunks.popitem(last=False)
             return lines

@@ -101,10 +101,7 @@ class InputLimits:
     is_fetched: bool = False
 
     def check(self, item: BatchInput) -> BatchInput:
-        """Return the input itself if it keeps every limit.
-
-        :raises InvalidRequest: with the object, its size or character, the limit and the remedy
-        """
+        """Return the input itself; raise InvalidRequest, with the limit and the remedy, if it exceeds one."""
         if item.size is not None and self.most_bytes is not None and item.size > self.most_bytes:
             raise InvalidRequest(
                 f"the input {item.source} has {item.size} bytes, SageMaker takes up to {self.most_bytes}: {self.remedy}"
@@ -129,11 +126,7 @@ MULTI_MODEL_LIMITS = InputLimits()
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestEntry:
-    """An input of a manifest.
-
-    :param position: for messages: ``line 3``
-    :param passed_over: ignored keys, such as labels
-    """
+    """An input of a manifest, its position for messages (``line 3``), and the ignored keys, such as labels."""
 
     position: str
     input: BatchInput
@@ -191,10 +184,7 @@ def _json_type(value: object) -> str:
 def _recognised(
     pairs: Sequence[tuple[str, object]], where: str, *, target_models: bool
 ) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Separate the recognised keys from the ignored ones.
-
-    :raises InvalidRequest: a key is repeated, misspelled, or not permitted in this kind of batch
-    """
+    """Separate the recognised keys from the ignored ones; refuse repeated, misspelled and misplaced ones."""
     names = [name for name, _ in pairs]
     for name in names:
         meant = _meant(name)
@@ -305,10 +295,7 @@ class InputSource:
     target_models: bool = False
 
     def checked(self) -> InputSource:
-        """Return the source itself if it is valid.
-
-        :raises InvalidRequest: for an unknown ``inputs_type``, a malformed location, or a manifest with patterns
-        """
+        """Return the source itself; raise InvalidRequest for a malformed one, or a manifest with patterns."""
         if choice(self.inputs_type, "inputs_type", (S3_PREFIX, MANIFEST_FILE)) == MANIFEST_FILE:
             S3Uri.parse_object(self.location, name="inputs")
             if self.include or self.exclude:
@@ -325,11 +312,7 @@ class InputSource:
         return InputSelection(prefix, include=self.include, exclude=self.exclude)
 
     def no_inputs(self, selection: InputSelection, effect: str, *, remedy: str = "") -> InvalidRequest:
-        """Make the error of a listing without any input.
-
-        :param effect: the consequence, such as ``nothing was sent``
-        :param remedy: a further clause for the end
-        """
+        """Make the error of a listing without any input; *effect* is a clause such as ``nothing was sent``."""
         if self.inputs_type == MANIFEST_FILE:
             return InvalidRequest(f"the manifest {self.location} lists no inputs: {effect}{remedy}")
         return InvalidRequest(

@@ -1,7 +1,8 @@
 """List a batch's inputs, and check each before any is sent. List the state of batches below a prefix.
 
 Inputs are the objects below a prefix, or those of a manifest. Objects that batches wrote about themselves (state,
-reports, lists of failures) are refused: their invocations would cost money and give no predictions.
+reports, lists of failures) are refused: their invocations would cost money and give no predictions. All functions
+raise ServiceError where S3 refuses, or does not answer at any attempt.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ async def batch_inputs(
     :raises InvalidRequest: an input breaks a limit, a batch wrote it about itself, or a manifest's line, whose number
         is in the message, is not valid
     :raises InputNotFound: there is no such manifest, or (at the end) objects that it lists do not exist
-    :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     source = source.checked()
     if source.inputs_type == MANIFEST_FILE:
@@ -112,9 +112,6 @@ async def _with_checked_origins(
     """Yield the inputs, and refuse an object that a batch wrote about itself, at the end at the latest.
 
     A name that both a batch and a user may have chosen costs a HeadObject, for the mark in the metadata.
-
-    :param manifest: location of the manifest; None for a prefix
-    :raises InvalidRequest: with the object, its kind and the remedy
     """
     unsure: list[str] = []
     async for item in inputs:
@@ -156,21 +153,16 @@ def _refused(source: str, kind: str, manifest: str | None) -> InvalidRequest:
     )
 
 
-# S3Objects retries no listing, because a wait for results counts a failed listing as a failed poll.
+# Pages with retries. S3Objects retries no listing, because a wait for results counts a failed one as a failed poll.
 
 
 async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:
-    """List one page of objects; retry transient errors.
-
-    :raises ServiceError: S3 refused, or did not answer at any attempt
-    """
     return await repeated(
         f"s3:ListObjectsV2 {uri}", lambda: s3.list_objects(uri.bucket, uri.key, start_after=start_after)
     )
 
 
 async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
-    """List one page of keys; errors as :func:`listed_page`."""
     return await repeated(
         f"s3:ListObjectsV2 s3://{bucket}/{prefix}",
         lambda: s3.list_names(bucket, prefix, start_after=start_after),
@@ -178,7 +170,7 @@ async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: 
 
 
 async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
-    """Yield all keys below a prefix, in order, page by page; errors as :func:`listed_page`."""
+    """Yield all keys below a prefix, in order, page by page."""
     uri = S3Uri.parse(prefix)
     after: str | None = ""
     while after is not None:
@@ -188,5 +180,4 @@ async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
 
 
 async def names_below(s3: S3Objects, prefix: str) -> list[str]:
-    """List all keys below a prefix, in order; errors as :func:`listed_page`."""
     return [name async for page in pages_below(s3, prefix) for name in page]

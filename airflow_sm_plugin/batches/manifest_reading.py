@@ -1,7 +1,8 @@
 """Read a manifest from S3, and check the objects that it lists.
 
 JSON Lines are read line by line, an array with a prefix as a whole. The objects are checked before anything is sent,
-because SageMaker accepts the location of a missing object and fails the request later.
+because SageMaker accepts the location of a missing object and fails the request later. All functions raise ServiceError
+where S3 refuses, or does not answer at any attempt.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ async def manifest_entries(
     :param target_models: whether a line may contain ``target-model``
     :raises InputNotFound: there is no such manifest
     :raises InvalidRequest: a line or an element, which the message names, is not valid
-    :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     number, is_begun, array = 0, False, _Array(location)
     passed_over: dict[str, None] = {}
@@ -67,29 +67,29 @@ async def manifest_entries(
         log.info("%s: its lines have keys that are passed over: %s%s", location, ", ".join(names), more)
 
 
+@dataclasses.dataclass
 class _Array:
     """The lines of a manifest that is one JSON array, as far as they were read."""
 
-    def __init__(self, location: str) -> None:
-        self._location = location
-        self._lines: list[str] = []
-        self._size = 0
-        self.is_used = False
+    location: str
+    lines: list[str] = dataclasses.field(default_factory=list)
+    size: int = 0
+    is_used: bool = False
 
     def add(self, line: str) -> None:
-        self._size += len(line) + 1
-        if self._size > LARGEST_ARRAY:
+        self.size += len(line) + 1
+        if self.size > LARGEST_ARRAY:
             raise InvalidRequest(
-                f"the manifest {self._location} is a JSON array of more than {LARGEST_ARRAY} bytes, which is read as a "
+                f"the manifest {self.location} is a JSON array of more than {LARGEST_ARRAY} bytes, which is read as a "
                 f"whole: write JSON Lines, which may have any size, or several manifests"
             )
-        self._lines.append(line)
+        self.lines.append(line)
 
     def entries(self) -> Iterator[ManifestEntry]:
         if not self.is_used:
             return
-        prefix, names = parse_array("\n".join(self._lines).lstrip("\ufeff"))
-        self._lines.clear()
+        prefix, names = parse_array("\n".join(self.lines).lstrip("\ufeff"))
+        self.lines.clear()
         top = S3Uri.parse(prefix, name="the prefix of the manifest").key
         for number, name in enumerate(names, start=2):
             position = f"element {number}"
@@ -114,9 +114,7 @@ async def checked_inputs(
 
     After a missing input the others are still checked, so that the error has the number of all missing ones.
 
-    :param manifest: its location, for messages
     :raises InputNotFound: at the end, if some inputs do not exist
-    :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     missing, missing_count, forbidden = list[ManifestEntry](), 0, 0
     async with aclosing(_heads(s3, entries)) as heads:
@@ -162,10 +160,7 @@ async def _heads(
 
 
 def _not_found(missing: list[ManifestEntry], count: int, manifest: str) -> InputNotFound:
-    """Make the error about missing inputs.
-
-    :param missing: the first of them
-    """
+    """Make the error about missing inputs, of which *missing* are the first."""
     subject, verb = ("an input", "does") if count == 1 else (f"{count} inputs", "do")
     shown = [
         f"{entry.position}: {entry.input.source}"

@@ -83,10 +83,7 @@ def _pieces(template: str, what: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def check_template(template: str, *, what: str) -> None:
-    """Check the form of a template; its fields can only be checked with a key.
-
-    :raises InvalidRequest: the template is not well formed
-    """
+    """Raise InvalidRequest for a malformed template; its fields can only be checked with a key."""
     _pieces(template, what)
 
 

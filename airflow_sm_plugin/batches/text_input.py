@@ -10,16 +10,16 @@ import re
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 CSV, JSON, JSON_LINES = "text/csv", "application/json", "application/jsonlines"
-TSV = frozenset(
-    f"{top}/{subtype}"
-    for top in ("text", "application")
-    for subtype in ("tab-separated-values", "x-tab-separated-values", "tsv", "x-tsv")
-)
-_LIKE_CSV = frozenset(
-    f"{top}/{subtype}"
-    for top in ("text", "application")
-    for subtype in ("csv", "x-csv", "comma-separated-values", "x-comma-separated-values")
-)
+
+
+def _spellings(*subtypes: str) -> frozenset[str]:
+    return frozenset(
+        f"{top}/{x}{subtype}" for top in ("text", "application") for x in ("", "x-") for subtype in subtypes
+    )
+
+
+TSV = _spellings("tab-separated-values", "tsv")
+_LIKE_CSV = _spellings("comma-separated-values", "csv")
 HEAD = 4_096
 """Bytes of an input's beginning that are checked: binary formats and UTF-16 have a NUL byte among them."""
 
@@ -104,12 +104,7 @@ _DIVIDED_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[\[{]([^\r\n]*[\[{,:])?[ \t]*\r?
 def is_text(content_type: str | None) -> bool:
     """Decide whether a content type stands for text in an encoding that contains US-ASCII."""
     kind = media_type(content_type)
-    return (
-        kind.startswith("text/")
-        or kind.endswith("+json")
-        or kind in (JSON, JSON_LINES, *_MORE_TEXT)
-        or is_csv(kind)
-    )
+    return kind.startswith("text/") or kind in _MORE_TEXT or _is_json(kind) or is_csv(kind)
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -176,8 +176,8 @@ FAULTS = (
         True,
         "async_inference/batch/ledger_store.py",
         """\
-            if written.token != self.token:
-                raise fenced_off(self._folder.location)
+            if written.token != self.claim.token:
+                raise fenced_off(self.folder.location)
 """,
         "",
     ),

@@ -8,6 +8,7 @@ what its parts had intended, and the owner has read those numbers as doubts.
 from __future__ import annotations
 
 import time
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
@@ -29,21 +30,20 @@ _REMEDY = (
 )
 
 
+@dataclass(eq=False)
 class LedgerStore:
-    """One round's ledger, for one process."""
+    """The ledger of a round of ``count`` inputs, for one process."""
 
-    def __init__(self, s3: S3Objects, folder: RoundFolder, claim: Claim, *, count: int) -> None:
-        self._parts = NumberedLog(s3, folder.ledger)
-        self._folder = folder
-        self._claim = claim
-        self._ours = False
-        self._is_read = False
-        self.ledger = Ledger(count)
+    s3: S3Objects
+    folder: RoundFolder
+    claim: Claim
+    _: KW_ONLY
+    count: int
 
-    @property
-    def token(self) -> str:
-        """The signature of this process's parts."""
-        return self._claim.token
+    def __post_init__(self) -> None:
+        self._parts = NumberedLog(self.s3, self.folder.ledger)
+        self._ours = self._is_read = False
+        self.ledger = Ledger(self.count)
 
     async def read(self) -> Ledger:
         """Read all parts of the ledger.
@@ -53,10 +53,10 @@ class LedgerStore:
         length = await self._parts.length()
         if length is None:
             raise ResourceConflict(
-                f"the ledger below {self._folder.ledger} is not whole: parts of it were deleted, so it is not known "
+                f"the ledger below {self.folder.ledger} is not whole: parts of it were deleted, so it is not known "
                 f"what was sent. {_REMEDY}"
             )
-        ledger = Ledger(self.ledger.count)
+        ledger = Ledger(self.count)
         for body in await side_by_side(self._parts.read, range(length), at_once=_READS_AT_ONCE):
             ledger = ledger.after(LedgerPart.from_json(body))
         self.ledger, self._is_read = ledger, True
@@ -77,18 +77,18 @@ class LedgerStore:
             return
         await self.read_once()
         for _ in range(RACES):
-            if self.ledger.claim > self._claim.number:
-                await self._claim.check()
+            if self.ledger.claim > self.claim.number:
+                await self.claim.check()
                 raise ResourceConflict(
-                    f"the ledger below {self._folder.ledger} was written under claim {self.ledger.claim}, which lies "
+                    f"the ledger below {self.folder.ledger} was written under claim {self.ledger.claim}, which lies "
                     f"no longer beside it: claims were deleted, so it is not known who owns the batch. {_REMEDY}"
                 )
-            part = LedgerPart(token=self.token, at=time.time(), claim=self._claim.number)
+            part = LedgerPart(token=self.claim.token, at=time.time(), claim=self.claim.number)
             self._ours = await self._write(part)
             if self._ours:
                 return
             await self.read()  # an earlier owner, which does not know of this process yet, wrote a part
-        raise _beaten(self._folder)
+        raise _beaten(self.folder)
 
     async def append(self, part: LedgerPart) -> None:
         """Write the next part.
@@ -100,11 +100,11 @@ class LedgerStore:
             if await self._write(part):
                 return
             written = LedgerPart.from_json(await self._parts.read(self.ledger.parts))
-            if written.token != self.token:
-                raise fenced_off(self._folder.location)
+            if written.token != self.claim.token:
+                raise fenced_off(self.folder.location)
             # An own part, of a write that failed for this process and reached S3 nevertheless.
             self.ledger = self.ledger.after(written)
-        raise _beaten(self._folder)
+        raise _beaten(self.folder)
 
     async def _write(self, part: LedgerPart) -> bool:
         is_written = await self._parts.write(self.ledger.parts, part.as_json())

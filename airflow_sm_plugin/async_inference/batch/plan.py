@@ -12,7 +12,7 @@ import enum
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +29,7 @@ from airflow_sm_plugin.batches.input_chunks import plan_inputs, read_shard
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.listing import listed_names
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
-from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, to_ranges
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest, PreconditionFailed
 
@@ -53,12 +53,11 @@ class BatchPlan:
     :param root: the common beginning of the names of its invocations, unique to the plan
     :param inputs: the folder of its shards
     :param created_at: ISO 8601
-    :param begun_by: the try that wrote it
     :param carried: unchanged inputs with an output under an earlier plan
     :param carried_from: the number of that plan, which is finished
     :param taken_over: ranges of unchanged inputs that an earlier, unfinished plan sent: the first round waits for them
     :param passed_over: objects below the prefix that were no inputs
-    :param run: :attr:`BatchSettings.run` of that try
+    :param run: :attr:`BatchSettings.run` of the try ``begun_by``
     """
 
     format: int
@@ -81,14 +80,8 @@ class BatchPlan:
 
     @classmethod
     def from_json(cls, body: bytes) -> BatchPlan:
-        """Read ``plan.json``.
-
-        :raises ValueError: something else, or a plan of another format
-        """
-        try:
-            plan = msgspec.json.decode(body, type=cls)
-        except msgspec.MsgspecError as error:
-            raise ValueError(str(error)) from error
+        """Read ``plan.json``; raise ValueError for anything else, or a plan of another format."""
+        plan = msgspec.json.decode(body, type=cls)
         if plan.format != FORMAT:
             raise ValueError(f"format {plan.format}, not {FORMAT}")
         return plan
@@ -121,12 +114,9 @@ def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) 
     task was killed between its report and its end) counts as long as the inputs are the same. A cleared task obeys
     ``on_rerun``, also for an unfinished plan, since the inputs may have been overwritten after they were sent.
 
-    :param origin: of the last try that wrote the plan. A later try, which only a try without a start date can see,
-        counts as one of this run
-    :param finished: whether the plan has a report
+    :param origin: of the last writer. A later try, which only a try without a start date can see, counts as this run's
     :param same_run: whether the task was not cleared since, by its ``max_tries``; another start date then belongs to
         another DAG run
-    :param restart: ``on_rerun="restart"``
     """
     if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and same_run):
         return NextPlan.NEW
@@ -150,18 +140,8 @@ class SentBefore(NamedTuple):
     is_assumed: bool
 
 
-@dataclass(frozen=True)
-class SentRound:
-    """A round of an unfinished plan that sends nothing any more.
-
-    :param numbers: the plan's numbers of the inputs, by their numbers in the round
-    :param kept: the round's numbers with an output or a possible one
-    :param sent: describes the request of a round's number, given also the input's number in the next plan
-    """
-
-    numbers: Sequence[int]
-    kept: int
-    sent: Callable[[int, int], SentBefore]
+Sent = Callable[[int], SentBefore]
+"""Describes a request that an earlier plan sent, given the input's number in the new plan."""
 
 
 @dataclass(frozen=True)
@@ -172,12 +152,12 @@ class PlanReuse:
 
     :param carried_from: number of the finished plan that ``succeeded`` refers to; None if there is none
     :param succeeded: numbers of rows with an output
-    :param sent: rounds and numbers of requests, one for each input with this source and ETag
+    :param sent: requests, one for each input with this source and ETag
     """
 
     carried_from: int | None = None
     succeeded: dict[int, int] = field(default_factory=dict)
-    sent: dict[int, list[tuple[SentRound, int]]] = field(default_factory=dict)
+    sent: dict[int, list[Sent]] = field(default_factory=dict)
 
     @classmethod
     async def of_finished(cls, s3: S3Objects, folder: AttemptFolder, plan: BatchPlan) -> PlanReuse:
@@ -189,15 +169,13 @@ class PlanReuse:
         return reuse
 
     @classmethod
-    async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, rounds: Sequence[SentRound]) -> PlanReuse:
-        """Match the inputs of an unfinished plan with its carried inputs and the requests of its rounds."""
+    async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, sent: Mapping[int, Sent]) -> PlanReuse:
+        """Match the inputs of an unfinished plan with its carried inputs and its requests.
+
+        :param sent: by the plan's numbers; the latest request of each that has an output or a possible one
+        """
         reuse = cls(plan.carried_from)
         carried = plan.carried_numbers()
-        sent = {
-            sent_round.numbers[position]: (sent_round, position)
-            for sent_round in rounds
-            for position in numbers_of(sent_round.kept)
-        }
         async for number, fingerprint in _fingerprints(s3, plan.inputs, plan.shards):
             if number in carried:
                 reuse.succeeded[fingerprint] = carried[number]
@@ -209,8 +187,6 @@ class PlanReuse:
         """Return the inputs of a new plan that have an output, and the set of those that were sent.
 
         The requests of the latter are written beside the plan's shards, for :func:`read_sent_before`.
-
-        :param into: the folder of the new plan's shards
         """
         runs: list[Run] = []
         sent: list[SentBefore] = []
@@ -218,8 +194,7 @@ class PlanReuse:
             if (earlier := self.succeeded.get(fingerprint)) is not None:
                 _extend(runs, number, earlier)
             elif requests := self.sent.get(fingerprint):
-                sent_round, position = requests.pop(0)
-                sent.append(sent_round.sent(position, number))
+                sent.append(requests.pop(0)(number))
         if sent:
             body = "".join(f"{json.dumps(request, separators=(',', ':'))}\n" for request in sent).encode()
             await s3.write(_sent_before_file(into), body, content_type="application/jsonl")
@@ -253,10 +228,7 @@ def _sent_before_file(into: str) -> str:
 
 
 async def read_sent_before(s3: S3Objects, plan: BatchPlan) -> list[SentBefore]:
-    """Read the requests of an earlier plan for a plan's inputs.
-
-    :raises InputNotFound: their file was deleted
-    """
+    """Read the requests of an earlier plan for a plan's inputs."""
     body = await s3.read(_sent_before_file(plan.inputs))
     return [SentBefore(*json.loads(line)) for line in body.decode().splitlines()]
 
@@ -266,16 +238,13 @@ async def read_rows(s3: S3Objects, folder: AttemptFolder, shard: int) -> list[Ro
     return [Row.from_line(line) for line in body.decode().splitlines()]
 
 
+@dataclass(frozen=True)
 class Plans:
     """All plans of a batch in S3."""
 
-    def __init__(self, s3: S3Objects, folder: BatchFolder, settings: BatchSettings) -> None:
-        self._s3 = s3
-        self._folder = folder
-        self._settings = settings
-
-    def folder(self, plan: BatchPlan) -> AttemptFolder:
-        return self._folder.plan(plan.number)
+    s3: S3Objects
+    folder: BatchFolder
+    settings: BatchSettings
 
     async def latest(self) -> tuple[BatchPlan | None, int]:
         """Read the last plan, None if there is none, and return the number of the next.
@@ -288,8 +257,10 @@ class Plans:
         number = 0
         while True:
             # In this order: except for the inputs, all objects of a plan are written after plan.json.
-            remains = await self._has_remains(self._folder.plan(number))
-            body = await self._s3.read_if_any(self._folder.plan(number).plan)
+            behind = S3Uri.parse(self.folder.plan(number).behind_inputs)
+            top = behind.key.rpartition("/")[0] + "/"
+            remains = (await listed_names(self.s3, behind.bucket, top, start_after=behind.key)).names
+            body = await self.s3.read_if_any(self.folder.plan(number).plan)
             if body is None and not remains:
                 return latest, number
             latest, number = None if body is None else self._plan_in(body, number), number + 1
@@ -299,15 +270,10 @@ class Plans:
             return BatchPlan.from_json(body)
         except ValueError as error:
             raise InvalidRequest(
-                f"{self._folder.plan(number).plan} is no plan that this version can go on with: another version wrote "
-                f"it, or it is damaged ({error}). Remove the batch's folder {self._folder.location} and clear the "
+                f"{self.folder.plan(number).plan} is no plan that this version can go on with: another version wrote "
+                f"it, or it is damaged ({error}). Remove the batch's folder {self.folder.location} and clear the "
                 f"task, which sends everything again under names of its own"
             ) from error
-
-    async def _has_remains(self, folder: AttemptFolder) -> bool:
-        uri = S3Uri.parse(f"{folder.location}/")
-        behind = S3Uri.parse(folder.behind_inputs).key
-        return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=behind)).names)
 
     async def make(
         self, *, claim: Claim, number: int, reuse: PlanReuse | None, written: Mapping[str, str]
@@ -319,12 +285,12 @@ class Plans:
         :raises InvalidRequest: there are no inputs, or one is not valid
         :raises FencedOff: another process has taken the batch over
         """
-        folder, settings = self._folder.plan(number), self._settings
+        folder, settings = self.folder.plan(number), self.settings
         into = folder.inputs(claim.token)
         summary = await plan_inputs(
-            self._s3, settings.source, into=into, written=written, content_type=settings.template.content_type
+            self.s3, settings.source, into=into, written=written, content_type=settings.template.content_type
         )
-        carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
+        carried, taken_over = await reuse.applied(self.s3, into, summary.shards) if reuse else ([], 0)
         plan = BatchPlan(
             format=FORMAT,
             number=number,
@@ -343,7 +309,7 @@ class Plans:
         )
         await claim.check()
         try:
-            await self._s3.write(folder.plan, plan.as_json(), only_if_new=True)
+            await self.s3.write(folder.plan, plan.as_json(), only_if_new=True)
         except PreconditionFailed:
             return None
         log.info(

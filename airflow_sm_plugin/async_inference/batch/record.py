@@ -61,11 +61,7 @@ class SubmissionRecord:
         return bool(self._accepted or self._store.ledger.accepted)
 
     def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:
-        """Begin with the numbers to send.
-
-        :param rate: requests a second, as of :meth:`low_water`
-        :param allow: called with each block after the ledger intends it
-        """
+        """Begin with the numbers to send; *allow* is called with each block after the ledger intends it."""
         self._todo = numbers
         self._allow = allow
         self._doubts = set(numbers_of(self._store.ledger.doubtful))
@@ -114,7 +110,6 @@ class SubmissionRecord:
         """Write parts until :meth:`close`: the next block when it is needed, answers every few seconds.
 
         :raises FencedOff: another process has taken over
-        :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         while not self._closing:
             try:
@@ -153,7 +148,7 @@ class SubmissionRecord:
         if not with_refusals:
             self._refused, refused = refused, {}
         part = LedgerPart(
-            token=self._store.token,
+            token=self._store.claim.token,
             at=time.time(),
             may_send=block,
             accepted=from_numbers(accepted),

@@ -30,12 +30,7 @@ from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
-from airflow_sm_plugin.exceptions import (
-    AccessDenied,
-    InvalidRequest,
-    PreconditionFailed,
-    ServiceUnavailable,
-)
+from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, PreconditionFailed, ServiceUnavailable
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 if TYPE_CHECKING:
@@ -192,7 +187,7 @@ class RoundProgress:
         await self._append(assumed=doubts, submitted_at=submitted_at)
 
     async def _append(self, **fields: Any) -> None:  # noqa: ANN401 - fields of a part
-        await self._store.append(LedgerPart(token=self._store.token, at=time.time(), **fields))
+        await self._store.append(LedgerPart(token=self._store.claim.token, at=time.time(), **fields))
 
     async def pattern(self) -> LocationPattern | None:
         """Return the learned pattern of locations, or a guessed one if an answer lacks for a sent request."""

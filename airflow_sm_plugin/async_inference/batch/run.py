@@ -22,7 +22,7 @@ from airflow_sm_plugin.async_inference.batch.plan import (
     NextPlan,
     PlanReuse,
     Plans,
-    SentRound,
+    Sent,
     next_plan,
 )
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
@@ -39,6 +39,7 @@ from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
+from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
@@ -78,24 +79,18 @@ class AsyncBatch:
     """One process's work on a batch, over open connections to S3."""
 
     def __init__(
-        self,
-        connection: AwsConnection,
-        s3: S3Objects,
-        settings: BatchSettings,
-        *,
-        plan_at_hand: bool,
+        self, connection: AwsConnection, s3: S3Objects, settings: BatchSettings, *, plan_at_hand: bool
     ) -> None:
         self._connection = connection
         self._plan_at_hand = plan_at_hand
         self._s3 = s3
         self._settings = settings
-        self._token = uuid.uuid4().hex[:16]
+        self._claim: Claim
         self._endpoint = EndpointFacts(connection, settings.template.endpoint_name)
         self.folder = BatchFolder.below(
             settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
         )
         self._plans = Plans(s3, self.folder, settings)
-        self._taken: Claim | None = None
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
         self._pace = SendRate(
@@ -105,11 +100,7 @@ class AsyncBatch:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls,
-        connection: AwsConnection,
-        settings: BatchSettings,
-        *,
-        plan_at_hand: bool = False,
+        cls, connection: AwsConnection, settings: BatchSettings, *, plan_at_hand: bool = False
     ) -> AsyncIterator[AsyncBatch]:
         """Open connections for the block.
 
@@ -137,12 +128,9 @@ class AsyncBatch:
             current = self._current = await self._open_round(
                 plan, numbers, [ended.pattern for ended in self._ended]
             )
-            outcome = await current.outcome()
-            if outcome is None:
-                step = await self._advance_round(plan, current)
-                if isinstance(step, Waiting):
-                    return step
-                outcome = step
+            outcome = await current.outcome() or await self._advance_round(plan, current)
+            if isinstance(outcome, Waiting):
+                return outcome
             self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
             numbers = current.plan_numbers(outcome.again)
         return await self._report(plan)
@@ -159,18 +147,11 @@ class AsyncBatch:
 
     # The plan
 
-    @property
-    def _claim(self) -> Claim:
-        if self._taken is None:
-            raise LookupError("the batch has not been taken over")
-        return self._taken
-
     async def _open_plan(self) -> BatchPlan:
         """Take the batch over, and return the plan to work on: the last one, or a new one."""
-        self._taken = claim = await self._claimed()
+        self._claim = await self._claimed()
         for _ in range(RACES):
-            plan = await self._chosen_plan(claim)
-            if plan is not None:
+            if plan := await self._chosen_plan():
                 return plan
         raise ServiceUnavailable(
             f"{self.folder.location}: others planned faster {RACES} times in a row; a retry goes on"
@@ -186,42 +167,41 @@ class AsyncBatch:
         :raises FencedOff: a later try has taken it over
         """
         task_try = self._settings.task_try
+        take = partial(Claim.taken, self._s3, self.folder, token=uuid.uuid4().hex[:16], task_try=task_try)
         try:
-            return await Claim.taken(self._s3, self.folder, token=self._token, task_try=task_try)
+            return await take()
         except FencedOff:
             latest, _ = await self._plans.latest()
             is_over = latest is not None and await self._report_on(latest) is not None
             if self._plan_at_hand or task_try.run_started is not None or not is_over:
                 raise
-        return await Claim.taken(
-            self._s3, self.folder, token=self._token, task_try=task_try, after_later_tries=True
-        )
+        return await take(after_later_tries=True)
 
-    async def _chosen_plan(self, claim: Claim) -> BatchPlan | None:
+    async def _chosen_plan(self) -> BatchPlan | None:
         """Return the plan to work on; None if another process wrote one meanwhile."""
         latest, number = await self._plans.latest()
         if latest is not None and self._plan_at_hand:
             return latest
-        step = NextPlan.NEW if latest is None else await self._next_plan(latest, claim)
+        step = NextPlan.NEW if latest is None else await self._next_plan(latest)
         if step is NextPlan.GO_ON:
             return latest
         if latest is not None:
-            log.info("%s: %s", self._plans.folder(latest).location, step.value)
+            log.info("%s: %s", self.folder.plan(latest.number).location, step.value)
         ledgers = {"ledger_prefix": self._settings.ledger_prefix}
         return await self._plans.make(
-            claim=claim,
+            claim=self._claim,
             number=number,
             reuse=await self._reuse(latest) if latest is not None and step is NextPlan.RESUME else None,
             written=ledgers | await self._endpoint.places(),
         )
 
-    async def _next_plan(self, latest: BatchPlan, claim: Claim) -> NextPlan:
+    async def _next_plan(self, latest: BatchPlan) -> NextPlan:
         """Decide what to do with the last plan; compare its inputs with the current ones if necessary."""
         settings, report = self._settings, await self._report_on(latest)
         writer = latest.begun_by if report is None else report.written_by
         run = latest.run if report is None else report.run
         step = next_plan(
-            settings.task_try.origin_in_run(writer, claim.run_began),
+            settings.task_try.origin_in_run(writer, self._claim.run_began),
             finished=report is not None,
             same_run=settings.run is not None and run == settings.run,
             restart=settings.restart,
@@ -233,14 +213,10 @@ class AsyncBatch:
         return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
     async def _reuse(self, plan: BatchPlan) -> PlanReuse:
-        """Collect the results that the next plan reuses. An unfinished plan cannot send anything after that.
-
-        :raises FencedOff: another process has taken the batch over
-        :raises ResourceConflict: parts of a ledger were deleted
-        """
+        """Collect the results that the next plan reuses. An unfinished plan cannot send anything after that."""
         if await self._report_on(plan) is not None:
-            return await PlanReuse.of_finished(self._s3, self._plans.folder(plan), plan)
-        rounds: list[SentRound] = []
+            return await PlanReuse.of_finished(self._s3, self.folder.plan(plan.number), plan)
+        requests: dict[int, Sent] = {}
         patterns: list[LocationPattern | None] = []
         numbers = plan.to_send
         while numbers:
@@ -249,13 +225,13 @@ class AsyncBatch:
             if outcome is None:
                 await self._begin(plan, current)
             patterns.append(await current.pattern())
-            sent = partial(current.sent_before, patterns[-1])
-            rounds.append(SentRound(current.numbers, await current.kept(), sent))
+            for position in numbers_of(await current.kept()):
+                requests[current.numbers[position]] = partial(current.sent_before, patterns[-1], position)
             numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
-        return await PlanReuse.of_unfinished(self._s3, plan, rounds)
+        return await PlanReuse.of_unfinished(self._s3, plan, requests)
 
     async def _report_on(self, plan: BatchPlan) -> Report | None:
-        body = await self._s3.read_if_any(self._plans.folder(plan).report)
+        body = await self._s3.read_if_any(self.folder.plan(plan.number).report)
         return None if body is None else Report.from_json(body)
 
     # A round
@@ -263,14 +239,11 @@ class AsyncBatch:
     async def _open_round(
         self, plan: BatchPlan, numbers: int, patterns: Sequence[LocationPattern | None]
     ) -> RoundProgress:
-        """Open the next round.
-
-        :param patterns: of the locations of results, one for each earlier round
-        """
+        """Open the next round; *patterns* are those of the earlier rounds' locations."""
         number = len(patterns) + 1
         if number > 1:
             await self._claim.check()
-        folder = self._plans.folder(plan).round(number)
+        folder = self.folder.plan(plan.number).round(number)
         return RoundProgress(
             self._s3,
             folder,
@@ -300,7 +273,11 @@ class AsyncBatch:
         while True:
             counts = await current.poll()
             if current.to_send and (limit is None or counts.pending <= enough):
-                await self._submit(plan, current, None if limit is None else limit - counts.pending)
+                room = None if limit is None else limit - counts.pending
+                inputs = ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2)
+                connections = self._settings.at_once
+                async with AsyncInvoker.open(self._connection, max_connections=connections) as invoker:
+                    await current.submit(invoker, inputs, self._settings, pace=self._pace, room=room)
                 continue
             is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
             if is_gone or not (counts.pending or current.to_send):
@@ -310,10 +287,7 @@ class AsyncBatch:
             return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
 
     async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
-        """End the round.
-
-        :param lost: results that will never come since the endpoint was deleted
-        """
+        """End the round; *lost* results will never come, since the endpoint was deleted."""
         name = self._settings.template.endpoint_name
         outcome = await current.judged(
             reason=f"endpoint {name} was deleted while it waited in its queue" if lost else None
@@ -326,25 +300,19 @@ class AsyncBatch:
         log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
         return outcome
 
-    async def _submit(self, plan: BatchPlan, current: RoundProgress, room: int | None) -> None:
-        settings = self._settings
-        async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
-            inputs = ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2)
-            await current.submit(invoker, inputs, settings, pace=self._pace, room=room)
-
     # The end
 
     async def _report(self, plan: BatchPlan) -> Finished:
         await self._claim.check()
-        folder = self._plans.folder(plan)
+        folder = self.folder.plan(plan.number)
         earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)
         writer = RowWriter(self._s3, self._settings, plan, folder, self._ended, carried_from=earlier)
         report = await writer.write()
-        log.info("%s: %s", folder.report, report.counts)
+        log.info("%s: %s", report.report_location, report.counts)
         return await self._finished(plan, report)
 
     async def _finished(self, plan: BatchPlan, report: Report) -> Finished:
         failures: list[Row] = []
         if report.counts.unsuccessful:
-            failures = await first_failures(self._s3, self._plans.folder(plan), plan, _SHOWN_FAILURES)
+            failures = await first_failures(self._s3, self.folder.plan(plan.number), plan, _SHOWN_FAILURES)
         return Finished(report, tuple(failures))

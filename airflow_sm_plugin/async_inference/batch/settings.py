@@ -21,8 +21,8 @@ class BatchSettings:
     :param run: the same for all retries of a task, and another once the task is cleared; None if unknown: every call
         then counts as one of a cleared task
     :param attempts: rounds in all; a round sends again the failed and expired inputs of the one before
-    :param max_rate: most requests per second
-    :param at_once: requests in flight
+    :param max_rate: requests per second
+    :param at_once: requests without an answer at the same time
     :param max_in_flight: most accepted requests without a result; None for no limit
     :param resend: whether doubtful requests (after a kill or a lost answer) are sent again, instead of waited for
     :param restart: whether a cleared task sends everything, or only new, changed and failed inputs

@@ -52,9 +52,6 @@ _LAST_ANSWERS_SECONDS = 2.0
 """The wait of a cancelled run for requests in flight. InvokeEndpointAsync answers within a tenth of it, and Airflow
 kills a task later than that after SIGTERM."""
 
-Invoke = Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
-RequestOf = Callable[[int], Awaitable[AsyncRequest]]
-
 
 @dataclass(order=True)
 class _Sending:
@@ -81,8 +78,8 @@ class Submission:
     :param about: the endpoint, for the log
     """
 
-    invoke: Invoke
-    request_of: RequestOf
+    invoke: Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
+    request_of: Callable[[int], Awaitable[AsyncRequest]]
     record: SubmissionRecord
     pace: SendRate
     at_once: int

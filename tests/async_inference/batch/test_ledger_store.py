@@ -84,7 +84,7 @@ def test_who_was_overtaken_cannot_write_any_more(folder: BatchFolder) -> None:
         with pytest.raises(FencedOff):
             await orphan.append(LedgerPart(token="orphan", at=2.0, accepted=below(4)))
         with pytest.raises(FencedOff):
-            await LedgerStore(s3, folder.plan(0).round(1), orphan._claim, count=10).take_over()
+            await LedgerStore(s3, folder.plan(0).round(1), orphan.claim, count=10).take_over()
         return retry.ledger
 
     assert list(numbers_of(in_s3(work).doubtful)) == [0, 1, 2, 3]
@@ -142,7 +142,7 @@ def test_a_ledger_with_a_part_missing_is_not_believed(folder: BatchFolder) -> No
 def test_nothing_is_sent_that_no_written_part_intends(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a", count=230)
-        reader = LedgerStore(s3, folder.plan(0).round(1), store._claim, count=230)
+        reader = LedgerStore(s3, folder.plan(0).round(1), store.claim, count=230)
 
         async def invoke(request: AsyncRequest) -> AsyncInvocation:
             number = int(str(request.filename).partition(".")[0])
