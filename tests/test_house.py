@@ -71,7 +71,6 @@ FOUNDATION = {"exceptions", "_safe_text"}
 SHELLS = {
     "async_inference.batch.ledger_store",
     "async_inference.batch.plan",
-    "async_inference.batch.record",
     "async_inference.batch.round_run",
     "async_inference.batch.rows",
     "async_inference.batch.run",

@@ -43,7 +43,7 @@ class Claim:
     """One process's claim on a batch.
 
     :param token: unique to the process
-    :param run_began: when the current DAG run began, as far as the claims show (:meth:`TaskTry.run_began`)
+    :param run_began: the result of :meth:`TaskTry.run_began`
     :param also: a further check that each check of the claim awaits
     """
 

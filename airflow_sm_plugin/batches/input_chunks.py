@@ -34,8 +34,7 @@ _CHUNKS_KEPT = 64
 class PlanSummary:
     """The counts and the digest of a plan's inputs.
 
-    :param count: inputs
-    :param shards: objects that hold them, ``SHARD`` inputs each except for the last
+    :param shards: objects that hold the inputs, ``SHARD`` each except for the last
     :param digest: of all inputs with their ETags and attributes, in order
     :param passed_over: objects below the prefix that are no inputs
     """

@@ -70,14 +70,11 @@ def _with_attributes(item: BatchInput, source: InputSource, number: int) -> Batc
 
 async def _in_manifest(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
     entries = manifest_entries(s3, source.location, target_models=source.target_models)
-    async with aclosing(entries) as listed:
-        if not source.check_inputs:
-            async for entry in listed:
-                yield entry.input
-            return
-        async with aclosing(checked_inputs(s3, listed, manifest=source.location)) as inputs:
-            async for item in inputs:
-                yield item
+    unchecked = (entry.input async for entry in entries)
+    inputs = checked_inputs(s3, entries, manifest=source.location) if source.check_inputs else unchecked
+    async with aclosing(entries), aclosing(inputs):
+        async for item in inputs:
+            yield item
 
 
 async def _below_prefix(

@@ -185,7 +185,7 @@ FAULTS = (
         "numbers are sent before the ledger intends them",
         3,
         True,
-        "async_inference/batch/record.py",
+        "async_inference/batch/ledger_store.py",
         """\
         try:
             await self._store.append(part)
@@ -197,13 +197,13 @@ FAULTS = (
             self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
             raise
         if block:
-            self._todo &= ~block
+            self.todo &= ~block
             self._left += block.bit_count()
             self._allow(numbers_of(block))
 """,
         """\
         if block:
-            self._todo &= ~block
+            self.todo &= ~block
             self._left += block.bit_count()
             self._allow(numbers_of(block))
         try:

@@ -8,6 +8,6 @@ trigger waits between the calls. Read the files in this order:
 * ``plan``: the inputs, fixed once, and the results that are reused from an earlier plan of the task instance.
 * ``round_run``, ``round``: a round takes its ledger over, settles doubts, submits, polls, and writes its outcome.
 * ``ledger`` (pure), ``ledger_store``: intended, accepted and refused requests, in parts that only the owner can append.
-* ``submission``, ``record``: the requests, at an adaptive rate, and the ledger's parts that record them.
+* ``submission``: sends the requests at an adaptive rate, and records them in the ledger.
 * ``rows``, ``report``: a row for each input, and counts that add up.
 """

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
+from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, to_ranges
 
 _SETS = ("may_send", "accepted", "assumed", "withdrawn", "succeeded", "failed", "expired")
 """Fields that are ranges in JSON."""
@@ -201,9 +201,3 @@ class Ledger:
     def unsent(self) -> int:
         """The numbers that were certainly never accepted and have to be sent."""
         return below(self.count) & ~self.settled & ~self.intended
-
-
-def doubts_in_words(ledger: Ledger) -> str:
-    """Describe the doubtful numbers and their shards, for the log."""
-    shards = sorted({shard_of(number) for number in numbers_of(ledger.doubtful)})
-    return f"{ledger.doubtful.bit_count()} in doubt (shards {', '.join(map(str, shards))})"

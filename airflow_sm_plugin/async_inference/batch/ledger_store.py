@@ -1,4 +1,4 @@
-"""The ledger in S3: a log of small objects, of which only the owner of the batch can append the next.
+"""The ledger in S3: a log of small objects, of which only the owner of the batch can append the next; and its writer.
 
 An orphan of a killed worker may still write while the retry starts. The process with the higher claim appends a part
 first, which takes the orphan's next number: the orphan's next write fails, and the orphan stops. It can have sent only
@@ -7,22 +7,38 @@ what its parts had intended, and the owner has read those numbers as doubts.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation, Refusal
+from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.exceptions import ResourceConflict, ServiceUnavailable
+from airflow_sm_plugin.core.number_sets import first_of, from_numbers, numbers_of
+from airflow_sm_plugin.exceptions import FencedOff, ResourceConflict, ServiceUnavailable
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 _READS_AT_ONCE = 16
 """GetObject requests in flight; a batch has 32 connections to S3."""
+
+BLOCK = 100
+"""Most numbers that one part of the ledger intends: a kill leaves at most two blocks in doubt."""
+
+_SMALLEST_BLOCK = 5
+
+_FLUSH_SECONDS = 5.0
+"""The longest time before an answer is written to the ledger."""
+
+_ERROR_LENGTH = 500
 
 _REMEDY = (
     "Restore them, or remove this batch's folder and clear the task, which sends everything again under names of its "
@@ -115,3 +131,147 @@ class LedgerStore:
 
 def _beaten(folder: RoundFolder) -> ServiceUnavailable:
     return ServiceUnavailable(f"{folder.ledger}: others wrote faster {RACES} times in a row; a retry goes on")
+
+
+class SubmissionRecord:
+    """The record of a submission in the ledger: intents before anything is sent, answers every few seconds.
+
+    :param store: the ledger, taken over already
+    :param named: whether requests have a file name and an extension
+    """
+
+    def __init__(self, store: LedgerStore, *, named: bool = True) -> None:
+        self._store = store
+        self._named = named
+        self._block = _SMALLEST_BLOCK
+        self.todo = 0
+        self._allow: Callable[[Iterator[int]], None] = lambda _: None
+        self._work = asyncio.Event()
+        self._closing = False
+        self._begin_part()
+        self._doubts: set[int] = set()
+        self._pattern = store.ledger.pattern
+        self._refusals = 0
+        self._left = 0
+
+    def _begin_part(self) -> None:
+        self._accepted: list[int] = []
+        self._odd: dict[int, OddLocation] = {}
+        self._refused: dict[int, Refusal] = {}
+        self._submitted_at: float | None = None
+
+    @property
+    def anything_accepted(self) -> bool:
+        """Whether the endpoint has ever accepted a request of the round."""
+        return bool(self._accepted or self._store.ledger.accepted)
+
+    def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:
+        """Begin with the numbers to send; *allow* is called with each block after the ledger intends it."""
+        self.todo = numbers
+        self._allow = allow
+        self._doubts = set(numbers_of(self._store.ledger.doubtful))
+        self.low_water(0, rate)
+
+    def low_water(self, left: int, rate: float) -> None:
+        """Intend the next block if few intended numbers are left, so that sending never waits for the ledger.
+
+        :param rate: requests a second: a block is about one second's requests, so that a slow sender leaves few doubts
+        """
+        self._left = left
+        self._block = max(_SMALLEST_BLOCK, min(BLOCK, int(rate)))
+        if left <= self._block // 2 and self.todo:
+            self._work.set()
+
+    def accepted(self, number: int, request: AsyncRequest, answer: AsyncInvocation) -> None:
+        """Record an accepted request, and the locations of its result."""
+        self._accepted.append(number)
+        self._submitted_at = max(self._submitted_at or 0.0, answer.submitted_at or time.time())
+        output, failure = answer.output_location, answer.failure_location
+        extension, name = request.s3_output_path_extension, request.filename
+        if extension and name:
+            if self._pattern is None:
+                self._pattern = LocationPattern.learned(extension, name, output=output, failure=failure)
+            if self._pattern and self._pattern.matches(extension, name, output=output, failure=failure):
+                return
+        self._odd[number] = OddLocation(output, failure)
+
+    def in_doubt(self, number: int) -> None:
+        """Keep a number intended, since it may have been accepted."""
+        self._doubts.add(number)
+
+    def refused(self, number: int, kind: str, message: str) -> int:
+        """Record an input that SageMaker will never accept; return the count of such inputs."""
+        self._refused[number] = (kind, message[:_ERROR_LENGTH])
+        self._refusals += 1
+        return self._refusals
+
+    def forget_refusals(self) -> list[int]:
+        """Forget the refusals, none of which is in the ledger yet; return their numbers, to be sent another time."""
+        numbers = list(self._refused)
+        self._refused = {}
+        return numbers
+
+    async def keep(self) -> None:
+        """Write parts until :meth:`close`: the next block when it is needed, answers every few seconds.
+
+        :raises FencedOff: another process has taken over
+        """
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_SECONDS):
+                    await self._work.wait()
+            self._work.clear()
+            block = first_of(self.todo, self._block) if self._left <= self._block // 2 else 0
+            # Until a request is accepted, the endpoint may be the cause of the refusals, not the inputs.
+            with_refusals = self.anything_accepted
+            if block or self._accepted or (with_refusals and self._refused):
+                await self._write(block, with_refusals=with_refusals)
+
+    async def close(self, keeper: asyncio.Task[None], never_sent: Iterable[int]) -> None:
+        """End :meth:`keep` and write the last part; errors as :meth:`keep`.
+
+        :param never_sent: intended numbers that were certainly not accepted
+        """
+        self._closing = True
+        self._work.set()
+        self.todo = 0
+        await asyncio.wait([keeper])
+        error = None if keeper.cancelled() else keeper.exception()
+        if isinstance(error, FencedOff):
+            raise error
+        withdrawn = from_numbers(number for number in never_sent if number not in self._doubts)
+        if withdrawn or self._accepted or self._refused:
+            await self._write(0, withdrawn=withdrawn)
+        if error is not None:
+            raise error
+
+    async def _write(self, block: int, *, withdrawn: int = 0, with_refusals: bool = True) -> None:
+        accepted, refused, odd, at = self._accepted, self._refused, self._odd, self._submitted_at
+        self._begin_part()
+        if not with_refusals:
+            self._refused, refused = refused, {}
+        part = LedgerPart(
+            token=self._store.claim.token,
+            at=time.time(),
+            may_send=block,
+            accepted=from_numbers(accepted),
+            submitted_at=at,
+            withdrawn=withdrawn,
+            refused=refused,
+            pattern=None if self._store.ledger.pattern else self._pattern,
+            odd=odd,
+            unnamed=bool(block) and not self._named,
+        )
+        try:
+            await self._store.append(part)
+        except BaseException:
+            # The last part may still be written, and must not lack these answers.
+            self._accepted += accepted
+            self._refused = refused | self._refused
+            self._odd = odd | self._odd
+            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            raise
+        if block:
+            self.todo &= ~block
+            self._left += block.bit_count()
+            self._allow(numbers_of(block))

@@ -170,10 +170,7 @@ class PlanReuse:
 
     @classmethod
     async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, sent: Mapping[int, Sent]) -> PlanReuse:
-        """Match the inputs of an unfinished plan with its carried inputs and its requests.
-
-        :param sent: by the plan's numbers; the latest request of each that has an output or a possible one
-        """
+        """Match the inputs of an unfinished plan with its carried inputs and, by number, its latest requests."""
         reuse = cls(plan.carried_from)
         carried = plan.carried_numbers()
         async for number, fingerprint in _fingerprints(s3, plan.inputs, plan.shards):

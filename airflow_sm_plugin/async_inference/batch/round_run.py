@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
-from airflow_sm_plugin.async_inference.batch.ledger import (
-    Ledger,
-    LedgerPart,
-    OddLocation,
-    RoundOutcome,
-    doubts_in_words,
-)
-from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation, RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore, SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, SentBefore, read_sent_before
-from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RoundNames, RoundWatch, indistinguishable
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.batch.submission import Submission
@@ -99,17 +92,19 @@ class RoundProgress:
         if not ledger.doubtful:
             return
         about, doubts = self.names.root, ledger.doubtful
+        shards = ", ".join(map(str, sorted({shard_of(number) for number in numbers_of(doubts)})))
         sent_at = (ledger.last_at or time.time()) + min(SIGN_OF_LIFE_SECONDS, self.seconds)
         # The locations of unnamed requests' results cannot be predicted, so these requests can only be sent again.
         if not (resend or ledger.unnamed):
-            log.warning("%s: %s; they count as sent", about, doubts_in_words(ledger))
+            log.warning("%s: %d in doubt (shards %s); they count as sent", about, doubts.bit_count(), shards)
             await self._assume(doubts, submitted_at=sent_at)
             return
         results = {} if ledger.unnamed else await self._results_of(doubts)
         log.warning(
-            "%s: %s; %d have a result already, the others are sent again",
+            "%s: %d in doubt (shards %s); %d have a result already, the others are sent again",
             about,
-            doubts_in_words(ledger),
+            doubts.bit_count(),
+            shards,
             len(results),
         )
         if results:

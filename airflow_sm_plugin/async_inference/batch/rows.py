@@ -43,7 +43,6 @@ _AMBIGUOUS = "its output and its failure object have one location, so that eithe
 class EndedRound:
     """A round that has ended, and the pattern of its results' locations."""
 
-    number: int
     progress: RoundProgress
     outcome: RoundOutcome
     pattern: LocationPattern | None
@@ -79,7 +78,7 @@ class RowWriter:
         self._positions = array("L", bytes(array("L").itemsize * self.plan.count))
         for ended in self.rounds:
             for position, number in enumerate(ended.progress.numbers):
-                self._last_round[number] = ended.number
+                self._last_round[number] = ended.progress.names.round_number
                 self._positions[number] = position
 
     async def write(self) -> Report:
@@ -131,7 +130,7 @@ class RowWriter:
             etag=planned.etag,
             status=ended.status(position),
             inference_id=names.of(position).inference_id,
-            attempts=ended.number,
+            attempts=names.round_number,
             custom_attributes=planned.custom_attributes,
         )
         if row.status is Status.REFUSED:

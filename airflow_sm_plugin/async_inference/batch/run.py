@@ -57,13 +57,11 @@ class Waiting:
 
     :param until_pending: advance again as soon as no more results than this are pending
     :param deadline: advance again at this time at the latest, epoch seconds
-    :param last_deadline: no result is expected later, epoch seconds
     :param pending: results that are pending now
     """
 
     until_pending: int
     deadline: float
-    last_deadline: float
     pending: int
 
 
@@ -131,7 +129,7 @@ class AsyncBatch:
             outcome = await current.outcome() or await self._advance_round(plan, current)
             if isinstance(outcome, Waiting):
                 return outcome
-            self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
+            self._ended.append(EndedRound(current, outcome, await current.pattern()))
             numbers = current.plan_numbers(outcome.again)
         return await self._report(plan)
 
@@ -284,7 +282,7 @@ class AsyncBatch:
                 return await self._judge(current, counts.pending + counts.timed_out if is_gone else 0)
             last = (await current.watch()).watch.last_deadline
             check_in = time.time() + self._settings.check_in_seconds
-            return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
+            return Waiting(enough if current.to_send else 0, min(last, check_in), counts.pending)
 
     async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
         """End the round; *lost* results will never come, since the endpoint was deleted."""

@@ -7,6 +7,7 @@ throttled or answered 5xx was not accepted: it waits outside of the workers and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import math
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.record import BLOCK, SubmissionRecord
+from airflow_sm_plugin.async_inference.batch.ledger_store import BLOCK, SubmissionRecord
 from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.number_sets import numbers_of
@@ -190,7 +191,7 @@ class Submission:
 
     @property
     def _is_over(self) -> bool:
-        left = self._fresh or self._again or self._in_flight or self.record.has_more
+        left = self._fresh or self._again or self._in_flight or self.record.todo
         return self._error is not None or not left
 
     def _pause(self, now: float) -> float:
@@ -211,13 +212,12 @@ class Submission:
     async def _sleep(self, seconds: float) -> None:
         """Wait for so long, or until an answer comes or the ledger intends more."""
         if seconds < _MOMENT:
-            return await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)
+            return
         self._wakeup.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == math.inf else seconds):
                 await self._wakeup.wait()
-        except TimeoutError:
-            pass
 
     async def _send(self, sending: _Sending) -> None:
         try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import below, first_of, from_numbers, numbers_of
 
@@ -69,7 +69,6 @@ def test_intended_but_unanswered_is_in_doubt_and_shown() -> None:
         LedgerPart(token="a", at=2.0, accepted=below(999), refused={999: ("RequestRefused", "no")})
     )
     assert list(numbers_of(ledger.doubtful)) == list(range(1_000, 2_100))
-    assert doubts_in_words(ledger) == "1100 in doubt (shards 1, 2)"
     assert list(numbers_of(ledger.unsent)) == list(range(2_100, 3_000))
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
-from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
-from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
+from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore, SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.aws.s3.objects import S3Objects
