@@ -64,7 +64,7 @@ def _with_attributes(item: BatchInput, source: InputSource, number: int) -> Batc
         **source.run,
         "number": str(number),
     }
-    rendered = render(source.custom_attributes, fields, what="custom_attributes")
+    rendered = render(source.custom_attributes, fields, argument="custom_attributes")
     return dataclasses.replace(item, custom_attributes=rendered)
 
 

@@ -42,24 +42,24 @@ def fields_of(key: str, *, relative: str | None = None) -> dict[str, str]:
     }
 
 
-def render(template: str, fields: Mapping[str, str], *, what: str) -> str:
+def render(template: str, fields: Mapping[str, str], *, argument: str) -> str:
     """Replace each ``{field}`` by its value.
 
     Unlike in :meth:`str.format`, a field is only a name: no attribute, index, conversion or format.
 
-    :param what: the argument that holds the template, for the message, which shows the key but neither the template nor
+    :param argument: the one that holds the template, for the message, which shows the key but neither the template nor
         other values
     :raises InvalidRequest: the template is not well formed, or names an unknown field
     """
     rendered = []
-    for literal, field in _pieces(template, what):
+    for literal, field in _pieces(template, argument):
         rendered.append(literal)
         if field is None:
             continue
         if field not in fields:
             about = f" for the key {fields['key']!r}" if "key" in fields else ""
             raise InvalidRequest(
-                f"{what} names the field {{{field}}}, which there is not{about}; there are "
+                f"{argument} names the field {{{field}}}, which there is not{about}; there are "
                 f"{', '.join(sorted(fields))} ({_BRACES})"
             )
         rendered.append(fields[field])
@@ -67,24 +67,24 @@ def render(template: str, fields: Mapping[str, str], *, what: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _pieces(template: str, what: str) -> tuple[tuple[str, str | None], ...]:
+def _pieces(template: str, argument: str) -> tuple[tuple[str, str | None], ...]:
     """Parse a template, once for all keys that it is rendered for."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise InvalidRequest(f"{what} is no template: {error} ({_BRACES})") from None
+        raise InvalidRequest(f"{argument} is no template: {error} ({_BRACES})") from None
     for _, field, spec, conversion in parsed:
         if field == "" or spec or conversion:
             raise InvalidRequest(
-                f"{what} may hold fields like {{stem}} only, without a format or conversion, and none that is empty "
-                f"({_BRACES})"
+                f"{argument} may hold fields like {{stem}} only, without a format or conversion, and none that is "
+                f"empty ({_BRACES})"
             )
     return tuple((literal, field) for literal, field, _, _ in parsed)
 
 
-def check_template(template: str, *, what: str) -> None:
+def check_template(template: str, *, argument: str) -> None:
     """Raise InvalidRequest for a malformed template; its fields can only be checked with a key."""
-    _pieces(template, what)
+    _pieces(template, argument)
 
 
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
@@ -108,4 +108,6 @@ def attributes_of(template: str, fields: Mapping[str, str], *, first_record: int
     :raises InvalidRequest: the template names an unknown field
     :raises InvalidCustomAttributes: the value is too long or cannot be sent; the message does not show it
     """
-    return validate(render(template, {**fields, "first_record": str(first_record)}, what="custom_attributes"))
+    return validate(
+        render(template, {**fields, "first_record": str(first_record)}, argument="custom_attributes")
+    )

@@ -167,10 +167,11 @@ class Ledger:
         """Move the times of the shards with new numbers forward, never back."""
         if not (numbers := part.accepted | part.assumed):
             return self.submitted
-        at = part.at if part.submitted_at is None else part.submitted_at
+        latest = part.at if part.submitted_at is None else part.submitted_at
         ranges = to_ranges(numbers)
         shards = {shard for first, end in ranges for shard in range(first // SHARD, -(-end // SHARD))}
-        return {**self.submitted, **{shard: max(at, self.submitted.get(shard, at)) for shard in shards}}
+        later = {shard: max(latest, self.submitted.get(shard, latest)) for shard in shards}
+        return {**self.submitted, **later}
 
     @property
     def sent(self) -> int:

@@ -185,7 +185,7 @@ class RoundProgress:
         await self._store.append(LedgerPart(token=self._store.claim.token, at=time.time(), **fields))
 
     async def pattern(self) -> LocationPattern | None:
-        """Return the learned pattern of locations, or a guessed one if an answer lacks for a sent request."""
+        """Return the learned pattern of locations, or a guessed one if a sent request has no answer."""
         return await self._learned_or_guessed() if self.ledger.unlocated else self.ledger.pattern
 
     async def _learned_or_guessed(self) -> LocationPattern:

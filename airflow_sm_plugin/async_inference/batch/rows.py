@@ -32,7 +32,7 @@ _TEXTS_AT_ONCE = 16
 """Failure objects that are read at the same time; a batch has 32 connections to S3."""
 
 _CARRIED_SHARDS = 8
-"""Shards of an earlier plan's rows in memory: inputs of one shard may have been in several then."""
+"""Shards of an earlier plan's rows in memory: the inputs of one shard may come from several of them."""
 
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
 _IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"

@@ -1,4 +1,4 @@
-"""Send a round's requests concurrently at an adaptive rate; the ledger intends each before and has its answer after.
+"""Send a round's requests concurrently, at an adaptive rate, and record intents and answers in the ledger.
 
 A fixed set of workers takes the numbers from one source, so memory does not grow with the batch. A request that is
 throttled or answered 5xx was not accepted: it waits outside of the workers and is sent again, never dropped.

@@ -1,4 +1,4 @@
-"""Whatever is sent, lost, killed and begun again: the ledger knows of each number what it may say of it."""
+"""After any order of sends, losses, kills and restarts, the ledger has the right state of each number."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_each_number_is_in_exactly_one_state(parts: list[LedgerPart]) -> None:
     assert ledger.parts == len(parts)
 
 
-def test_only_what_is_not_empty_is_written() -> None:
+def test_empty_fields_are_not_written() -> None:
     assert LedgerPart(token="t", at=1.5).as_json() == b'{"token":"t","at":1.5}'
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"token":"t","at":1,"accepted":[[2,1]]}'])
-def test_what_is_no_part_is_refused(body: bytes) -> None:
+def test_a_body_that_is_no_part_is_refused(body: bytes) -> None:
     with pytest.raises((ValueError, KeyError, AttributeError)):
         LedgerPart.from_json(body)
 
@@ -72,7 +72,7 @@ def test_intended_but_unanswered_is_in_doubt_and_shown() -> None:
     assert list(numbers_of(ledger.unsent)) == list(range(2_100, 3_000))
 
 
-def test_what_was_withdrawn_is_sent_again_without_a_doubt() -> None:
+def test_withdrawn_numbers_are_sent_again_without_a_doubt() -> None:
     ledger = Ledger(10).after(LedgerPart(token="a", at=1.0, may_send=below(10)))
     ledger = ledger.after(LedgerPart(token="a", at=2.0, accepted=below(4), withdrawn=below(10) & ~below(4)))
     assert not ledger.doubtful
@@ -116,7 +116,7 @@ class Sending(RuleBasedStateMachine):
         return ledger
 
     def begin(self) -> None:
-        """Claim; take the doubts of those before for sent."""
+        """Claim, and assume that doubtful numbers were sent."""
         self.in_memory, self.lost = set(), set()
         doubts = self.ledger.doubtful
         self.parts.append(

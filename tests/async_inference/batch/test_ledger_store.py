@@ -1,4 +1,4 @@
-"""The ledger in S3: who took the batch over later is the only one that may write, and nothing written is forgotten."""
+"""The ledger in S3: only the process that took the batch over last can write, and no written part is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def taken_over(s3: S3Objects, folder: BatchFolder, token: str, count: int 
 
 
 async def submitted(store: LedgerStore, invoke: Callable[[AsyncRequest], Awaitable[AsyncInvocation]]) -> None:
-    """Send what is unsent, one after the other."""
+    """Send the unsent numbers, one after the other."""
 
     async def request_of(number: int) -> AsyncRequest:
         return NAMES.request(
@@ -75,7 +75,7 @@ def accepted(request: AsyncRequest) -> AsyncInvocation:
     return AsyncInvocation(location, None, request.inference_id, submitted_at=1.0)
 
 
-def test_who_was_overtaken_cannot_write_any_more(folder: BatchFolder) -> None:
+def test_an_orphan_cannot_write_any_more(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         orphan = await taken_over(s3, folder, "orphan")
         await orphan.append(LedgerPart(token="orphan", at=1.0, may_send=below(4)))
@@ -111,7 +111,7 @@ def test_claims_that_race_all_get_a_number_of_their_own(folder: BatchFolder) -> 
     assert sorted(in_s3(work)) == [0, 1, 2, 3]
 
 
-def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder: BatchFolder) -> None:
+def test_an_own_part_whose_write_seemed_to_fail_is_recognised(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         store = await taken_over(s3, folder, "a")
         lost = LedgerPart(token="a", at=1.0, may_send=below(3))
@@ -127,7 +127,7 @@ def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder
     )
 
 
-def test_a_ledger_with_a_part_missing_is_not_believed(folder: BatchFolder) -> None:
+def test_a_ledger_with_a_missing_part_is_refused(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a")
         await store.append(LedgerPart(token="a", at=1.0, may_send=1))
@@ -188,7 +188,7 @@ def test_a_lost_answer_leaves_just_its_own_number_in_doubt(folder: BatchFolder) 
     in_s3(work)
 
 
-def test_a_run_that_is_cancelled_writes_down_what_it_knows(folder: BatchFolder) -> None:
+def test_a_cancelled_run_records_the_answers_so_far(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a", count=50)
         reached = asyncio.Event()
