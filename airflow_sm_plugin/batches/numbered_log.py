@@ -46,10 +46,7 @@ class NumberedLog:
         return bool((await listed_names(self.s3, uri.bucket, uri.key, start_after=entry.key)).names)
 
     async def read(self, number: int) -> bytes:
-        """Read an entry.
-
-        :raises InputNotFound: there is no such entry
-        """
+        """Read an entry; raise InputNotFound if there is none."""
         return await self.s3.read(numbered(self.prefix, number))
 
     async def write(self, number: int, body: bytes) -> bool:

@@ -46,7 +46,6 @@ class AttemptFolder:
 
     @property
     def report(self) -> str:
-        """The report, which ends the plan."""
         return f"{self.location}/{REPORT}"
 
     @property

@@ -100,10 +100,7 @@ class LedgerPart:
 
     @classmethod
     def from_json(cls, body: bytes) -> LedgerPart:
-        """Read what :meth:`as_json` wrote.
-
-        :raises ValueError: the body is not a part
-        """
+        """Read what :meth:`as_json` wrote; raise ValueError for anything else."""
         return msgspec.convert(json.loads(body, object_hook=_with_sets), cls, str_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""The ledger in S3: a log of small objects, of which only the owner of the batch can append the next; and its writer.
+"""The ledger in S3, a log of small objects: only the owner of the batch can append the next one.
 
 An orphan of a killed worker may still write while the retry starts. The process with the higher claim appends a part
 first, which takes the orphan's next number: the orphan's next write fails, and the orphan stops. It can have sent only

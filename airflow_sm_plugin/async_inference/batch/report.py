@@ -110,10 +110,7 @@ class Report:
     written_by: TaskTry = field(default_factory=TaskTry)
 
     def checked(self, total: int) -> Report:
-        """Return the report itself if it counts every planned input once.
-
-        :raises InferenceError: the counts do not add up to ``total``
-        """
+        """Return the report itself; raise InferenceError if the counts do not add up to the planned inputs."""
         if self.counts.total != total:
             raise InferenceError(
                 f"the report on {self.endpoint_name} does not add up: {total} inputs were planned (plan "

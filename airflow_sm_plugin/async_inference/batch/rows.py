@@ -82,10 +82,7 @@ class RowWriter:
                 self._positions[number] = position
 
     async def write(self) -> Report:
-        """Write all rows, and the report.
-
-        :raises InferenceError: the counts of the rows do not add up
-        """
+        """Write all rows, and the report; raise InferenceError if the counts do not add up."""
         counts = RowCounts()
         for shard in range(self.plan.shards):
             counts += await self._write_shard(shard)

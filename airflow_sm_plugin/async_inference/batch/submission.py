@@ -72,7 +72,6 @@ class Submission:
 
     :param invoke: sends one request, once
     :param request_of: builds the request of a number; called in the order of the numbers
-    :param record: of intents and answers
     :param at_once: requests in flight
     :param resend: send again up to three times after a lost answer, instead of counting the request as sent
     :param patience: seconds without any accepted request until the submission gives up; a retry goes on
