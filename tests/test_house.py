@@ -72,7 +72,6 @@ FOUNDATION = {"exceptions", "_safe_text"}
 SHELLS = {
     "async_inference.batch.ledger_store",
     "async_inference.batch.plan",
-    "async_inference.batch.record",
     "async_inference.batch.round_run",
     "async_inference.batch.rows",
     "async_inference.batch.run",
@@ -87,7 +86,6 @@ SHELLS = {
     "batches.claim",
     "batches.input_chunks",
     "batches.listing",
-    "batches.manifest_check",
     "batches.manifest_reading",
     "batches.numbered_log",
     "batches.parallel",

@@ -1,15 +1,15 @@
-"""What the asynchronous and the multi-model batches share: their inputs, and whose a batch is.
+"""Parts that the asynchronous and the multi-model batches share: inputs, ownership and rate limits.
 
-Inputs: ``inputs`` has one input, its limits, the manifest's lines and where inputs come from. ``listing`` yields them
-from a prefix or, through ``manifest_reading`` and ``manifest_check``, from a manifest; it refuses what a batch wrote
-about itself, which ``folder`` recognises by name. ``templates`` renders fields of their keys. ``input_chunks`` writes
-the inputs to S3 in chunks and reads them again, so that every try works on the same ones. ``text_input`` says whether
-an input's first bytes are what its content type promises.
+Inputs: ``inputs`` has an input, its limits, its source, and the lines of a manifest. ``listing`` yields the inputs of
+a prefix or, through ``manifest_reading``, of a manifest; it refuses state and reports of batches, which ``folder``
+recognises by name. ``templates`` renders fields of their keys. ``input_chunks`` writes the inputs to S3 in chunks and
+reads them again, so that every try works on the same inputs. ``text_input`` compares the first bytes of an input with
+its content type.
 
-Ownership: ``task_try`` orders the tries of a task, those of deleted DAG runs included. ``numbered_log`` keeps entries
-of which each number has one writer. ``claim`` takes numbers of such a log: the process with the latest owns the batch.
+Ownership: ``task_try`` orders the tries of a task, those of deleted DAG runs included. ``numbered_log`` keeps numbered
+entries in S3, each with one writer. ``claim`` takes numbers of such a log: the highest number owns the batch.
 
-Limits: ``adaptive`` bounds what is sent; ``parallel`` does many things at a time, but not all at once.
+Limits: ``adaptive`` limits requests per second and requests in flight; ``parallel`` limits concurrent coroutines.
 
 Read ``inputs``, ``listing``, ``task_try`` and ``claim`` first.
 """

@@ -1,13 +1,12 @@
 """Limits that adapt to a service: additive increase, multiplicative decrease.
 
-A limit is decided once per interval from the answers of that interval, not once per answer: a burst of a hundred
-throttled answers is one piece of news. How far it falls depends on the share of throttled answers, to half when all
-are: a service that throttles one call in twenty at any rate costs next to nothing, one that is overloaded halves the
-limit each interval. Where the service has a hard limit, ours settles a little above it, and the excess is throttled
-and sent again.
+A limit changes once per interval, by the answers of that interval, so that a burst of a hundred throttled answers
+counts once. The cut depends on the share of throttled answers and reaches one half if all are: a service that throttles
+one call in twenty at any rate hardly lowers the limit, an overloaded one halves it each interval. Where the service has
+a hard limit, ours settles a little above it, and the excess is throttled and sent again.
 
-Times are seconds of a clock that never goes back (``time.monotonic``); the caller reads it. Mutable, and nothing is
-copied per answer: limits are asked thousands of times a second.
+Times are seconds of a clock that never goes back (``time.monotonic``), read by the caller. Limits are mutable and copy
+nothing, since they are used thousands of times a second.
 """
 
 from __future__ import annotations
@@ -17,15 +16,17 @@ import math
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _STEPS = 40
-"""Intervals without throttling in which a limit goes from nothing to its maximum."""
+"""Intervals without throttling in which a limit rises from zero to its maximum."""
 
 _DEEPEST_CUT = 0.5
 _FULL_USE = 0.5
+"""Share of a limit from which on it counts as used."""
 
 _FLOOR = 1.0
-"""No limit falls below it: it would take long to find out that throttling has ended."""
+"""The least limit: with fewer requests, the end of the throttling would be noticed late."""
 
 _SLACK = 0.1
+"""Seconds that a late sender may catch up."""
 
 
 class AdaptiveLimit:
@@ -41,10 +42,10 @@ class AdaptiveLimit:
         self._value = self._bounded(initial)
 
     def answered(self, now: float, *, slow_down: bool) -> None:
-        """Count an answer, and adapt the limit where an interval is over.
+        """Count an answer, and adapt the limit at the end of an interval.
 
-        :param slow_down: throttled, 503, 507, a time-out: what an overloaded service answers. Errors that have nothing
-            to do with the load are not counted at all
+        :param slow_down: whether the answer is one of an overloaded service: throttled, 503, 507, a time-out. Do not
+            call it for errors that have nothing to do with the load
         """
         if slow_down:
             self._throttled += 1
@@ -55,7 +56,7 @@ class AdaptiveLimit:
 
     def _decide(self, now: float) -> None:
         share = self._throttled / (self._accepted + self._throttled)
-        # A limit that is not used is not known to be borne: raising it would only make the next cut useless.
+        # The service never saw an unused limit: raised further, it would need many cuts before one has an effect.
         is_used = self._use(now - self._ends + self._interval) >= _FULL_USE
         step = self._maximum / _STEPS * (1 - share) if is_used else 0.0
         self._value = self._bounded(self._value * (1 - _DEEPEST_CUT * share) + step)
@@ -63,7 +64,7 @@ class AdaptiveLimit:
         self._ends = now + self._interval
 
     def _use(self, seconds: float) -> float:
-        """Return which share of the limit was used in the last seconds; counting begins again."""
+        """Return the share of the limit that was used in the last seconds, and start counting again."""
         raise NotImplementedError
 
     def _bounded(self, value: float) -> float:
@@ -71,13 +72,10 @@ class AdaptiveLimit:
 
 
 class SendRate(AdaptiveLimit):
-    """Requests per second, and when the next may go.
+    """A rate limiter: at most ``max_rate * seconds + max_rate / 10 + 1`` requests in any span of time.
 
-    At most ``max_rate * seconds + max_rate / 10 + 1`` requests go in any span of time: a sender that comes late may
-    catch up on a tenth of a second.
-
-    :param max_rate: requests per second, which the rate is never above
-    :param initial: by default, and at most, ``max_rate``
+    :param max_rate: requests per second
+    :param initial: requests per second at first; by default, and at most, ``max_rate``
     :raises InvalidRequest: one of them is no number above 0
     """
 
@@ -97,11 +95,10 @@ class SendRate(AdaptiveLimit):
         return self._value
 
     def next_send_at(self, now: float) -> float:
-        """Return when the next request may go: ``now``, or a time to come."""
+        """Return the earliest time for the next request: ``now`` or later."""
         return max(now, self._free_at - _SLACK)
 
     def sent(self, now: float) -> None:
-        """Count a request that goes now; :meth:`next_send_at` then says when the next may."""
         self._free_at = max(self._free_at, now) + 1 / self._value
         self._sent += 1
 
@@ -111,10 +108,9 @@ class SendRate(AdaptiveLimit):
 
 
 class InFlightLimit(AdaptiveLimit):
-    """How many invocations may be in flight; it begins at its maximum.
+    """A limit on the invocations in flight; it begins at its maximum.
 
-    :param maximum: invocations in flight at the same time at most
-    :raises InvalidRequest: it is below 1
+    :raises InvalidRequest: the maximum is below 1
     """
 
     __slots__ = ("_peak", "limit")
@@ -125,10 +121,9 @@ class InFlightLimit(AdaptiveLimit):
         super().__init__(maximum, initial=maximum, interval=0.5, now=now)
         self._peak = 0
         self.limit = maximum
-        """How many may be in flight now."""
 
     def sent(self, in_flight: int) -> None:
-        """Note how many are in flight: a limit that is not used does not grow."""
+        """Record the invocations in flight: an unused limit does not grow."""
         self._peak = max(self._peak, in_flight)
 
     def _decide(self, now: float) -> None:

@@ -1,7 +1,8 @@
-"""Who owns a batch: each process that begins takes a claim, a number, and the later one owns it.
+"""Claims on a batch, as fencing tokens in S3: a process takes the next number, and the highest number owns the batch.
 
-Two processes may believe that a batch is theirs: a killed worker's orphan goes on while the retry starts. A claim names
-its try. An earlier try than that of the latest claim takes none, so that the latest claim is of the latest try.
+Two processes may work on one batch: a killed worker's orphan goes on while the retry starts. A claim names its try. A
+try that is earlier than that of the latest claim takes no claim, so that the latest claim is of the latest try. Every
+method raises ServiceError where S3 refuses, or does not answer at any attempt.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
@@ -21,49 +23,41 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 RACES = 20
-"""How often a number that another writer was faster with is tried again."""
+"""Attempts to write a number. An attempt is lost only where another process wrote the number in the same moment."""
 
-_LATELY = 1.0
-"""Seconds."""
+_RECENT_SECONDS = 1.0
 
 
 class ClaimedFolder(Protocol):
-    """A folder in S3 that processes take claims on."""
+    """A folder in S3 that processes take claims on; ``claims`` is the prefix of a :class:`NumberedLog`."""
 
     @property
-    def location(self) -> str:
-        """``s3://…`` without a slash at its end."""
+    def location(self) -> str: ...
 
     @property
-    def claims(self) -> str:
-        """The prefix of the claims, a :class:`NumberedLog`."""
+    def claims(self) -> str: ...
 
 
+@dataclass(eq=False)
 class Claim:
-    """One process's claim on a batch: the later one owns it.
+    """One process's claim on a batch.
 
-    :param token: no other process's
-    :param run_began: when the present life of the DAG run began, as far as the claims tell (:class:`TaskTry`)
-    :param also: what each check makes sure of besides
+    :param token: unique to the process
+    :param run_began: the result of :meth:`TaskTry.run_began`
+    :param also: a further check that each check of the claim awaits
     """
 
-    def __init__(
-        self,
-        s3: S3Objects,
-        folder: ClaimedFolder,
-        *,
-        token: str,
-        number: int,
-        run_began: float | None = None,
-        also: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._claims = NumberedLog(s3, folder.claims)
-        self._location = folder.location
-        self.token = token
-        self.number = number
-        self.run_began = run_began
-        self._also = also
-        self._one_at_a_time = asyncio.Lock()
+    s3: S3Objects
+    folder: ClaimedFolder
+    _: KW_ONLY
+    token: str
+    number: int
+    run_began: float | None = None
+    also: Callable[[], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        self._claims = NumberedLog(self.s3, self.folder.claims)
+        self._check_lock = asyncio.Lock()
         self._good_at = -math.inf
         """When the latest successful check began, by a clock that runs on while this process is stopped."""
 
@@ -78,13 +72,10 @@ class Claim:
         after_later_tries: bool = False,
         also: Callable[[], Awaitable[None]] | None = None,
     ) -> Claim:
-        """Take the next number.
+        """Take the next number. Parameters as of the class.
 
-        :param token: no other process's
         :param after_later_tries: take it although a later try has a claim
-        :param also: what each check makes sure of besides
         :raises FencedOff: a later try has a claim
-        :raises ServiceError: S3 refused or did not answer
         """
         claims = NumberedLog(s3, folder.claims)
         for _ in range(RACES):
@@ -100,43 +91,37 @@ class Claim:
         raise ServiceUnavailable(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
 
     async def check(self) -> None:
-        """Make sure that no process took the batch over before this call. Concurrent callers share one request.
+        """Check that no process took the batch over before this call. Concurrent callers share one request.
 
         :raises FencedOff: another process did
-        :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         await self._check(not_before=time.monotonic())
 
     async def check_lately(self) -> None:
-        """Make sure of the same, or that it was so at most one second ago: cheap to call often.
-
-        :raises FencedOff: another process has taken the batch over
-        :raises ServiceError: as :meth:`check`
-        """
-        await self._check(not_before=time.monotonic() - _LATELY)
+        """Check as :meth:`check`, unless a check that began at most one second ago succeeded: cheap to call often."""
+        await self._check(not_before=time.monotonic() - _RECENT_SECONDS)
 
     async def _check(self, *, not_before: float) -> None:
         if self._good_at >= not_before:
             return
-        async with self._one_at_a_time:
+        async with self._check_lock:
             if self._good_at >= not_before:
                 return
             began = time.monotonic()
             if await self._claims.goes_on_after(self.number):
-                raise fenced_off(self._location)
-            if self._also is not None:
-                await self._also()
+                raise fenced_off(self.folder.location)
+            if self.also is not None:
+                await self.also()
             self._good_at = began
 
 
 def _read(claim: bytes) -> tuple[TaskTry, float | None]:
-    """Return which try took a claim, and when its DAG run's life began."""
     value = json.loads(claim)
     return TaskTry.from_list(value.get("try")), value.get("run_began")
 
 
 def fenced_off(location: str) -> FencedOff:
-    """Return the error of a process that is no longer the batch's owner."""
+    """Make the error of a process that no longer owns the batch."""
     return FencedOff(
         f"another process has taken over the batch in {location}, a retry of this task: this one, left behind, stops"
     )

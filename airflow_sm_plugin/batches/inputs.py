@@ -1,10 +1,9 @@
-"""What a batch reads: one input, and the manifest that lists inputs as JSON Lines.
+"""Inputs of a batch, their limits and sources, and the lines of a manifest in JSON Lines.
 
-A manifest's line is ``{"source-ref": "s3://bucket/key"}``, as SageMaker's augmented manifests spell it, with
-``"content-type"`` and ``"custom-attributes"`` where one input needs its own, and ``"target-model"`` where the batch is
-one of many models. Labels and all other keys are passed over, but for those that look like a misspelled key of ours. A
-line is an input: an object that is listed twice is sent twice.
-:mod:`~airflow_sm_plugin.core.manifest_array` is the other form.
+A manifest's line is ``{"source-ref": "s3://bucket/key"}``, as in SageMaker's augmented manifests. An input may have its
+own ``"content-type"`` and ``"custom-attributes"``, and in a multi-model batch its ``"target-model"``. Labels and all
+other keys are ignored, but a key that is one edit away from one of these is refused as a misspelling. An object that is
+listed twice is sent twice. The other form of manifest is in :mod:`~airflow_sm_plugin.core.manifest_array`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any
 
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.header_values import check_header
@@ -25,13 +24,9 @@ from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
-_SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
-    "source-ref",
-    "content-type",
-    "custom-attributes",
-)
+_SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = "source-ref", "content-type", "custom-attributes"
 TARGET_MODEL = "target-model"
-"""The key that only a multi-model batch's manifest may have."""
+"""A manifest's key that is permitted in multi-model batches only."""
 
 _STORED = {
     "source": _SOURCE,
@@ -43,14 +38,13 @@ _STORED = {
     "output": "output",
     "relative": "relative",
 }
-"""The keys of a planned input's fields, in the order in which they are written: digests rest on it."""
+"""JSON keys of an input's fields, in the order of writing: a changed order would change the digests of plans."""
 
 _INLINE = "source"
-"""The key of a record that stands in an augmented manifest itself."""
+"""The key of an augmented manifest's line for a record within the line."""
 
-_OTHERS = {"entries": "Redshift's", "fileLocations": "QuickSight's"}
-"""Keys of manifests of other services."""
-_BEGUN = (
+_FOREIGN_KEYS = {"entries": "Redshift's", "fileLocations": "QuickSight's"}
+_CONTINUED = (
     ", and this one goes on in the next line: write it on one; manifests of Redshift (entries) and QuickSight "
     "(fileLocations) are others, so list their objects"
 )
@@ -63,13 +57,13 @@ class BatchInput:
     """One object to infer on.
 
     :param source: ``s3://bucket/key``
-    :param size: bytes, None where they are not known
-    :param etag: without its quotes, None where it is not known
-    :param content_type: of this input, None for the batch's own
-    :param custom_attributes: ready to send; they are sensitive, so no repr shows them
-    :param target_model: path below a multi-model endpoint's model prefix, None where there is no such endpoint
-    :param output: name of its results below the batch's outputs, without ``.out``; None where none was chosen
-    :param relative: its key below the inputs' prefix, as templates have it; None for the whole key
+    :param size: bytes; None if unknown
+    :param etag: without its quotes; None if unknown
+    :param content_type: None for the batch's content type
+    :param custom_attributes: as they are sent; sensitive, so no repr shows them
+    :param target_model: path below a multi-model endpoint's model prefix; None in an asynchronous batch
+    :param output: name of its results below the batch's outputs, without ``.out``; None for the default
+    :param relative: key below the inputs' prefix, for templates; None for the full key
     """
 
     source: str
@@ -82,44 +76,41 @@ class BatchInput:
     relative: str | None = None
 
     def as_line(self) -> str:
-        """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
+        """Encode the input as one line of ASCII JSON, without a line break."""
         values = ((key, getattr(self, name)) for name, key in _STORED.items())
         return json.dumps({key: value for key, value in values if value is not None}, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> BatchInput:
-        """Read what :meth:`as_line` wrote; it is not checked again."""
+        """Read what :meth:`as_line` wrote, without any check."""
         given = json.loads(line)
         return cls(**{name: given[key] for name, key in _STORED.items() if key in given})
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputLimits:
-    """What an endpoint takes of one input.
+    """An endpoint's limits on one input.
 
-    :param most_bytes: of the object, None where it is read piece by piece
-    :param remedy: what to do about a larger one, for the message
-    :param is_fetched: whether SageMaker fetches the object itself: its location then goes in an HTTP header
+    :param most_bytes: of the object; None if the batch reads it piece by piece
+    :param remedy: for the message about a larger object
+    :param is_fetched: whether SageMaker fetches the object: its location is then sent in an HTTP header
     """
 
-    most_bytes: int | None
-    remedy: str
+    most_bytes: int | None = None
+    remedy: str = ""
     is_fetched: bool = False
 
-    def check(self, one: BatchInput) -> BatchInput:
-        """Return the input itself when it keeps every limit.
-
-        :raises InvalidRequest: naming the object, what it has, the limit and the remedy
-        """
-        if one.size is not None and self.most_bytes is not None and one.size > self.most_bytes:
+    def check(self, item: BatchInput) -> BatchInput:
+        """Return the input itself; raise InvalidRequest, with the limit and the remedy, if it exceeds one."""
+        if item.size is not None and self.most_bytes is not None and item.size > self.most_bytes:
             raise InvalidRequest(
-                f"the input {one.source} has {one.size} bytes, SageMaker takes up to {self.most_bytes}: {self.remedy}"
+                f"the input {item.source} has {item.size} bytes, SageMaker takes up to {self.most_bytes}: {self.remedy}"
             )
         if self.is_fetched:
-            check_input_location(one.source, name="the location")
-        if one.custom_attributes is not None:
-            _check_attributes(one.custom_attributes, f"the input {one.source}")
-        return one
+            check_input_location(item.source, name="the location")
+        if item.custom_attributes is not None:
+            _check_attributes(item.custom_attributes, f"the input {item.source}")
+        return item
 
 
 ASYNC_LIMITS = InputLimits(
@@ -127,22 +118,17 @@ ASYNC_LIMITS = InputLimits(
     remedy="split it, or let the model read it from S3 itself and send its location",
     is_fetched=True,
 )
-"""Of asynchronous inference. AWS says "up to 1 GB"; the larger reading is taken, the service has the last word."""
+"""AWS documents "up to 1 GB" for asynchronous inference. The larger reading is taken: SageMaker refuses the rest."""
 
-
-MULTI_MODEL_LIMITS = InputLimits(most_bytes=None, remedy="")
-"""Of a multi-model batch, which reads inputs itself and sends their records."""
+MULTI_MODEL_LIMITS = InputLimits()
+"""None: a multi-model batch reads inputs itself and sends their records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestEntry:
-    """An input as a manifest lists it.
+    """An input of a manifest, its position for messages (``line 3``), and the ignored keys, such as labels."""
 
-    :param place: where, for messages: ``line 3``
-    :param passed_over: keys that mean nothing here, such as labels
-    """
-
-    place: str
+    position: str
     input: BatchInput
     passed_over: Sequence[str] = ()
 
@@ -150,9 +136,9 @@ class ManifestEntry:
 def entry_of_line(line: str, *, number: int, target_models: bool = False) -> ManifestEntry | None:
     """Read one line of a manifest; None for an empty one.
 
-    :param number: of the line, from 1, for the message, which never shows the custom attributes
-    :param target_models: whether a line may say which model is its input's
-    :raises InvalidRequest: it is not what it must be
+    :param number: of the line, from 1
+    :param target_models: whether ``target-model`` is permitted
+    :raises InvalidRequest: the line is not valid; the message never shows custom attributes
     """
     text = line.removeprefix("\ufeff").strip() if number == 1 else line.strip()
     if not text:
@@ -162,26 +148,24 @@ def entry_of_line(line: str, *, number: int, target_models: bool = False) -> Man
         raise InvalidRequest(
             f"{where} is longer than {LONGEST_LINE} characters: is it one JSON object a line?"
         )
-    pairs = _pairs(text, where)
-    given, passed_over = _sorted(pairs, where, target_models=target_models)
+    given, passed_over = _recognised(_pairs(text, where), where, target_models=target_models)
     for name, value in given.items():
         if not isinstance(value, str) or not value:
             kind = "empty" if value == "" else _json_type(value)
             raise InvalidRequest(f"{where}: {name} must be a text, not {kind}; leave out what is not needed")
     if _SOURCE not in given:
         raise _without_source(where, passed_over)
-    checked = _checked(cast("dict[str, str]", given), where)
-    return ManifestEntry(place=f"line {number}", input=checked, passed_over=passed_over)
+    return ManifestEntry(position=f"line {number}", input=_checked(given, where), passed_over=passed_over)
 
 
 def _pairs(text: str, where: str) -> Sequence[tuple[str, object]]:
-    """Read an object as pairs of key and value: a key may be there twice, of which a dict would keep the last."""
+    """Read an object as pairs of key and value, so that a repeated key can be refused."""
     try:
         given = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         # Not chained: a JSONDecodeError keeps the whole line, custom attributes and all.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        hint = _BEGUN if text == "{" else ""
+        hint = _CONTINUED if text == "{" else ""
         raise InvalidRequest(
             f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}{hint}"
         ) from None
@@ -197,13 +181,10 @@ def _json_type(value: object) -> str:
     return "dict" if isinstance(value, tuple) else type(value).__name__
 
 
-def _sorted(
+def _recognised(
     pairs: Sequence[tuple[str, object]], where: str, *, target_models: bool
 ) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Separate the keys that count, each there once, from those that are passed over.
-
-    :raises InvalidRequest: one is there twice, is misspelled, or is not for this kind of batch
-    """
+    """Separate the recognised keys from the ignored ones; refuse repeated, misspelled and misplaced ones."""
     names = [name for name, _ in pairs]
     for name in names:
         meant = _meant(name)
@@ -229,7 +210,7 @@ def _without_source(where: str, passed_over: Sequence[str]) -> InvalidRequest:
             f"{where} has a record of its own in {_INLINE!r}: a batch sends objects in S3, so write the records to "
             f"objects, and list those as {_SOURCE!r}"
         )
-    if whose := next((whose for name, whose in _OTHERS.items() if name in passed_over), None):
+    if whose := next((whose for name, whose in _FOREIGN_KEYS.items() if name in passed_over), None):
         return InvalidRequest(
             f"{where} has no {_SOURCE}: this looks like {whose} own kind of manifest; write a line such as {_EXAMPLE} "
             f"for each of its objects"
@@ -241,11 +222,11 @@ def _without_source(where: str, passed_over: Sequence[str]) -> InvalidRequest:
 
 @functools.lru_cache(maxsize=256)
 def _meant(name: str) -> str | None:
-    """Return the key of ours that a name is, or is up to one character, case and separators; None for any other."""
+    """Match a name with a manifest's key, ignoring case, separators and one differing character; None for no match."""
     short = _letters(name)
     if len(short) > len(_letters(_CUSTOM_ATTRIBUTES)) + 1:
         return None
-    keys = (*MANIFEST_KEYS, TARGET_MODEL)
+    keys = (_SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES, TARGET_MODEL)
     return next((key for key in keys if not _shortened(short).isdisjoint(_shortened(_letters(key)))), None)
 
 
@@ -254,26 +235,20 @@ def _letters(name: str) -> str:
 
 
 def _shortened(text: str) -> set[str]:
-    """Return a text, and what is left of it without one of its characters: texts one edit apart share one of these."""
+    """Return the text, and the text without each of its characters: texts that are one edit apart share a member."""
     return {text, *(text[:cut] + text[cut + 1 :] for cut in range(len(text)))}
 
 
-def _checked(given: Mapping[str, str], where: str) -> BatchInput:
+def _checked(given: Mapping[str, Any], where: str) -> BatchInput:
     try:
         S3Uri.parse_object(given[_SOURCE], name=_SOURCE)
     except InvalidS3Uri as error:
         raise InvalidS3Uri(f"{where}: {error}") from None
-    attributes = given.get(_CUSTOM_ATTRIBUTES)
     for name in (_CONTENT_TYPE, TARGET_MODEL):
         check_header(given.get(name), f"{where}: {name}")
-    if attributes is not None:
-        _check_attributes(attributes, where)
-    return BatchInput(
-        source=given[_SOURCE],
-        content_type=given.get(_CONTENT_TYPE),
-        custom_attributes=attributes,
-        target_model=given.get(TARGET_MODEL),
-    )
+    if _CUSTOM_ATTRIBUTES in given:
+        _check_attributes(given[_CUSTOM_ATTRIBUTES], where)
+    return BatchInput(**{name: given[key] for name, key in _STORED.items() if key in given})
 
 
 def _check_attributes(value: str, where: str) -> None:
@@ -284,35 +259,29 @@ def _check_attributes(value: str, where: str) -> None:
 
 
 SHARD = 1_000
-"""Inputs that share an output path extension: as many as one page of ListObjectsV2 shows."""
+"""Inputs that share an output path extension: as many as one page of ListObjectsV2 lists."""
 
 CHUNK = 250
-"""Inputs that a shard keeps in one object: some 60 KB, so that many models' inputs can be in memory at once."""
+"""Inputs of a multi-model shard in one object: about 60 KB, so that the chunks of many models fit into memory."""
 
-S3_PREFIX = "S3Prefix"
-MANIFEST_FILE = "ManifestFile"
-INPUTS_TYPES = (S3_PREFIX, MANIFEST_FILE)
-"""As Batch Transform calls them."""
+S3_PREFIX, MANIFEST_FILE = "S3Prefix", "ManifestFile"
+"""Batch Transform's names of the types of inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSource:
-    """Where a batch's inputs come from.
+    """The source of a batch's inputs: a prefix or a manifest.
 
-    :param location: ``s3://bucket/prefix``: the objects whose keys begin so, in the order of the keys, but for what is
-        hidden (:mod:`airflow_sm_plugin.core.input_selection`); or ``s3://bucket/key`` of a manifest
-        (:mod:`airflow_sm_plugin.batches.inputs`, :mod:`airflow_sm_plugin.core.manifest_array`), of which every
-        object is taken
+    :param location: ``s3://bucket/prefix`` for the objects below it, in the order of their keys, except for hidden ones
+        (:mod:`airflow_sm_plugin.core.input_selection`); or ``s3://bucket/key`` of a manifest
     :param inputs_type: ``S3Prefix`` or ``ManifestFile``
-    :param include: patterns of relative keys below a prefix, empty for all
-    :param exclude: patterns of relative keys below a prefix that are no inputs
+    :param include: patterns of relative keys below a prefix; empty for all
+    :param exclude: patterns of relative keys below a prefix
     :param custom_attributes: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, ``run`` and
-        ``{number}``, the input's place in the plan from 0; an input that a manifest gives attributes keeps them as they
-        are
-    :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
-    :param check_inputs: whether a manifest's objects are checked (a HeadObject each): that they exist, how large they
-        are, and which content they have
-    :param target_models: whether a manifest may say which model is an input's
+        ``{number}``, the number of the input in the plan, from 0; a manifest's own attributes of an input go first
+    :param run: further fields, e.g. ``dag_id``; they override Hive partitions of the same name
+    :param check_inputs: whether each object of a manifest is checked for existence, size and ETag by a HeadObject
+    :param target_models: whether a manifest may contain ``target-model``
     """
 
     location: str
@@ -326,11 +295,8 @@ class InputSource:
     target_models: bool = False
 
     def checked(self) -> InputSource:
-        """Return the source itself when it can be read.
-
-        :raises InvalidRequest: ``inputs_type`` is another, the location is none, or a manifest has patterns
-        """
-        if choice(self.inputs_type, "inputs_type", INPUTS_TYPES) == MANIFEST_FILE:
+        """Return the source itself; raise InvalidRequest for a malformed one, or a manifest with patterns."""
+        if choice(self.inputs_type, "inputs_type", (S3_PREFIX, MANIFEST_FILE)) == MANIFEST_FILE:
             S3Uri.parse_object(self.location, name="inputs")
             if self.include or self.exclude:
                 raise InvalidRequest(
@@ -342,16 +308,11 @@ class InputSource:
         return self
 
     def selection(self) -> InputSelection:
-        """Return what chooses among the objects below the prefix, and counts for one listing."""
         prefix = S3Uri.parse(self.location, name="inputs").key
         return InputSelection(prefix, include=self.include, exclude=self.exclude)
 
     def no_inputs(self, selection: InputSelection, effect: str, *, remedy: str = "") -> InvalidRequest:
-        """Return the error of a listing without any input.
-
-        :param effect: what follows of it, such as ``nothing was sent``
-        :param remedy: a clause more for the end
-        """
+        """Make the error of a listing without any input; *effect* is a clause such as ``nothing was sent``."""
         if self.inputs_type == MANIFEST_FILE:
             return InvalidRequest(f"the manifest {self.location} lists no inputs: {effect}{remedy}")
         return InvalidRequest(

@@ -1,7 +1,8 @@
-"""List a batch's inputs, each checked before any is sent; and list state of batches below a prefix.
+"""List a batch's inputs, and check each before any is sent. List the state of batches below a prefix.
 
-Inputs are the objects below a prefix, or those of a manifest. What a batch wrote about itself (its state, its report,
-its failures) is refused: it would be sent for money.
+Inputs are the objects below a prefix, or those of a manifest. Objects that batches wrote about themselves (state,
+reports, lists of failures) are refused: their invocations would cost money and give no predictions. All functions
+raise ServiceError where S3 refuses, or does not answer at any attempt.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.aws.s3.objects import ObjectPage, S3Objects
 from airflow_sm_plugin.batches.folder import MARK, result_if_marked, state_in
 from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, BatchInput, InputSource
-from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE, checked_inputs
-from airflow_sm_plugin.batches.manifest_reading import manifest_entries
+from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE, checked_inputs, manifest_entries
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.batches.templates import fields_of, render
 from airflow_sm_plugin.core.input_selection import InputSelection
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _MARKS_AT_A_TIME = 1_000
+"""Locations in memory until they are checked: as many as a page of ListObjectsV2 lists."""
 
 
 async def batch_inputs(
     s3: S3Objects, source: InputSource, selection: InputSelection | None = None
 ) -> AsyncGenerator[BatchInput, None]:
-    """Yield the inputs in order, a page or a line in memory at a time. Close it (``contextlib.aclosing``).
+    """Yield the inputs in order, with one page or line in memory at a time. Close it (``contextlib.aclosing``).
 
-    :param selection: of the source, where the caller needs its counts
-    :raises InvalidRequest: an input breaks a limit or is what a batch wrote about itself, or a manifest's line (whose
-        number it says) is none
+    :param selection: of the source; pass it to read its counts afterwards
+    :raises InvalidRequest: an input breaks a limit, a batch wrote it about itself, or a manifest's line, whose number
+        is in the message, is not valid
     :raises InputNotFound: there is no such manifest, or (at the end) objects that it lists do not exist
-    :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     source = source.checked()
     if source.inputs_type == MANIFEST_FILE:
@@ -50,10 +50,7 @@ async def batch_inputs(
     else:
         manifest, listed = None, _below_prefix(s3, source, selection or source.selection())
     number = 0
-    async with (
-        aclosing(listed) as found,
-        aclosing(_with_checked_origins(s3, found, manifest=manifest)) as inputs,
-    ):
+    async with aclosing(listed), aclosing(_with_checked_origins(s3, listed, manifest=manifest)) as inputs:
         async for item in inputs:
             yield source.limits.check(_with_attributes(item, source, number))
             number += 1
@@ -67,20 +64,17 @@ def _with_attributes(item: BatchInput, source: InputSource, number: int) -> Batc
         **source.run,
         "number": str(number),
     }
-    rendered = render(source.custom_attributes, fields, what="custom_attributes")
+    rendered = render(source.custom_attributes, fields, argument="custom_attributes")
     return dataclasses.replace(item, custom_attributes=rendered)
 
 
 async def _in_manifest(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
     entries = manifest_entries(s3, source.location, target_models=source.target_models)
-    async with aclosing(entries) as listed:
-        if not source.check_inputs:
-            async for entry in listed:
-                yield entry.input
-            return
-        async with aclosing(checked_inputs(s3, listed, manifest=source.location)) as inputs:
-            async for item in inputs:
-                yield item
+    unchecked = (entry.input async for entry in entries)
+    inputs = checked_inputs(s3, entries, manifest=source.location) if source.check_inputs else unchecked
+    async with aclosing(entries), aclosing(inputs):
+        async for item in inputs:
+            yield item
 
 
 async def _below_prefix(
@@ -91,7 +85,7 @@ async def _below_prefix(
     while start_after is not None:
         page = await listed_page(s3, uri, start_after)
         for listed in page.objects:
-            is_state = state_in(listed.key) is not None  # of a batch: refused where no pattern leaves it out
+            is_state = state_in(listed.key) is not None  # taken although hidden, so that it is refused later
             if selection.takes(listed.key, even_hidden=is_state):
                 yield BatchInput(
                     source=f"s3://{uri.bucket}/{listed.key}",
@@ -109,32 +103,26 @@ async def _below_prefix(
         log.info("%s: no object there matches exclude %s", source.location, ", ".join(idle))
 
 
-# What a batch wrote about itself
-
-
 async def _with_checked_origins(
     s3: S3Objects, inputs: AsyncIterable[BatchInput], *, manifest: str | None
 ) -> AsyncGenerator[BatchInput, None]:
-    """Yield the inputs, and raise at the first that a batch wrote about itself; at the end at the latest.
+    """Yield the inputs, and refuse an object that a batch wrote about itself, at the end at the latest.
 
-    Objects with names that both a batch and its user may choose are asked for their metadata, a HeadObject each.
-
-    :param manifest: where the inputs are listed; None where a prefix lists them
-    :raises InvalidRequest: naming the object, what it is, and the remedy
+    A name that both a batch and a user may have chosen costs a HeadObject, for the mark in the metadata.
     """
-    asked: list[str] = []
+    unsure: list[str] = []
     async for item in inputs:
         key = S3Uri.parse(item.source).key
         kind = "the manifest itself" if item.source == manifest else state_in(key)
         if kind is not None:
             raise _refused(item.source, kind, manifest)
         if result_if_marked(key) is not None:
-            asked.append(item.source)
-        if len(asked) == _MARKS_AT_A_TIME:
-            await _check_marks(s3, asked, manifest)
-            asked.clear()
+            unsure.append(item.source)
+        if len(unsure) == _MARKS_AT_A_TIME:
+            await _check_marks(s3, unsure, manifest)
+            unsure.clear()
         yield item
-    await _check_marks(s3, asked, manifest)
+    await _check_marks(s3, unsure, manifest)
 
 
 async def _check_marks(s3: S3Objects, sources: list[str], manifest: str | None) -> None:
@@ -144,7 +132,7 @@ async def _check_marks(s3: S3Objects, sources: list[str], manifest: str | None) 
             raise _refused(source, str(result_if_marked(S3Uri.parse(source).key)), manifest)
     if forbidden := answers.count(Presence.FORBIDDEN):
         log.warning(
-            "%d inputs, among them %s, have names as a batch's reports and failures have, and cannot be looked at: S3 "
+            "%d inputs, among them %s, have names as a batch's reports and failures have, and cannot be checked: S3 "
             "answered 403, as it does without s3:GetObject; they are taken for inputs",
             forbidden,
             sources[answers.index(Presence.FORBIDDEN)],
@@ -162,21 +150,16 @@ def _refused(source: str, kind: str, manifest: str | None) -> InvalidRequest:
     )
 
 
-# Pages. S3Objects repeats no listing by itself: a wait counts a failed one as a failed poll.
+# Pages with retries. S3Objects retries no listing, because a wait for results counts a failed one as a failed poll.
 
 
 async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:
-    """Return one page of objects; errors that may pass are retried.
-
-    :raises ServiceError: S3 refused, or did not answer at any attempt
-    """
     return await repeated(
         f"s3:ListObjectsV2 {uri}", lambda: s3.list_objects(uri.bucket, uri.key, start_after=start_after)
     )
 
 
 async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
-    """Return one page of keys; errors as :func:`listed_page`."""
     return await repeated(
         f"s3:ListObjectsV2 s3://{bucket}/{prefix}",
         lambda: s3.list_names(bucket, prefix, start_after=start_after),
@@ -184,7 +167,7 @@ async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: 
 
 
 async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
-    """Yield all keys below a prefix, in order, page by page; errors as :func:`listed_page`."""
+    """Yield all keys below a prefix, in order, page by page."""
     uri = S3Uri.parse(prefix)
     after: str | None = ""
     while after is not None:
@@ -194,5 +177,4 @@ async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
 
 
 async def names_below(s3: S3Objects, prefix: str) -> list[str]:
-    """Return all keys below a prefix, in order; errors as :func:`listed_page`."""
     return [name async for page in pages_below(s3, prefix) for name in page]

@@ -1,4 +1,4 @@
-"""Do the same with many things side by side, but not with all at once."""
+"""Run many coroutines concurrently, but only a limited number of them at a time."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-_Thing = TypeVar("_Thing")
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
 
 
 async def side_by_side(
-    do: Callable[[_Thing], Awaitable[_Result]], things: Iterable[_Thing], *, at_once: int
+    do: Callable[[_Item], Awaitable[_Result]], items: Iterable[_Item], *, at_once: int
 ) -> list[_Result]:
-    """Return the results in the order of the things. When one fails, that is raised and the others are cancelled.
-
-    :param at_once: how many at the same time
-    """
+    """Return the results in the order of the items. The first failure is raised, and the other calls are cancelled."""
     slots = asyncio.Semaphore(at_once)
 
-    async def in_slot(thing: _Thing) -> _Result:
+    async def in_slot(item: _Item) -> _Result:
         async with slots:
-            return await do(thing)
+            return await do(item)
 
-    tasks = [asyncio.create_task(in_slot(thing)) for thing in things]
+    tasks = [asyncio.create_task(in_slot(item)) for item in items]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -34,16 +31,16 @@ async def side_by_side(
 
 @asynccontextmanager
 async def bounded_tasks(*, at_once: int) -> AsyncIterator[_Start]:
-    """Yield a function that starts a task as soon as fewer than *at_once* run. The block ends when all are done.
+    """Yield a function that starts a task as soon as fewer than *at_once* run. The block ends when all have ended.
 
     The first failure is raised by a later start, or at the block's end; tasks that still run are cancelled then.
     """
     running: set[asyncio.Task[None]] = set()
 
     async def wait() -> None:
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        running.difference_update(done)
-        for task in done:
+        ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        running.difference_update(ended)
+        for task in ended:
             task.result()
 
     async def start(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

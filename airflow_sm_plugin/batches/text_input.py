@@ -1,6 +1,6 @@
-"""What the first bytes of a text input (CSV, JSON Lines) must be like before it is cut into records.
+"""Checks of text inputs (CSV, JSON Lines) by their first bytes, before they are split into records.
 
-Names of formats and their first bytes are those of their specifications. Nothing is decoded here.
+The first bytes of each format are from its specification. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -10,35 +10,30 @@ import re
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 CSV, JSON, JSON_LINES = "text/csv", "application/json", "application/jsonlines"
-TSV = frozenset(
-    f"{top}/{subtype}"
-    for top in ("text", "application")
-    for subtype in ("tab-separated-values", "x-tab-separated-values", "tsv", "x-tsv")
-)
-_LIKE_CSV = frozenset(
-    f"{top}/{subtype}"
-    for top in ("text", "application")
-    for subtype in ("csv", "x-csv", "comma-separated-values", "x-comma-separated-values")
-)
+
+
+def _spellings(*subtypes: str) -> frozenset[str]:
+    return frozenset(
+        f"{top}/{x}{subtype}" for top in ("text", "application") for x in ("", "x-") for subtype in subtypes
+    )
+
+
+TSV = _spellings("tab-separated-values", "tsv")
+_LIKE_CSV = _spellings("comma-separated-values", "csv")
 HEAD = 4_096
-"""Bytes of an input's beginning that tell what it is: binary formats and UTF-16 have a NUL early."""
+"""Bytes of an input's beginning that are checked: binary formats and UTF-16 have a NUL byte among them."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""Of UTF-8: Excel's "CSV UTF-8" begins so. It says how the text is encoded and is no part of the first record."""
+"""Of UTF-8: Excel's "CSV UTF-8" begins with it. It is no part of the first record."""
 
-_MORE_TEXT = (
-    "application/x-jsonlines",
-    "application/jsonl",
-    "application/x-ndjson",
-)
+_MORE_TEXT = ("application/x-jsonlines", "application/jsonl", "application/x-ndjson")
 
 _COMPRESSED = "decompress it, or write it with gzip and set compression_type='Gzip'"
 _GZIP = "set compression_type='Gzip', or, where it is set, compress the object once only"
-_TABLE = (
-    "write it as text; an object in its own format needs split_type='None' and a content_type of that format"
-)
+_OWN_FORMAT = "an object in its own format needs split_type='None' and a content_type of that format"
+_TABLE = f"write it as text; {_OWN_FORMAT}"
 _ENCODED = "write it as UTF-8"
-_NUL = f"{_ENCODED} text; {_TABLE.partition('; ')[2]}"
+_NUL = f"{_ENCODED} text; {_OWN_FORMAT}"
 
 _BINARY = {
     b"\x1f\x8b": ("gzip", _GZIP),
@@ -58,10 +53,10 @@ _BINARY = {
     b"\xff\xfe": ("UTF-16", _ENCODED),
     b"\xfe\xff": ("UTF-16", _ENCODED),
 }
-"""By the first bytes, which no text of records begins with."""
+"""Formats and remedies by first bytes that no text of records begins with."""
 
 _IN_LETTERS = {b"PAR1": ("Parquet", _TABLE), b"ORC": ("ORC", _TABLE)}
-"""By letters that a column's name may begin with: bytes follow that no text holds."""
+"""Formats that begin with letters, as the name of a column may: they count only if control bytes follow."""
 
 _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
@@ -69,7 +64,7 @@ _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _BEHIND_LETTERS = 32
 
 SENT_AS_IT_IS = "SageMaker hands an object to the container as it is, and decompresses nothing"
-"""What a warning about :func:`format_by_name` explains."""
+"""The explanation in warnings about :func:`format_by_name`."""
 
 _SUFFIXES = {
     ".gz": "gzip",
@@ -93,12 +88,12 @@ _WIDE_CHARSET = re.compile(r"(?i)charset=[\"']?(?:utf-?(?:16|32)|ucs)")
 
 
 def media_type(content_type: str | None) -> str:
-    """Return a content type without its parameters, in lower case; empty for None."""
+    """Strip a content type of its parameters, and convert it to lower case; empty for None."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
 def is_csv(content_type: str | None) -> bool:
-    """Return whether a content type is one of CSV or of tab-separated values."""
+    """Recognise CSV and tab-separated values."""
     return media_type(content_type) in _LIKE_CSV | TSV
 
 
@@ -107,14 +102,9 @@ _DIVIDED_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[\[{]([^\r\n]*[\[{,:])?[ \t]*\r?
 
 
 def is_text(content_type: str | None) -> bool:
-    """Return whether a content type promises text that can be read as US-ASCII where it is US-ASCII."""
+    """Decide whether a content type stands for text in an encoding that contains US-ASCII."""
     kind = media_type(content_type)
-    return (
-        kind.startswith("text/")
-        or kind.endswith("+json")
-        or kind in (JSON, JSON_LINES, *_MORE_TEXT)
-        or is_csv(kind)
-    )
+    return kind.startswith("text/") or kind in _MORE_TEXT or _is_json(kind) or is_csv(kind)
 
 
 def _is_json(content_type: str | None) -> bool:
@@ -123,12 +113,12 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None:
-    """Refuse an input that is no text although its content type says so, before anything of it is sent.
+    """Refuse a binary input with a content type of text, before anything of it is sent.
 
-    :param head: its first :data:`HEAD` bytes, all if it has fewer
+    :param head: the input's first :data:`HEAD` bytes, or all if it has fewer
     :param content_type: one that :func:`is_text` accepts
-    :param is_split: whether it is cut at line feeds; else it may be in the encoding that the content type names
-    :raises InvalidRequest: saying what the input looks like, and the remedy
+    :param is_split: whether the input is split at line feeds; if not, the charset of the content type is permitted
+    :raises InvalidRequest: with the recognised format and the remedy
     """
     other_format = _format_of(head[:HEAD])
     if other_format is None:
@@ -148,21 +138,21 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
 
 
 def _format_of(head: bytes) -> tuple[str, str] | None:
-    """Return what the first bytes are the sign of, with the remedy."""
-    for signs in (_BINARY, _IN_LETTERS):
-        for sign, other_format in signs.items():
-            if head.startswith(sign) and (signs is _BINARY or _NO_TEXT.search(head, 0, _BEHIND_LETTERS)):
+    """Recognise a binary format; return its name and the remedy."""
+    for formats in (_BINARY, _IN_LETTERS):
+        for first_bytes, other_format in formats.items():
+            if head.startswith(first_bytes) and (
+                formats is _BINARY or _NO_TEXT.search(head, 0, _BEHIND_LETTERS)
+            ):
                 return other_format
     if _BZIP2.match(head):
         return "bzip2", _COMPRESSED
     if _PICKLE.match(head):
         return "a Python pickle", _TABLE
-    # Other control bytes are in texts: Hive's separators, shifts of ISO 2022, MS-DOS's end of a file, stray ones.
+    # Texts hold other control bytes: Hive's separators, shifts of ISO 2022, MS-DOS's end of a file, stray ones.
     return ("UTF-16, UTF-32 or binary data (it holds a NUL byte)", _NUL) if b"\0" in head else None
 
 
 def format_by_name(key: str, content_type: str | None) -> str | None:
-    """Return the format that an object's name speaks of, where its content type promises text; else None."""
-    if not is_text(content_type):
-        return None
-    return _SUFFIXES.get(key[key.rfind(".") :].lower())
+    """Return the binary format of an object's suffix if its content type stands for text; else None."""
+    return _SUFFIXES.get(key[key.rfind(".") :].lower()) if is_text(content_type) else None

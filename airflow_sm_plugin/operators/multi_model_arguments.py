@@ -185,7 +185,7 @@ def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
     target_variant = text(given.target_variant, "target_variant")
     custom_attributes = text(reveal(given.custom_attributes), "custom_attributes")
     if custom_attributes is not None:
-        check_template(custom_attributes, what="custom_attributes")
+        check_template(custom_attributes, argument="custom_attributes")
     InvokeRequest(
         endpoint_name=given.endpoint_name,
         body=b"",

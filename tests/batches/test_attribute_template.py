@@ -8,10 +8,10 @@ from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest
 SOURCE = "s3://bucket/in/store=7/day.csv"
 
 
-def test_it_knows_the_run_the_source_the_record_and_the_key() -> None:
+def test_fields_are_the_run_the_source_the_record_and_the_key() -> None:
     fields = attribute_fields(SOURCE, {"run": "manual__2026-01-01T00:00:00+00:00"})
-    found = attributes_of("{run} {source} {first_record} {store} {stem}", fields, first_record=12)
-    assert found == f"manual__2026-01-01T00:00:00+00:00 {SOURCE} 12 7 day"
+    attributes = attributes_of("{run} {source} {first_record} {store} {stem}", fields, first_record=12)
+    assert attributes == f"manual__2026-01-01T00:00:00+00:00 {SOURCE} 12 7 day"
 
 
 @pytest.mark.parametrize(("relative", "expected"), [(None, "in/store=7/day.csv"), ("day.csv", "day.csv")])
@@ -20,7 +20,7 @@ def test_the_relative_key_is_the_inputs_own(relative: str | None, expected: str)
     assert attributes_of("{relative}", fields, first_record=0) == expected
 
 
-def test_what_a_header_cannot_carry_is_percent_encoded() -> None:
+def test_characters_that_a_header_cannot_carry_are_percent_encoded() -> None:
     fields = attribute_fields("s3://bucket/in/Müller.csv", {})
     assert attributes_of("{stem}", fields, first_record=0) == "M%C3%BCller"
 
@@ -35,7 +35,7 @@ def test_an_unknown_field_is_named() -> None:
         attributes_of("{shop}", attribute_fields(SOURCE, {}), first_record=0)
 
 
-def test_what_is_too_long_is_refused_without_showing_it() -> None:
+def test_long_attributes_are_refused_without_showing_them() -> None:
     with pytest.raises(InvalidCustomAttributes) as caught:
         attributes_of("s" * 2_000, attribute_fields(SOURCE, {}), first_record=0)
     assert "sss" not in str(caught.value)
@@ -44,10 +44,10 @@ def test_what_is_too_long_is_refused_without_showing_it() -> None:
 @pytest.mark.parametrize("template", ["{", "{run!r}", "{run:>10}", "{}", "{run.x}"])
 def test_a_template_that_is_none_is_refused_before_any_key_is_known(template: str) -> None:
     with pytest.raises(InvalidRequest):
-        check_template(template, what="custom_attributes") if template != "{run.x}" else attributes_of(
+        check_template(template, argument="custom_attributes") if template != "{run.x}" else attributes_of(
             template, attribute_fields(SOURCE, {"run": "r"}), first_record=0
         )
 
 
 def test_a_well_formed_template_passes_whatever_it_names() -> None:
-    check_template("{anything} {store_id}", what="custom_attributes")
+    check_template("{anything} {store_id}", argument="custom_attributes")

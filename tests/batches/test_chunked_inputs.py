@@ -33,11 +33,11 @@ def quick() -> Iterator[StubClient]:
 
 @pytest.fixture
 def folder(quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch) -> ShardFolder:
-    """Have a shard of three chunks and a bit."""
+    """A shard of three chunks and a part of a fourth."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
     folder = ShardFolder(f"s3://bench/{unique('shard')}")
     for chunk in range(4):
-        lines = [f"{one.as_line()}\n" for one in ENTRIES[chunk * CHUNK : (chunk + 1) * CHUNK]]
+        lines = [f"{entry.as_line()}\n" for entry in ENTRIES[chunk * CHUNK : (chunk + 1) * CHUNK]]
         quick.put(chunk_location(folder.location, chunk), "".join(lines).encode())
     quick.take_calls()
     return folder
@@ -55,7 +55,7 @@ def test_any_order_gives_the_same_inputs_at_one_read_a_chunk(quick: StubClient, 
     assert quick.take_calls() == {"get": 4}
 
 
-def test_who_asks_for_what_is_being_read_waits_for_it(quick: StubClient, folder: ShardFolder) -> None:
+def test_concurrent_readers_of_a_chunk_share_one_read(quick: StubClient, folder: ShardFolder) -> None:
     async def read(s3: S3Objects) -> list[BatchInput]:
         inputs = ChunkedInputs(s3, folder.location, CHUNK)
         return await asyncio.gather(*map(inputs.input, range(COUNT)))
@@ -64,7 +64,7 @@ def test_who_asks_for_what_is_being_read_waits_for_it(quick: StubClient, folder:
     assert quick.take_calls() == {"get": 4}
 
 
-def test_who_is_cancelled_takes_nobody_with_him(folder: ShardFolder) -> None:
+def test_a_cancelled_reader_leaves_the_others(folder: ShardFolder) -> None:
     async def read(s3: S3Objects) -> BatchInput:
         inputs = ChunkedInputs(s3, folder.location, CHUNK)
         first = asyncio.create_task(inputs.input(0))
@@ -87,14 +87,12 @@ def test_only_some_chunks_are_kept(quick: StubClient, folder: ShardFolder) -> No
 
 
 @pytest.mark.parametrize("number", [COUNT, -1])
-def test_an_entry_that_there_is_not_is_told(folder: ShardFolder, number: int) -> None:
+def test_a_number_without_an_input_is_refused(folder: ShardFolder, number: int) -> None:
     with pytest.raises((InvalidRequest, InputNotFound)):
         in_s3(lambda s3: ChunkedInputs(s3, folder.location, CHUNK).input(number))
 
 
-def test_a_plan_or_shard_that_is_not_there_is_told_with_the_remedy(
-    quick: StubClient, folder: ShardFolder
-) -> None:
+def test_a_missing_plan_or_shard_is_reported_with_the_remedy(quick: StubClient, folder: ShardFolder) -> None:
     with pytest.raises(
         InputNotFound, match=rf"no plan at {folder.location}/plan\.json.*run the plan task again"
     ):

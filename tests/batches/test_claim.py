@@ -1,4 +1,4 @@
-"""Claims: whose a batch is, asked for as often as one likes, and in spite of passing errors."""
+"""Claims: cheap and reliable checks of the owner of a batch, in spite of transient errors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from tests.stubs.recorder import Asked, Said, recording
 from tests.support import Account, unique
 
-NOBODY = Said(
+NO_LATER_CLAIM = Said(
     200,
     b"<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType></ListBucketResult>",
 )
-SOMEBODY = Said(
+A_LATER_CLAIM = Said(
     200,
     b"<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
     b"<Contents><Key>f/claims/00000001.json</Key></Contents></ListBucketResult>",
 )
-SLOW_DOWN = Said(503, b"<Error><Code>SlowDown</Code><Message>said the test</Message></Error>")
-FORBIDDEN = Said(403, b"<Error><Code>AccessDenied</Code><Message>said the test</Message></Error>")
+SLOW_DOWN = Said(503, b"<Error><Code>SlowDown</Code><Message>from the test</Message></Error>")
+FORBIDDEN = Said(403, b"<Error><Code>AccessDenied</Code><Message>from the test</Message></Error>")
 FOLDER = ShardFolder("s3://b/f")
 
 Use = Callable[[Claim], Awaitable[None]]
@@ -43,17 +43,15 @@ class Clock:
         self.now = 0.0
 
     def monotonic(self) -> float:
-        """Return its time."""
         return self.now
 
     def time(self) -> float:
-        """Return the same."""
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that claims see."""
+    """The clock of the claims."""
     clock = Clock()
     monkeypatch.setattr(claims, "time", clock)
     return clock
@@ -61,12 +59,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses are full-jitter: dice that always show nothing make them nothing."""
+    """Full jitter: a random number that is always 0 makes the pauses 0."""
     monkeypatch.setattr(random, "random", lambda: 0.0)
 
 
 def asked_of(answer: Callable[[Asked], Said], monkeypatch: pytest.MonkeyPatch, use: Use) -> int:
-    """Use a claim on an S3 whose answers a test decides; return how often it was asked."""
+    """Use a claim on an S3 with answers of the test; count its requests."""
 
     async def opened() -> None:
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
@@ -80,34 +78,30 @@ def asked_of(answer: Callable[[Asked], Said], monkeypatch: pytest.MonkeyPatch, u
 
 @pytest.mark.usefixtures("aws")
 class TestChecks:
-    """One claim, and an S3 whose answers a test decides."""
+    """One claim, and an S3 with answers of the test."""
 
-    def test_who_asks_at_the_same_time_shares_a_look(
-        self, monkeypatch: pytest.MonkeyPatch, clock: Clock
-    ) -> None:
+    def test_concurrent_checks_share_a_request(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
         async def use(claim: Claim) -> None:
             await asyncio.gather(*(claim.check() for _ in range(20)))
             clock.now += 0.001
             await claim.check()
 
-        assert asked_of(lambda _: NOBODY, monkeypatch, use) == 2
+        assert asked_of(lambda _: NO_LATER_CLAIM, monkeypatch, use) == 2
 
-    def test_a_good_answer_holds_for_a_second_where_that_will_do(
-        self, monkeypatch: pytest.MonkeyPatch, clock: Clock
-    ) -> None:
+    def test_a_recent_check_holds_for_a_second(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
         async def use(claim: Claim) -> None:
             for seconds in (0.0, 0.5, 0.5, 0.01):
                 clock.now += seconds
                 await claim.check_lately()
 
-        assert asked_of(lambda _: NOBODY, monkeypatch, use) == 2
+        assert asked_of(lambda _: NO_LATER_CLAIM, monkeypatch, use) == 2
 
-    def test_an_answer_tells_how_it_was_when_it_was_asked_for(
+    def test_an_answer_counts_from_the_time_of_its_request(
         self, monkeypatch: pytest.MonkeyPatch, clock: Clock
     ) -> None:
         def slow(_: Asked) -> Said:
             clock.now += 10
-            return NOBODY
+            return NO_LATER_CLAIM
 
         async def use(claim: Claim) -> None:
             await claim.check()
@@ -115,7 +109,7 @@ class TestChecks:
 
         assert asked_of(slow, monkeypatch, use) == 2
 
-    def test_a_bad_answer_is_told_to_all(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    def test_every_check_reports_a_later_claim(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
         async def use(claim: Claim) -> None:
             await claim.check()
             clock.now += 2
@@ -123,10 +117,10 @@ class TestChecks:
                 with pytest.raises(FencedOff, match="another process has taken over"):
                     await check()
 
-        answers = iter([NOBODY])
-        asked_of(lambda _: next(answers, SOMEBODY), monkeypatch, use)
+        answers = iter([NO_LATER_CLAIM])
+        asked_of(lambda _: next(answers, A_LATER_CLAIM), monkeypatch, use)
 
-    def test_what_may_pass_is_endured_five_times_in_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_transient_error_is_tried_five_times_in_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def passes(claim: Claim) -> None:
             await claim.check()
 
@@ -135,10 +129,10 @@ class TestChecks:
                 await claim.check()
 
         answers = iter([SLOW_DOWN] * (ATTEMPTS - 1))
-        assert asked_of(lambda _: next(answers, NOBODY), monkeypatch, passes) == ATTEMPTS
+        assert asked_of(lambda _: next(answers, NO_LATER_CLAIM), monkeypatch, passes) == ATTEMPTS
         assert asked_of(lambda _: SLOW_DOWN, monkeypatch, fails) == ATTEMPTS
 
-    def test_what_does_not_pass_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_permanent_error_is_raised_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def use(claim: Claim) -> None:
             with pytest.raises(AccessDenied):
                 await claim.check()

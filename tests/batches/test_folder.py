@@ -1,4 +1,4 @@
-"""A key tells the state of a batch from an input, wherever it lies, and takes no honest file for it."""
+"""State of a batch is recognised by its key, below any prefix, and no file of a user is taken for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFIXES = ("s3://b", "s3://b/", "s3://b/a/b/", "s3://b/_batch")
 
 
 def state_below(prefix: str) -> list[str]:
-    """Return where each kind of state lies below a prefix."""
+    """List the locations of each kind of state below a prefix."""
     batch = BatchFolder.below(prefix, owner=OWNER, arguments=ARGUMENTS)
     round_ = batch.plan(0).round(1)
     models = MultiModelFolder.below("s3://o", owner=OWNER, arguments=ARGUMENTS, state_prefix=prefix)
@@ -26,13 +26,13 @@ def state_below(prefix: str) -> list[str]:
     shard = plan.shard(0)
     invocation = state_folder(prefix, OWNER, ARGUMENTS)
     return [
-        batch.claim(0),
+        numbered(batch.claims, 0),
         batch.plan(0).plan,
         batch.plan(0).report,
         batch.plan(0).rows_of(0),
         batch.plan(0).failures_of(0),
         f"{batch.plan(0).inputs('t')}/inputs/00000.jsonl",
-        *(round_.numbers, round_.wait(0), round_.part(0)),
+        *(round_.numbers, round_.wait(0), numbered(round_.ledger, 0)),
         *(numbered(models.choices, 0), numbered(default.choices, 0), default.plan(0, "1234").report),
         *(plan.plan, numbered(plan.claims, 0), plan.report, plan.report_page),
         *(
@@ -43,12 +43,12 @@ def state_below(prefix: str) -> list[str]:
             shard.data("x"),
             shard.report(0),
         ),
-        *(f"{invocation}00000-{what}.json" for what in ("intent", "accepted", "lost")),
+        *(f"{invocation}00000-{kind}.json" for kind in ("intent", "accepted", "lost")),
     ]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_all_state_is_known_by_its_key(prefix: str) -> None:
+def test_all_state_is_recognised_by_its_key(prefix: str) -> None:
     for location in state_below(prefix):
         assert state_in(S3Uri.parse(location).key) is not None, location
 
@@ -73,7 +73,7 @@ def test_a_users_own_file_is_no_state(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "what"),
+    ("key", "kind"),
     [
         ("out/report.json", "the report of a batch"),
         ("report.html", "the report of a batch"),
@@ -86,6 +86,6 @@ def test_a_users_own_file_is_no_state(key: str) -> None:
     ],
 )
 def test_only_objects_of_certain_names_are_asked_whether_a_batch_wrote_them(
-    key: str, what: str | None
+    key: str, kind: str | None
 ) -> None:
-    assert result_if_marked(key) == what
+    assert result_if_marked(key) == kind

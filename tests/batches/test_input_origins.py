@@ -1,4 +1,4 @@
-"""What a batch wrote about itself is no input, of either kind of batch, by prefix or by manifest."""
+"""Objects that a batch wrote about itself are no inputs, of either kind of batch, by prefix or by manifest."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ PLANS: dict[str, Plan] = {
 @pytest.fixture(params=PLANS.values(), ids=list(PLANS))
 def plan(request: pytest.FixtureRequest) -> Plan:
     """List the inputs as one of the operators does."""
-    made: Plan = request.param
-    return made
+    chosen: Plan = request.param
+    return chosen
 
 
 @pytest.fixture
 def top(account: Account) -> str:
-    """A prefix of this test alone, with no slash behind."""
+    """A prefix of this test alone, without a slash at its end."""
     return f"s3://{account.bucket}/{unique('origins')}"
 
 
 def put(account: Account, location: str, body: str = "x", *, mark: str | None = None) -> str:
-    """Write an object, with a batch's mark where one is given."""
+    """Write an object, with a batch's mark if given."""
     key = location.removeprefix(f"s3://{account.bucket}/")
     metadata = {} if mark is None else {MARK: mark}
     account.s3.put_object(Bucket=account.bucket, Key=key, Body=body.encode(), Metadata=metadata)
@@ -98,16 +98,16 @@ def test_an_asynchronous_batchs_ledger_is_no_input(account: Account, top: str, p
 
 
 def test_the_reports_beside_outputs_are_no_inputs(account: Account, top: str, plan: Plan) -> None:
-    folder, made = lay_out(account, [shard_of(0, {"a.tar.gz": GOOD})])
+    folder, batch_plan = lay_out(account, [shard_of(0, {"a.tar.gz": GOOD})])
     in_s3(lambda s3: report_batch(s3, folder.location, task_try=TaskTry(), options=ObjectOptions()))
     for name in ("report.html", "report.json"):
-        source = InputSource(location=f"{made.outputs}{name}")
+        source = InputSource(location=f"{batch_plan.outputs}{name}")
         with pytest.raises(InvalidRequest, match=f"{name} is the report of a batch, no data for a model"):
             in_s3(lambda s3, source=source: plan(s3, source, top))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["report.json", "a.csv.errors.jsonl", "a.csv.attributes.jsonl"])
-def test_what_a_batch_marked_is_told_from_a_users_own_file(
+def test_marked_objects_are_distinguished_from_a_users_own_file(
     account: Account, top: str, plan: Plan, name: str
 ) -> None:
     own = put(account, f"{top}/in/{name}")
@@ -146,7 +146,7 @@ def test_a_manifest_is_none_of_its_own_inputs(account: Account, top: str, plan: 
         in_s3(lambda s3: plan(s3, source, top))
 
 
-def test_a_file_that_may_not_be_looked_at_is_taken_and_told(
+def test_a_file_that_cannot_be_checked_is_taken_with_a_warning(
     account: Account,
     top: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +157,7 @@ def test_a_file_that_may_not_be_looked_at_is_taken_and_told(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         assert in_s3(lambda s3: plan_inputs(s3, source, into=f"{top}-plan")).count == 1
     assert asked[1].startswith("HEAD ")
-    assert "cannot be looked at" in caplog.text
+    assert "cannot be checked" in caplog.text
 
 
 def test_nothing_of_another_batch_is_sent(account: Account, top: str) -> None:

@@ -1,4 +1,4 @@
-"""A manifest's line is an input, or the message says which line is not and why; never what is sensitive."""
+"""A manifest's line is an input, or the message has its number and the reason, and nothing sensitive."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ LISTED = st.builds(
     custom_attributes=st.none() | VISIBLE,
     target_model=st.none() | VISIBLE,
 )
-"""What a manifest may say of an input."""
+"""Inputs with the fields of a manifest's line."""
 
 
 @given(INPUTS)
-def test_an_input_survives_its_line(one: BatchInput) -> None:
-    line = one.as_line()
-    assert BatchInput.from_line(line) == one
+def test_an_input_survives_its_line(item: BatchInput) -> None:
+    line = item.as_line()
+    assert BatchInput.from_line(line) == item
     assert line.isascii()
     assert len(line.splitlines()) == 1
 
 
 @given(LISTED)
-def test_what_a_manifest_says_is_what_is_read(one: BatchInput) -> None:
-    said = {
-        "source-ref": one.source,
-        "content-type": one.content_type,
-        "custom-attributes": one.custom_attributes,
-        "target-model": one.target_model,
+def test_the_fields_of_a_manifests_line_are_read(item: BatchInput) -> None:
+    listed = {
+        "source-ref": item.source,
+        "content-type": item.content_type,
+        "custom-attributes": item.custom_attributes,
+        "target-model": item.target_model,
     }
-    line = json.dumps({name: value for name, value in said.items() if value is not None})
+    line = json.dumps({name: value for name, value in listed.items() if value is not None})
     entry = entry_of_line(f"  {line}\n", number=7, target_models=True)
-    assert entry == ManifestEntry(place="line 7", input=one)
+    assert entry == ManifestEntry(position="line 7", input=item)
     assert ASYNC_LIMITS.check(entry.input) is entry.input
 
 
@@ -98,7 +98,7 @@ def test_labels_are_passed_over_whatever_they_hold(labels: dict[str, object]) ->
     ],
     ids=["Ground Truth's", "twice", "nested", "words of a plan", "source beside source-ref", "long", "empty"],
 )
-def test_labels_as_people_have_them_are_passed_over(labels: str) -> None:
+def test_labels_as_in_practice_are_passed_over(labels: str) -> None:
     entry = entry_of_line(f'{{"source-ref": "s3://b/k", {labels}}}', number=1, target_models=True)
     assert entry is not None
     assert entry.input == BatchInput(source="s3://b/k")
@@ -107,11 +107,11 @@ def test_labels_as_people_have_them_are_passed_over(labels: str) -> None:
 
 def edits_of(key: str) -> st.SearchStrategy[str]:
     """Return texts that are one edit away from a key, or that are spelled with other separators or case."""
-    place, letter = st.integers(0, len(key) - 1), st.sampled_from(string.ascii_lowercase)
+    index, letter = st.integers(0, len(key) - 1), st.sampled_from(string.ascii_lowercase)
     return st.one_of(
-        place.map(lambda at: key[:at] + key[at + 1 :]),
-        st.builds(lambda at, new: key[:at] + new + key[at:], place, letter),
-        st.builds(lambda at, new: key[:at] + new + key[at + 1 :], place, letter),
+        index.map(lambda cut: key[:cut] + key[cut + 1 :]),
+        st.builds(lambda cut, new: key[:cut] + new + key[cut:], index, letter),
+        st.builds(lambda cut, new: key[:cut] + new + key[cut + 1 :], index, letter),
         st.sampled_from(
             [key.replace("-", "_"), key.replace("-", ""), key.replace("-", " "), key.upper(), key.title()]
         ),
@@ -131,7 +131,7 @@ def test_a_key_one_edit_away_is_refused_with_the_right_spelling(keys: tuple[str,
 
 
 @pytest.mark.parametrize("name", ["target_model", "targetmodel", "TargetModel", "target-models"])
-def test_a_misspelled_target_model_has_no_place_in_an_asynchronous_batch_either(name: str) -> None:
+def test_a_misspelled_target_model_is_refused_in_an_asynchronous_batch_as_well(name: str) -> None:
     with pytest.raises(
         InvalidRequest, match=rf"the key '{name}': an asynchronous endpoint has no target models"
     ):
@@ -157,7 +157,9 @@ def test_an_empty_line_is_no_input(line: str) -> None:
 
 def test_a_byte_order_mark_before_the_first_line_is_passed_over() -> None:
     line = '\ufeff{"source-ref": "s3://b/k"}'
-    assert entry_of_line(line, number=1) == ManifestEntry(place="line 1", input=BatchInput(source="s3://b/k"))
+    assert entry_of_line(line, number=1) == ManifestEntry(
+        position="line 1", input=BatchInput(source="s3://b/k")
+    )
     with pytest.raises(InvalidRequest, match="line 2 of the manifest is not JSON"):
         entry_of_line(line, number=2)
 
@@ -201,12 +203,12 @@ def test_a_source_must_be_one_object_in_s3(source: str) -> None:
 
 
 def test_half_a_character_is_no_source() -> None:
-    """JSON can say it, UTF-8 cannot."""
+    """JSON can encode it, UTF-8 cannot."""
     with pytest.raises(InvalidS3Uri, match=r"line 2 .*surrogate") as refused:
         entry_of_line('{"source-ref": "s3://b/\\ud83d"}', number=2)
     assert str(refused.value).isascii()
     entry = entry_of_line('{"source-ref": "s3://b/\\ud83d\\ude00"}', number=2)
-    assert entry == ManifestEntry(place="line 2", input=BatchInput(source="s3://b/😀"))
+    assert entry == ManifestEntry(position="line 2", input=BatchInput(source="s3://b/😀"))
 
 
 @pytest.mark.parametrize(
@@ -238,9 +240,9 @@ def test_an_input_over_the_limit_is_refused_with_object_size_limit_and_remedy() 
         ASYNC_LIMITS.check(BatchInput(source="s3://b/k", size=most + 1))
 
 
-def test_what_is_read_piece_by_piece_may_have_any_size_and_name() -> None:
-    one = BatchInput(source="s3://b/" + "ü" * 2_000, size=2**50)
-    assert MULTI_MODEL_LIMITS.check(one) is one
+def test_an_input_of_a_multi_model_batch_can_have_any_size_and_name() -> None:
+    item = BatchInput(source="s3://b/" + "ü" * 2_000, size=2**50)
+    assert MULTI_MODEL_LIMITS.check(item) is item
 
 
 def test_a_location_may_have_1024_characters() -> None:
@@ -256,15 +258,15 @@ def test_a_location_may_have_1024_characters() -> None:
     ("key", "code"), [("Zürich", "00FC"), ("a\nb", "000A"), ("a ", "0020"), ("€", "20AC")]
 )
 def test_a_location_that_no_header_carries_is_refused(key: str, code: str) -> None:
-    one = BatchInput(source=f"s3://b/{key}")
+    item = BatchInput(source=f"s3://b/{key}")
     with pytest.raises(InvalidRequest, match=rf"holds U\+{code}.*rename the object"):
-        ASYNC_LIMITS.check(one)
-    assert InputLimits(most_bytes=1, remedy="").check(one) is one
+        ASYNC_LIMITS.check(item)
+    assert InputLimits(most_bytes=1, remedy="").check(item) is item
 
 
 def test_a_space_inside_a_location_is_fine() -> None:
-    one = BatchInput(source="s3://b/my file.csv")
-    assert ASYNC_LIMITS.check(one) is one
+    item = BatchInput(source="s3://b/my file.csv")
+    assert ASYNC_LIMITS.check(item) is item
 
 
 def test_custom_attributes_are_checked_with_the_inputs_name_and_without_their_value() -> None:

@@ -1,4 +1,4 @@
-"""What a manifest lists is looked at before anything is sent: whether it is there, its size, its content."""
+"""The objects of a manifest are checked before anything is sent: existence, size and ETag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.input_chunks import PlanSummary, plan_inputs, read_shard
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
-from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE
+from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceUnavailable
 from tests.async_inference.batch.async_batches import faults
 from tests.stubs.aws import StubClient, running
@@ -29,14 +29,14 @@ def planned(source: InputSource, into: str) -> tuple[PlanSummary, list[BatchInpu
         connection = AwsConnection(aws_conn_id=None)
         async with S3Objects.open(connection, max_connections=HEADS_AT_ONCE) as s3:
             plan = await plan_inputs(s3, source, into=into)
-            return plan, [one for n in range(plan.shards) for one in await read_shard(s3, into, n)]
+            return plan, [item for n in range(plan.shards) for item in await read_shard(s3, into, n)]
 
     return asyncio.run(work())
 
 
 def source_of(account: Account, *sources: str) -> InputSource:
     """Upload a manifest with an empty line before each input."""
-    text = "".join(f"\n{json.dumps({'source-ref': one})}\n" for one in sources)
+    text = "".join(f"\n{json.dumps({'source-ref': item})}\n" for item in sources)
     return InputSource(location=account.upload(text), inputs_type="ManifestFile")
 
 
@@ -47,12 +47,11 @@ def into(account: Account) -> str:
 
 def test_sizes_and_etags_are_known_and_the_order_is_the_manifests(account: Account, into: str) -> None:
     sources = [account.upload("x" * size) for size in (3, 1, 2)]
-    plan, found = planned(source_of(account, *sources), into)
-    assert [(one.source, one.size) for one in found] == list(zip(sources, (3, 1, 2), strict=True))
-    keys = [one.removeprefix(f"s3://{account.bucket}/") for one in sources]
+    _, inputs = planned(source_of(account, *sources), into)
+    assert [(item.source, item.size) for item in inputs] == list(zip(sources, (3, 1, 2), strict=True))
+    keys = [item.removeprefix(f"s3://{account.bucket}/") for item in sources]
     etags = [account.s3.head_object(Bucket=account.bucket, Key=key)["ETag"] for key in keys]
-    assert [f'"{one.etag}"' for one in found] == etags
-    assert plan.bytes == 6
+    assert [f'"{item.etag}"' for item in inputs] == etags
 
 
 def test_a_missing_object_is_named_with_its_line(account: Account, into: str) -> None:
@@ -79,8 +78,8 @@ def test_of_many_missing_objects_the_first_are_named_and_all_are_counted(account
 
 
 def test_a_bucket_that_does_not_exist_has_no_objects(account: Account, into: str) -> None:
-    with pytest.raises(InputNotFound, match="line 2: s3://nobodys-bucket/a"):
-        planned(source_of(account, "s3://nobodys-bucket/a"), into)
+    with pytest.raises(InputNotFound, match="line 2: s3://no-such-bucket/a"):
+        planned(source_of(account, "s3://no-such-bucket/a"), into)
 
 
 def test_an_object_over_the_limit_is_named(account: Account, into: str) -> None:
@@ -90,7 +89,7 @@ def test_an_object_over_the_limit_is_named(account: Account, into: str) -> None:
         planned(source, into)
 
 
-def test_what_nobody_may_look_at_is_taken_as_it_is(
+def test_inputs_that_cannot_be_checked_are_taken_unchanged(
     account: Account, into: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without ``s3:ListBucket`` S3 answers 403 for a missing object, and SageMaker reads with another role."""
@@ -98,15 +97,15 @@ def test_what_nobody_may_look_at_is_taken_as_it_is(
     source = source_of(account, hidden, seen := account.upload("seen"))
     rule = {"fault": "error", "operation": "s3:HeadObject", "status": 403, "path": "*/hidden-*"}
     with caplog.at_level(logging.WARNING), faults(account, {**rule, "resource": "*"}):
-        _, found = planned(source, into)
-    assert [(one.source, one.size, one.etag is None) for one in found] == [
+        _, inputs = planned(source, into)
+    assert [(item.source, item.size, item.etag is None) for item in inputs] == [
         (hidden, None, True),
         (seen, 4, False),
     ]
-    assert f"1 inputs of {source.location} cannot be looked at" in caplog.text
+    assert f"1 inputs of {source.location} cannot be checked" in caplog.text
 
 
-def test_an_outage_is_endured_and_one_that_stays_is_no_missing_object(
+def test_a_short_outage_is_retried_and_a_long_one_is_no_missing_object(
     account: Account, into: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.0)  # full jitter: no pauses
@@ -118,10 +117,10 @@ def test_an_outage_is_endured_and_one_that_stays_is_no_missing_object(
         planned(source, f"{into}-again")
 
 
-def test_looks_can_be_switched_off(account: Account, into: str) -> None:
+def test_checks_can_be_switched_off(account: Account, into: str) -> None:
     source = replace(source_of(account, f"s3://{account.bucket}/not/there.csv"), check_inputs=False)
-    plan, (one,) = planned(source, into)
-    assert (plan.count, one.size, one.etag) == (1, None, None)
+    plan, (item,) = planned(source, into)
+    assert (plan.count, item.size, item.etag) == (1, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -130,18 +129,18 @@ def quick() -> Iterator[StubClient]:
         yield stub
 
 
-def test_many_are_looked_at_in_order_with_one_request_each(
+def test_many_inputs_are_checked_in_order_with_one_request_each(
     quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
     count, prefix = SHARD + 500, unique("in")
     sources = [f"{prefix}/{number:05d}" for number in range(count)]
     quick.fill(sources)
-    lines = "".join(f"{json.dumps({'source-ref': f's3://bench/{one}'})}\n" for one in reversed(sources))
+    lines = "".join(f"{json.dumps({'source-ref': f's3://bench/{item}'})}\n" for item in reversed(sources))
     quick.put(f"s3://bench/{prefix}/manifest", lines.encode())
     quick.take_calls()
     source = InputSource(location=f"s3://bench/{prefix}/manifest", inputs_type="ManifestFile")
-    plan, found = planned(source, f"s3://bench/{prefix}/plan")
-    assert [one.source for one in found] == [f"s3://bench/{one}" for one in reversed(sources)]
+    plan, inputs = planned(source, f"s3://bench/{prefix}/plan")
+    assert [item.source for item in inputs] == [f"s3://bench/{item}" for item in reversed(sources)]
     assert (plan.count, plan.shards) == (count, 2)
     assert quick.take_calls()["head"] == count

@@ -26,8 +26,8 @@ def read(account: Account, body: str | bytes, **given: Any) -> list[ManifestEntr
     location = account.upload(body)
 
     async def entries(s3: S3Objects) -> list[ManifestEntry]:
-        async with aclosing(manifest_entries(s3, location, target_models=False, **given)) as found:
-            return [entry async for entry in found]
+        async with aclosing(manifest_entries(s3, location, target_models=False, **given)) as listed:
+            return [entry async for entry in listed]
 
     return in_s3(entries)
 
@@ -62,7 +62,7 @@ def lines(*sources: str) -> str:
 def test_an_array_is_read_however_it_is_written(account: Account, body: str | bytes) -> None:
     assert read(account, body) == [
         ManifestEntry(
-            place=f"element {number}",
+            position=f"element {number}",
             input=BatchInput(source=f"s3://b/in/{name}", relative=name),
             passed_over=(),
         )
@@ -86,7 +86,7 @@ def test_an_element_is_put_behind_the_prefix_and_named_below_it(
     assert entry.input == BatchInput(source=source, relative=relative)
 
 
-def test_what_is_hidden_is_taken_from_a_manifest(account: Account) -> None:
+def test_hidden_objects_are_taken_from_a_manifest(account: Account) -> None:
     assert len(read(account, array("s3://b/in/", "_SUCCESS", ".x.crc"))) == 2
     assert len(read(account, lines("s3://b/_SUCCESS", "s3://b/_a/.x.crc"))) == 2
 
@@ -155,7 +155,7 @@ def test_json_lines_are_read_however_they_are_written(account: Account, body: by
         (array("s3://b/in/", "a") + "\n" + lines("s3://b/1"), InvalidRequest, "Extra data in line 2"),
     ],
 )
-def test_what_can_be_no_input_is_told_by_its_place(
+def test_an_entry_that_is_no_input_is_named_by_its_position(
     account: Account, body: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -175,7 +175,7 @@ def test_an_array_is_read_up_to_a_limit(
         read(account, large)
 
 
-def test_labels_are_told_once_without_their_values(
+def test_labels_are_logged_once_without_their_values(
     account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     many = {f"label-{number}": "secret" for number in range(20)}
@@ -186,9 +186,9 @@ def test_labels_are_told_once_without_their_values(
     )
     with caplog.at_level(logging.INFO):
         assert len(read(account, body)) == 3
-    (said,) = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
-    assert "'churn', 'churn-metadata', 'label-0'" in said
-    assert said.endswith("and more")
+    (message,) = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert "'churn', 'churn-metadata', 'label-0'" in message
+    assert message.endswith("and more")
     assert "secret" not in caplog.text
 
 
@@ -205,9 +205,9 @@ def test_a_line_is_an_input_before_the_next_is_read() -> None:
 
     async def some() -> list[str]:
         entries = manifest_entries(cast("S3Objects", Endless()), "s3://b/m", target_models=False)
-        async with aclosing(entries) as found:
+        async with aclosing(entries):
             sources = []
-            async for entry in found:
+            async for entry in entries:
                 sources.append(entry.input.source)
                 if drawn == 1_000:
                     break

@@ -28,14 +28,14 @@ def test_results_come_in_order_and_no_more_than_the_limit_run_at_once() -> None:
 def test_the_first_failure_is_raised_and_the_others_are_stopped() -> None:
     ended: list[int] = []
 
-    async def one(number: int) -> None:
+    async def work(number: int) -> None:
         if number == 1:
-            raise ValueError("said the test")
+            raise ValueError("from the test")
         try:
             await asyncio.sleep(3_600)
         finally:
             ended.append(number)
 
-    with pytest.raises(ValueError, match="said the test"):
-        asyncio.run(side_by_side(one, range(3), at_once=3))
+    with pytest.raises(ValueError, match="from the test"):
+        asyncio.run(side_by_side(work, range(3), at_once=3))
     assert ended == [0, 2]

@@ -1,4 +1,4 @@
-"""Who wrote a state decides whether it counts: a try of this run, of a cleared one, of a deleted one, a later one."""
+"""State counts by its writer: a try of this run, of a cleared run, of a deleted run, or a later try."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def writer(started: float | None, number: int, run: str | None) -> StateWriter:
         ((None, 1, "0"), (None, 1, "0"), Origin.SAME_RUN),
     ],
 )
-def test_date_number_and_run_tell_whose_a_state_is(mine: Given, its: Given, origin: Origin) -> None:
+def test_date_number_and_run_decide_the_origin_of_a_state(mine: Given, its: Given, origin: Origin) -> None:
     assert writer(*mine).origin_of(writer(*its)) is origin
 
 
@@ -40,7 +40,7 @@ def test_date_number_and_run_tell_whose_a_state_is(mine: Given, its: Given, orig
     [
         ((1.0, 1, "0"), (1.0, 1, "0"), True),
         ((None, 2, "0"), (None, 1, "0"), True),
-        ((None, 1, "0"), (None, 1, "0"), False),  # a deleted DAG run's first try looks the same
+        ((None, 1, "0"), (None, 1, "0"), False),  # a deleted DAG run's first try has the same values
         ((1.0, 1, "0"), (None, 1, "0"), False),
         ((1.0, 2, "1"), (1.0, 1, "0"), False),
         ((2.0, 1, "0"), (1.0, 1, "0"), False),
@@ -59,11 +59,11 @@ _WRITERS = st.builds(
 
 @given(_WRITERS, _WRITERS)
 def test_an_earlier_try_never_counts_as_the_later_one(one: StateWriter, other: StateWriter) -> None:
-    """Whatever the run says: of two tries at most one is left behind."""
+    """With any run, at most one of two tries is left behind."""
     origins = [one.origin_of(other), other.origin_of(one)]
     assert origins.count(Origin.LATER_TRY) <= 1
 
 
 @given(_WRITERS)
-def test_it_survives_its_json(found: StateWriter) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(found), type=StateWriter) == found
+def test_it_survives_its_json(state_writer: StateWriter) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(state_writer), type=StateWriter) == state_writer

@@ -40,7 +40,7 @@ def test_the_start_of_the_run_counts_before_the_try_number(
         ((100.0, 2, 1), (100.0, 1, 0), Origin.SAME_RUN),
     ],
 )
-def test_a_run_that_nobody_cleared_since_has_another_start_only_if_it_is_another(
+def test_a_run_that_was_not_cleared_since_has_another_start_only_if_it_is_another(
     mine: tuple[float, int, int], its: tuple[float, int, int], origin: Origin
 ) -> None:
     assert TaskTry(*mine).origin_of(TaskTry(*its)) is origin
@@ -107,7 +107,7 @@ _LIVES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=
 
 
 @given(_LIVES)
-def test_what_a_deleted_run_wrote_is_known_as_soon_as_a_later_runs_first_try_has_written(
+def test_state_of_a_deleted_run_is_recognised_as_soon_as_a_later_runs_first_try_has_written(
     lives: list[list[int]],
 ) -> None:
     started = 0.0
@@ -124,7 +124,7 @@ def test_what_a_deleted_run_wrote_is_known_as_soon_as_a_later_runs_first_try_has
                 writers.append((life, mine))
 
 
-def test_a_claim_alone_tells_the_next_one_when_the_run_began() -> None:
+def test_a_claim_passes_the_begin_of_the_run_to_the_next_one() -> None:
     old, first, second = TaskTry(100.0, 1), TaskTry(200.0, 1), TaskTry(200.0, 2)
     began = first.run_began(old, None)
     assert began == 200.0

@@ -1,4 +1,4 @@
-"""A template says of a key what it names, and nothing else of it can be reached."""
+"""A template renders the fields of a key, and cannot reach anything else."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_every_field_is_replaced_by_its_value_and_the_rest_stays(fields: dict[st
     """Braces in values and in the text around are just text."""
     escaped = rest.replace("{", "{{").replace("}", "}}")
     template = escaped + "".join(f"{{{name}}}" for name in fields) + escaped
-    assert render(template, fields, what="target_model") == rest + "".join(fields.values()) + rest
+    assert render(template, fields, argument="target_model") == rest + "".join(fields.values()) + rest
 
 
 def test_a_field_that_is_not_there_is_named_with_those_that_are() -> None:
@@ -142,7 +142,7 @@ def test_a_field_that_is_not_there_is_named_with_those_that_are() -> None:
         InvalidRequest,
         match=re.escape("target_model names the field {stroe_id}, which there is not for the key"),
     ) as refused:
-        render("store-{stroe_id}.tar.gz", fields, what="target_model")
+        render("store-{stroe_id}.tar.gz", fields, argument="target_model")
     assert "'in/store_id=7/a.csv'" in str(refused.value)
     assert "key, name, parent, relative, stem, store_id, suffix" in str(refused.value)
 
@@ -165,14 +165,14 @@ def test_a_field_that_is_not_there_is_named_with_those_that_are() -> None:
 )
 def test_only_names_may_stand_in_braces(template: str) -> None:
     with pytest.raises(InvalidRequest, match=r"custom_attributes .*\{\{ and \}\} stand for braces"):
-        render(template, fields_of("in/a.csv"), what="custom_attributes")
+        render(template, fields_of("in/a.csv"), argument="custom_attributes")
 
 
 @pytest.mark.parametrize("template", ["secret-token {nothing}", "secret-token {", "secret-token {}"])
 def test_no_message_shows_the_template(template: str) -> None:
     """It may hold custom attributes, which are sensitive."""
     with pytest.raises(InvalidRequest) as refused:
-        render(template, {"key": "a"}, what="custom_attributes")
+        render(template, {"key": "a"}, argument="custom_attributes")
     assert "secret-token" not in str(refused.value)
 
 
@@ -181,7 +181,7 @@ def test_no_message_shows_the_template(template: str) -> None:
 )
 def test_a_template_is_checked_without_a_key(template: str, is_one: bool) -> None:
     if is_one:
-        check_template(template, what="output_name")
+        check_template(template, argument="output_name")
         return
     with pytest.raises(InvalidRequest, match="output_name"):
-        check_template(template, what="output_name")
+        check_template(template, argument="output_name")

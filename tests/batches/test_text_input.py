@@ -1,4 +1,4 @@
-"""Text inputs: what is no text is known by its first bytes."""
+"""Text inputs: binary formats are recognised by their first bytes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ NO_TEXT = {
 
 @pytest.mark.parametrize(("head", "remedy"), NO_TEXT.values(), ids=NO_TEXT)
 @pytest.mark.parametrize("content_type", ["text/csv", "Text/CSV; charset=utf-8", "application/jsonlines"])
-def test_what_is_no_text_is_refused_with_what_it_is_and_the_remedy(
+def test_binary_inputs_are_refused_with_their_format_and_the_remedy(
     head: bytes, remedy: str, content_type: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=r"the input looks like .* Nothing of it was sent") as refused:
@@ -156,7 +156,7 @@ def test_a_content_type_promises_text_or_not(content_type: str | None, promises_
 
 
 @pytest.mark.parametrize(
-    ("key", "content_type", "speaks_of"),
+    ("key", "content_type", "format_name"),
     [
         ("in/x.csv", "text/csv", None),
         ("in/x.csv.gz", "text/csv", "gzip"),
@@ -169,8 +169,8 @@ def test_a_content_type_promises_text_or_not(content_type: str | None, promises_
         ("in/gz", "text/csv", None),
     ],
 )
-def test_a_name_speaks_of_a_format(key: str, content_type: str | None, speaks_of: str | None) -> None:
-    assert format_by_name(key, content_type) == speaks_of
+def test_a_suffix_stands_for_a_format(key: str, content_type: str | None, format_name: str | None) -> None:
+    assert format_by_name(key, content_type) == format_name
 
 
 @pytest.mark.parametrize(

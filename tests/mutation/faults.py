@@ -176,8 +176,8 @@ FAULTS = (
         True,
         "async_inference/batch/ledger_store.py",
         """\
-                if written.token != self.token:
-                    raise fenced_off(self._folder.location) from error
+            if written.token != self.claim.token:
+                raise fenced_off(self.folder.location)
 """,
         "",
     ),
@@ -185,31 +185,31 @@ FAULTS = (
         "numbers are sent before the ledger intends them",
         3,
         True,
-        "async_inference/batch/record.py",
+        "async_inference/batch/ledger_store.py",
         """\
         try:
             await self._store.append(part)
         except BaseException:
-            # The last part may still get through, and must not lack this.
+            # The last part may still be written, and must not lack these answers.
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd
             self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
             raise
         if block:
-            self._todo &= ~block
+            self.todo &= ~block
             self._left += block.bit_count()
             self._allow(numbers_of(block))
 """,
         """\
         if block:
-            self._todo &= ~block
+            self.todo &= ~block
             self._left += block.bit_count()
             self._allow(numbers_of(block))
         try:
             await self._store.append(part)
         except BaseException:
-            # The last part may still get through, and must not lack this.
+            # The last part may still be written, and must not lack these answers.
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd

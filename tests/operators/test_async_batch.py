@@ -107,7 +107,7 @@ def test_failures_fail_the_task_and_say_which_why_and_where(account: Account, ba
     for part in (
         "1 of 2",
         f"{inputs}00001.txt: failed",
-        "told to fail: this",
+        "ordered to fail: this",
         "failures/",
         "Clear this task",
     ):

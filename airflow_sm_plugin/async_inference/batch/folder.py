@@ -1,4 +1,4 @@
-"""Where the state of an asynchronous batch lies in S3: ``<ledger_prefix>/_batch/<owner>/<arguments>/…``.
+"""Locations of an asynchronous batch's state in S3: ``<ledger_prefix>/_batch/<owner>/<arguments>/…``.
 
 Locations of folders are ``s3://…`` without a slash at their end; prefixes have one.
 """
@@ -20,22 +20,17 @@ class RoundFolder:
 
     @property
     def numbers(self) -> str:
-        """Which of the plan's inputs the round sends."""
+        """The numbers of the plan's inputs that the round sends."""
         return f"{self.location}/numbers.json"
 
     def wait(self, claim: int) -> str:
-        """Return where it lies what a trigger waits for; each owner of the batch has one, so that none replaces it.
-
-        :param claim: number of the owner's claim
-        """
+        """Locate the description of a wait, for a trigger. Each claim has its own, so that none is overwritten."""
         return f"{self.location}/wait-{claim:08d}.json"
 
     @property
     def ledger(self) -> str:
+        """The prefix of the ledger's parts, a :class:`~airflow_sm_plugin.batches.numbered_log.NumberedLog`."""
         return f"{self.location}/ledger/"
-
-    def part(self, number: int) -> str:
-        return f"{self.ledger}{number:08d}.json"
 
 
 @dataclass(frozen=True)
@@ -46,12 +41,11 @@ class AttemptFolder:
 
     @property
     def plan(self) -> str:
-        """The plan itself, written when its inputs are all there."""
+        """The plan itself, written after all of its inputs."""
         return f"{self.location}/plan.json"
 
     @property
     def report(self) -> str:
-        """The report; with it the plan is finished."""
         return f"{self.location}/{REPORT}"
 
     @property
@@ -64,12 +58,12 @@ class AttemptFolder:
         return f"{self.location}/failures/"
 
     def inputs(self, token: str) -> str:
-        """Return where one planner writes its shards, so that two do not mix."""
+        """Locate the shards of one planner; two planners use two folders."""
         return f"{self.location}/{_PLANNED}{token}"
 
     @property
     def behind_inputs(self) -> str:
-        """What every name of report, rounds and rows is behind of, in S3's order, and no planner's shards are."""
+        """A key that sorts after the planners' shards, and before report, rounds and rows."""
         return f"{self.location}/{_PLANNED}~"
 
     def rows_of(self, shard: int) -> str:
@@ -79,23 +73,19 @@ class AttemptFolder:
         return f"{self.failures}{shard:05d}.jsonl"
 
     def round(self, number: int) -> RoundFolder:
-        """Return the folder of one round; rounds count from 1."""
+        """Locate one round, counted from 1."""
         return RoundFolder(f"{self.location}/round-{number}")
 
 
 @dataclass(frozen=True)
 class BatchFolder:
-    """Everything of one task instance's batch with certain arguments."""
+    """All state of one task instance's batch with certain arguments."""
 
     location: str
 
     @classmethod
     def below(cls, ledger_prefix: str, *, owner: str, arguments: str) -> BatchFolder:
-        """Return the folder of a batch.
-
-        :param owner: what names the task instance over all its tries
-        :param arguments: digest of the batch's arguments
-        """
+        """Locate a batch; parameters as of :func:`~airflow_sm_plugin.batches.folder.state_folder`."""
         return cls(state_folder(ledger_prefix, owner=owner, arguments=arguments))
 
     @property
@@ -103,9 +93,6 @@ class BatchFolder:
         """The prefix of the claims: one object for each process that took the batch over."""
         return f"{self.location}/claims/"
 
-    def claim(self, number: int) -> str:
-        return f"{self.claims}{number:08d}.json"
-
     def plan(self, number: int) -> AttemptFolder:
-        """Return the folder of one plan; plans count from 0."""
+        """Locate one plan, counted from 0."""
         return AttemptFolder(f"{self.location}/plan-{number:03d}")

@@ -1,8 +1,8 @@
-"""The plan of a batch: which inputs it has, fixed once, and what an earlier plan spares it.
+"""The plan of a batch: its inputs, fixed once, and the results that it reuses from an earlier plan.
 
-Inputs of two plans are matched by source and ETag. A finished plan tells by its rows what has an output. An unfinished
-one has no rows yet: what it sent and has not failed is waited for by the next plan's first round, where the earlier
-plan's requests put it.
+Inputs of two plans are matched by source and ETag. The rows of a finished plan list the inputs with an output. An
+unfinished plan has no rows: the next plan's first round waits for the results of its requests, unless they failed, at
+the locations that the earlier plan gave them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import enum
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +29,7 @@ from airflow_sm_plugin.batches.input_chunks import plan_inputs, read_shard
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.listing import listed_names
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
-from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, to_ranges
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest, PreconditionFailed
 
@@ -39,27 +39,25 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 FORMAT = 1
-"""Of everything below a batch's folder; another number is another version's, which cannot be gone on with."""
+"""The version of the state in a batch's folder; this version of the package continues no other."""
 
 Run = tuple[int, int, int]
-"""First number here, first number in the earlier plan, how many."""
+"""A range of inputs of two plans: first number here, first number in the earlier plan, length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
     """The inputs of a batch, numbered from 0.
 
-    :param number: 0 for the first; a batch whose task was cleared gets the next
-    :param root: what begins every name of its invocations, and of no other plan's
+    :param number: of the plan, from 0
+    :param root: the common beginning of the names of its invocations, unique to the plan
     :param inputs: the folder of its shards
     :param created_at: ISO 8601
-    :param begun_by: the try that made it
-    :param carried: what succeeded under an earlier plan and is the same object still
+    :param carried: unchanged inputs with an output under an earlier plan
     :param carried_from: the number of that plan, which is finished
-    :param taken_over: ranges of numbers that an earlier, unfinished plan sent and that are the same object still: the
-        first round waits for them
-    :param passed_over: objects below the prefix that were no inputs when it was made
-    :param run: which run of the task that was
+    :param taken_over: ranges of unchanged inputs that an earlier, unfinished plan sent: the first round waits for them
+    :param passed_over: objects below the prefix that were no inputs
+    :param run: :attr:`BatchSettings.run` of the try ``begun_by``
     """
 
     format: int
@@ -82,53 +80,43 @@ class BatchPlan:
 
     @classmethod
     def from_json(cls, body: bytes) -> BatchPlan:
-        """Read ``plan.json``.
-
-        :raises ValueError: something else, or a plan of another format
-        """
-        try:
-            plan = msgspec.json.decode(body, type=cls)
-        except msgspec.MsgspecError as error:
-            raise ValueError(str(error)) from error
+        """Read ``plan.json``; raise ValueError for anything else, or a plan of another format."""
+        plan = msgspec.json.decode(body, type=cls)
         if plan.format != FORMAT:
             raise ValueError(f"format {plan.format}, not {FORMAT}")
         return plan
 
     @property
     def to_send(self) -> int:
-        """The set of numbers that are not carried over."""
+        """The numbers that are not carried over."""
         return below(self.count) & ~from_ranges([first, first + length] for first, _, length in self.carried)
 
     def carried_numbers(self) -> dict[int, int]:
-        """Return the earlier plan's number of each that is carried over."""
+        """Map the numbers of carried inputs to their numbers in the earlier plan."""
         return {
             first + step: earlier + step for first, earlier, length in self.carried for step in range(length)
         }
 
 
 class NextPlan(enum.Enum):
-    """What a task does about the last plan when it begins."""
+    """The decision about the last plan when a task begins."""
 
     GO_ON = "go on with the plan"
-    COMPARE = "report the finished plan if it has the inputs of now, otherwise resume"
-    RESUME = "make a new plan without what succeeded or may still succeed and is the same object still"
+    COMPARE = "report the finished plan if it has the current inputs, otherwise resume"
+    RESUME = "make a new plan without unchanged inputs that succeeded or may still succeed"
     NEW = "make a new plan of everything"
 
 
 def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) -> NextPlan:
-    """Decide what a task does that finds a plan.
+    """Decide what a task does with the last plan.
 
-    A deleted DAG run's plan is never gone on with, and nothing of it is taken over: its results are of another run.
-    A retry goes on with its run's plan; a finished one (the task was killed between its report and its end) counts
-    while its inputs are the same. A cleared task does as ``on_rerun`` says, also with an unfinished plan: its inputs
-    may have been rewritten since they were sent.
+    A deleted DAG run's plan is neither continued nor reused. A retry continues its run's plan; a finished plan (the
+    task was killed between its report and its end) counts as long as the inputs are the same. A cleared task obeys
+    ``on_rerun``, also for an unfinished plan, since the inputs may have been overwritten after they were sent.
 
-    :param origin: of the try that wrote last, by the plan, as the try that finds it sees it; a later try, which only a
-        try without a start date can see here, counts as of this run
-    :param finished: whether the plan has a report
-    :param same_run: whether the task was not cleared since, by its ``max_tries``. Another start date then is of another
-        DAG run
-    :param restart: ``on_rerun="restart"``
+    :param origin: of the last writer. A later try, which only a try without a start date can see, counts as this run's
+    :param same_run: whether the task was not cleared since, by its ``max_tries``; another start date then belongs to
+        another DAG run
     """
     if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and same_run):
         return NextPlan.NEW
@@ -138,10 +126,10 @@ def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) 
 
 
 class SentBefore(NamedTuple):
-    """An input whose request an earlier plan sent.
+    """A request that an earlier plan sent.
 
     :param number: of the input in the new plan
-    :param is_assumed: no answer said that the request was accepted
+    :param is_assumed: whether no answer confirmed that the request was accepted
     """
 
     number: int
@@ -152,38 +140,27 @@ class SentBefore(NamedTuple):
     is_assumed: bool
 
 
-@dataclass(frozen=True)
-class SentRound:
-    """A round of an unfinished plan that sends nothing any more.
-
-    :param numbers: the plan's number of each of the round's
-    :param kept: which of the round's numbers have an output, or a result to come
-    :param sent: returns what the round sent of one of its numbers, as the next plan's input of another number
-    """
-
-    numbers: Sequence[int]
-    kept: int
-    sent: Callable[[int, int], SentBefore]
+Sent = Callable[[int], SentBefore]
+"""Describes a request that an earlier plan sent, given the input's number in the new plan."""
 
 
 @dataclass(frozen=True)
 class PlanReuse:
-    """What need not be sent again, by a fingerprint of source and ETag.
+    """Earlier results by a fingerprint of an input's source and ETag.
 
-    Eight bytes an input are known of its identity, so a hundred thousand take a few megabytes.
+    A fingerprint has eight bytes, so that those of a hundred thousand inputs take a few megabytes.
 
-    :param carried_from: number of the finished plan whose rows ``succeeded`` names; None where there is none
-    :param succeeded: the number of a row
-    :param sent: the rounds and numbers of requests, as many as inputs have this source and ETag
+    :param carried_from: number of the finished plan that ``succeeded`` refers to; None if there is none
+    :param succeeded: numbers of rows with an output
+    :param sent: requests, one for each input with this source and ETag
     """
 
     carried_from: int | None = None
     succeeded: dict[int, int] = field(default_factory=dict)
-    sent: dict[int, list[tuple[SentRound, int]]] = field(default_factory=dict)
+    sent: dict[int, list[Sent]] = field(default_factory=dict)
 
     @classmethod
     async def of_finished(cls, s3: S3Objects, folder: AttemptFolder, plan: BatchPlan) -> PlanReuse:
-        """Read the rows of a finished plan."""
         reuse = cls(plan.number)
         for shard in range(plan.shards):
             for number, row in enumerate(await read_rows(s3, folder, shard), start=shard * SHARD):
@@ -192,15 +169,10 @@ class PlanReuse:
         return reuse
 
     @classmethod
-    async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, rounds: Sequence[SentRound]) -> PlanReuse:
-        """Match the inputs of an unfinished plan with what it carried over and what its rounds sent."""
+    async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, sent: Mapping[int, Sent]) -> PlanReuse:
+        """Match the inputs of an unfinished plan with its carried inputs and, by number, its latest requests."""
         reuse = cls(plan.carried_from)
         carried = plan.carried_numbers()
-        sent = {
-            sent_round.numbers[position]: (sent_round, position)
-            for sent_round in rounds
-            for position in numbers_of(sent_round.kept)
-        }
         async for number, fingerprint in _fingerprints(s3, plan.inputs, plan.shards):
             if number in carried:
                 reuse.succeeded[fingerprint] = carried[number]
@@ -209,11 +181,9 @@ class PlanReuse:
         return reuse
 
     async def applied(self, s3: S3Objects, into: str, shards: int) -> tuple[list[Run], int]:
-        """Return which inputs of a new plan have an output, and the set of those that were sent.
+        """Return the inputs of a new plan that have an output, and the set of those that were sent.
 
-        What is known of those is written beside the plan's shards, for :func:`read_sent_before`.
-
-        :param into: the folder of the new plan's shards
+        The requests of the latter are written beside the plan's shards, for :func:`read_sent_before`.
         """
         runs: list[Run] = []
         sent: list[SentBefore] = []
@@ -221,8 +191,7 @@ class PlanReuse:
             if (earlier := self.succeeded.get(fingerprint)) is not None:
                 _extend(runs, number, earlier)
             elif requests := self.sent.get(fingerprint):
-                sent_round, position = requests.pop(0)
-                sent.append(sent_round.sent(position, number))
+                sent.append(requests.pop(0)(number))
         if sent:
             body = "".join(f"{json.dumps(request, separators=(',', ':'))}\n" for request in sent).encode()
             await s3.write(_sent_before_file(into), body, content_type="application/jsonl")
@@ -230,7 +199,7 @@ class PlanReuse:
 
 
 async def _fingerprints(s3: S3Objects, into: str, shards: int) -> AsyncIterator[tuple[int, int]]:
-    """Yield number and fingerprint of each of a plan's inputs that has an ETag."""
+    """Yield number and fingerprint of each input of a plan with a known ETag."""
     for shard in range(shards):
         for number, planned in enumerate(await read_shard(s3, into, shard), start=shard * SHARD):
             if planned.etag:
@@ -242,7 +211,7 @@ def _fingerprint(source: str, etag: str) -> int:
 
 
 def _extend(runs: list[Run], number: int, earlier: int) -> None:
-    """Add one number, to the last run where it follows."""
+    """Add one number, to the last range if it continues it."""
     if runs:
         first, first_earlier, length = runs[-1]
         if first + length == number and first_earlier + length == earlier:
@@ -256,44 +225,39 @@ def _sent_before_file(into: str) -> str:
 
 
 async def read_sent_before(s3: S3Objects, plan: BatchPlan) -> list[SentBefore]:
-    """Return what an earlier plan sent of a plan's inputs.
-
-    :raises InputNotFound: it was deleted
-    """
+    """Read the requests of an earlier plan for a plan's inputs."""
     body = await s3.read(_sent_before_file(plan.inputs))
     return [SentBefore(*json.loads(line)) for line in body.decode().splitlines()]
 
 
 async def read_rows(s3: S3Objects, folder: AttemptFolder, shard: int) -> list[Row]:
-    """Return the rows of one shard of a finished plan."""
     body = await s3.read(folder.rows_of(shard))
     return [Row.from_line(line) for line in body.decode().splitlines()]
 
 
+@dataclass(frozen=True)
 class Plans:
     """All plans of a batch in S3."""
 
-    def __init__(self, s3: S3Objects, folder: BatchFolder, settings: BatchSettings) -> None:
-        self._s3 = s3
-        self._folder = folder
-        self._settings = settings
-
-    def folder(self, plan: BatchPlan) -> AttemptFolder:
-        return self._folder.plan(plan.number)
+    s3: S3Objects
+    folder: BatchFolder
+    settings: BatchSettings
 
     async def latest(self) -> tuple[BatchPlan | None, int]:
-        """Return the last plan, None where there is none, and the number of the next.
+        """Read the last plan, None if there is none, and return the number of the next.
 
-        What is left of a plan whose ``plan.json`` was removed belongs to no other plan: its number is passed over.
+        The number of a plan whose ``plan.json`` was deleted is not used again if other objects of it are left.
 
-        :raises InvalidRequest: a plan is another version's, or damaged
+        :raises InvalidRequest: a plan is damaged, or another version wrote it
         """
         latest: BatchPlan | None = None
         number = 0
         while True:
-            # In this order: a plan is written before anything else of it but its inputs.
-            remains = await self._has_remains(self._folder.plan(number))
-            body = await self._s3.read_if_any(self._folder.plan(number).plan)
+            # In this order: except for the inputs, all objects of a plan are written after plan.json.
+            behind = S3Uri.parse(self.folder.plan(number).behind_inputs)
+            top = behind.key.rpartition("/")[0] + "/"
+            remains = (await listed_names(self.s3, behind.bucket, top, start_after=behind.key)).names
+            body = await self.s3.read_if_any(self.folder.plan(number).plan)
             if body is None and not remains:
                 return latest, number
             latest, number = None if body is None else self._plan_in(body, number), number + 1
@@ -303,33 +267,27 @@ class Plans:
             return BatchPlan.from_json(body)
         except ValueError as error:
             raise InvalidRequest(
-                f"{self._folder.plan(number).plan} is no plan that this version can go on with: another version wrote "
-                f"it, or it is damaged ({error}). Remove the batch's folder {self._folder.location} and clear the "
+                f"{self.folder.plan(number).plan} is no plan that this version can go on with: another version wrote "
+                f"it, or it is damaged ({error}). Remove the batch's folder {self.folder.location} and clear the "
                 f"task, which sends everything again under names of its own"
             ) from error
 
-    async def _has_remains(self, folder: AttemptFolder) -> bool:
-        uri = S3Uri.parse(f"{folder.location}/")
-        behind = S3Uri.parse(folder.behind_inputs).key
-        return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=behind)).names)
-
     async def make(
-        self, *, claim: Claim, number: int, reuse: PlanReuse | None, places: Mapping[str, str]
+        self, *, claim: Claim, number: int, reuse: PlanReuse | None, written: Mapping[str, str]
     ) -> BatchPlan | None:
-        """List the inputs and fix them as a plan; None when another process wrote one of this number.
+        """List the inputs and fix them as a plan; return None if another process wrote a plan of this number.
 
-        :param claim: of this process: its token keeps its shards apart from another planner's
-        :param reuse: what an earlier plan spares this one
-        :param places: where the batch and its endpoint write, as :func:`check_inputs_apart` takes it
-        :raises InvalidRequest: there are no inputs, or one is not what it must be
+        :param claim: of this process: its token separates its shards from another planner's
+        :param written: locations that the batch and its endpoint write, as of :func:`check_inputs_apart`
+        :raises InvalidRequest: there are no inputs, or one is not valid
         :raises FencedOff: another process has taken the batch over
         """
-        folder, settings = self._folder.plan(number), self._settings
+        folder, settings = self.folder.plan(number), self.settings
         into = folder.inputs(claim.token)
         summary = await plan_inputs(
-            self._s3, settings.source, into=into, places=places, content_type=settings.template.content_type
+            self.s3, settings.source, into=into, written=written, content_type=settings.template.content_type
         )
-        carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
+        carried, taken_over = await reuse.applied(self.s3, into, summary.shards) if reuse else ([], 0)
         plan = BatchPlan(
             format=FORMAT,
             number=number,
@@ -348,7 +306,7 @@ class Plans:
         )
         await claim.check()
         try:
-            await self._s3.write(folder.plan, plan.as_json(), only_if_new=True)
+            await self.s3.write(folder.plan, plan.as_json(), only_if_new=True)
         except PreconditionFailed:
             return None
         log.info(

@@ -1,7 +1,6 @@
 """The report of an asynchronous batch: a row for each input, and counts that add up.
 
-Rows hold custom attributes and the beginning of failure texts, so they stay in S3; only :meth:`Report.summary` goes to
-XCom and the log.
+Rows stay in S3, since they contain custom attributes and failure texts. XCom and the log get :meth:`Report.summary`.
 """
 
 from __future__ import annotations
@@ -20,28 +19,23 @@ from airflow_sm_plugin.exceptions import InferenceError
 
 
 class Status(enum.StrEnum):
-    """How an input ended."""
+    """The end of an input, after its last attempt."""
 
     SUCCEEDED = "succeeded"
-    """Its output is there."""
-
     FAILED = "failed"
-    """Its failure object is there, at the last attempt."""
-
     EXPIRED = "expired"
-    """Neither was there by the deadline of the last attempt."""
+    """There was neither an output nor a failure object by the deadline."""
 
     REFUSED = "refused"
-    """SageMaker did not accept it, and would not the next time."""
+    """SageMaker did not accept the request, and would not accept it another time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """The end of one input; a line has the same keys whatever the status.
 
-    :param attempts: in how many rounds it was sent; the report has their sum. A kill may have kept some from being sent
-    :param error: the beginning of the failure object, or of the refusal; None when it succeeded or is not to be read
-    :param custom_attributes: as they were sent
+    :param attempts: rounds with the input. A kill may have kept some requests from being sent
+    :param error: the beginning of the failure object or of the refusal; None for a success, or if not wanted
     """
 
     source: str
@@ -55,7 +49,6 @@ class Row:
     custom_attributes: str | None = field(default=None, repr=False)
 
     def as_line(self) -> str:
-        """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
         return json.dumps(vars(self), separators=(",", ":"))
 
     @classmethod
@@ -65,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
-    """How many inputs ended how, and how many requests that took."""
+    """Inputs by status, and the sum of their attempts."""
 
     succeeded: int = 0
     failed: int = 0
@@ -79,7 +72,6 @@ class RowCounts:
 
     @property
     def unsuccessful(self) -> int:
-        """The number of inputs without an output."""
         return self.total - self.succeeded
 
     @classmethod
@@ -96,16 +88,13 @@ class RowCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The whole batch; it holds no secrets.
+    """The report of a finished batch; it contains no secrets.
 
-    :param plan_digest: of the inputs, as the plan has it
-    :param started_at: ISO 8601, when the first try began; ``finished_at``, when the last result was counted
-    :param report_location: of this report itself
+    :param started_at: when the plan was made, ISO 8601; ``finished_at``, when the last result was counted
     :param rows_location: prefix of the rows of all inputs, as JSON Lines
-    :param failures_location: prefix of the rows of those without an output; None when there is none such
-    :param inputs_passed_over: objects below the inputs' prefix that are no inputs, as the plan counted them
-    :param run: which run of the task wrote it: a retry of that run returns it as it is, while the inputs are the same
-    :param written_by: the try that wrote it
+    :param failures_location: prefix of the rows of inputs without an output; None if there is no such input
+    :param inputs_passed_over: objects below the inputs' prefix that are no inputs
+    :param run: of the task that wrote it: a retry of that run returns the report as long as the inputs are the same
     """
 
     endpoint_name: str
@@ -121,11 +110,7 @@ class Report:
     written_by: TaskTry = field(default_factory=TaskTry)
 
     def checked(self, total: int) -> Report:
-        """Return the report itself when it counts every planned input once.
-
-        :param total: number of planned inputs
-        :raises InferenceError: it does not, so it must not be believed
-        """
+        """Return the report itself; raise InferenceError if the counts do not add up to the planned inputs."""
         if self.counts.total != total:
             raise InferenceError(
                 f"the report on {self.endpoint_name} does not add up: {total} inputs were planned (plan "
@@ -135,7 +120,7 @@ class Report:
         return self
 
     def summary(self) -> dict[str, str | int | None]:
-        """Return what goes to XCom: flat, small, with JSON values and no secrets."""
+        """Summarise the report for XCom: flat, small, with JSON values and no secrets."""
         return {
             "endpoint_name": self.endpoint_name,
             "inputs": self.counts.total,
@@ -150,14 +135,14 @@ class Report:
         }
 
     def as_json(self) -> str:
-        """Return the content of ``report.json``, as :meth:`from_json` reads it: the summary, and whose it is."""
-        whose = {"run": self.run, "written_by": self.written_by.as_list()}
-        return json.dumps(self.summary() | whose, indent=2) + "\n"
+        """Encode ``report.json``: the summary, and the run and try that wrote it."""
+        writer = {"run": self.run, "written_by": self.written_by.as_list()}
+        return json.dumps(self.summary() | writer, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
         given: dict[str, Any] = json.loads(text)
         given.pop("inputs")
-        counts = RowCounts(**{one.name: given.pop(one.name) for one in fields(RowCounts)})
+        counts = RowCounts(**{count.name: given.pop(count.name) for count in fields(RowCounts)})
         written_by = TaskTry.from_list(given.pop("written_by", None))
         return cls(counts=counts, written_by=written_by, **given)

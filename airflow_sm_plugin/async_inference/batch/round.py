@@ -1,4 +1,4 @@
-"""One round of a batch: the requests of its numbers, and the results that it waits for."""
+"""One round of a batch: the requests of its numbers, and the results that it awaits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Names(NamedTuple):
 class RoundNames:
     """The names of a round's requests.
 
-    :param named: whether file name and extension can be sent; without them only answers tell where results lie
+    :param named: whether requests have a file name and an extension; without them only answers contain the locations
     """
 
     root: str
@@ -64,21 +64,18 @@ class RoundNames:
 
     def request(self, number: int, planned: BatchInput, template: RequestTemplate) -> AsyncRequest:
         names = self.of(number)
+        shared = vars(template) | {"content_type": planned.content_type or template.content_type}
         return AsyncRequest(
-            endpoint_name=template.endpoint_name,
+            **shared,
             input_location=planned.source,
-            content_type=planned.content_type or template.content_type,
-            accept=template.accept,
             custom_attributes=planned.custom_attributes,
             inference_id=names.inference_id,
-            request_ttl=template.request_ttl,
-            invocation_timeout=template.invocation_timeout,
             filename=names.filename if self.named else None,
             s3_output_path_extension=names.extension if self.named else None,
         )
 
     def invocation(self, number: int, ledger: Ledger, pattern: LocationPattern | None) -> AsyncInvocation:
-        """Return where the result of a sent number is, or will be."""
+        """Locate the result of a sent number, whether it is there or not."""
         names = self.of(number)
         if odd := ledger.odd.get(number):
             return AsyncInvocation(odd.output, odd.failure, odd.inference_id or names.inference_id)
@@ -86,15 +83,15 @@ class RoundNames:
             output = pattern.output(names.extension, names.filename)
             failure = pattern.failure(names.extension, names.filename)
             return AsyncInvocation(output, failure, names.inference_id)
-        raise LookupError(f"it is not known where the result of number {number} lies")
+        raise LookupError(f"the location of the result of number {number} is not known")
 
 
 @dataclass(frozen=True)
 class RoundWatch:
-    """The results that a round waits for, and which number is where among them.
+    """The results that a round awaits, and the number of each.
 
-    :param shards: for each shelf of ``watch`` from the first: the number of its first position
-    :param odd: numbers of the shelves behind those, one list of numbers by position for each
+    :param firsts: for each folder of ``watch`` that follows the pattern: the number of its first position
+    :param odd: for each of the other folders, which come after those: the numbers by position
     """
 
     watch: AwaitedResults
@@ -111,58 +108,58 @@ class RoundWatch:
         seconds: float,
         only: int | None = None,
     ) -> RoundWatch:
-        """Watch what was sent, except for what is :func:`untellable`.
+        """Watch the sent numbers, except for :func:`indistinguishable` ones.
 
-        :param pattern: where results lie; None when the place of each is known one by one
-        :param seconds: how long a result may take, counted from the last submission of its shard
-        :param only: these numbers alone, whether they count as sent or not
-        :raises LookupError: there is no pattern, and the place of something sent is not known
+        :param pattern: of the results' locations; None if the ledger has the locations of each number
+        :param seconds: permitted wait for a result, counted from the last submission of its shard
+        :param only: watch these numbers instead of the sent ones
+        :raises LookupError: there is no pattern, and the location of a number is not known
         """
-        numbers = (ledger.sent if only is None else only) & ~untellable(ledger, pattern)
+        numbers = (ledger.sent if only is None else only) & ~indistinguishable(ledger, pattern)
         regular = numbers & ~from_numbers(ledger.odd)
         if regular and pattern is None:
-            raise LookupError(f"it is not known where the results of {regular.bit_count()} numbers lie")
-        shelves, firsts = [], []
+            raise LookupError(f"the locations of {regular.bit_count()} results are not known")
+        folders, firsts = [], []
         for shard in range(shards_of(ledger.count)):
             first = shard * SHARD
             count = min(SHARD, ledger.count - first)
-            there = window(regular, first, count)
-            if pattern is None or not there:
+            awaited = window(regular, first, count)
+            if pattern is None or not awaited:
                 continue
-            deadline = (ledger.submitted_at(shard) or ledger.last_at or 0.0) + seconds
-            shelves.append(_shelf(first, count, names, pattern, deadline=deadline, there=there))
+            deadline = (ledger.submitted.get(shard) or ledger.last_at or 0.0) + seconds
+            left_out = below(count) & ~awaited
+            folders.append(_folder(first, count, names, pattern, deadline=deadline, left_out=left_out))
             firsts.append(first)
-        odd_watch, places = _odd(ledger, names, numbers, seconds)
-        return cls(
-            AwaitedResults((*shelves, *odd_watch.folders), own_ids=f"{names.root}-"), tuple(firsts), places
-        )
+        odd_watch, odd = _odd_watch(ledger, names, numbers, seconds)
+        watch = AwaitedResults((*folders, *odd_watch.folders), own_ids=f"{names.root}-")
+        return cls(watch, tuple(firsts), odd)
 
-    def numbers(self, shelf: int, positions: int) -> int:
-        """Return the set of numbers that a set of positions on a shelf stands for."""
-        if shelf < len(self.firsts):
-            return positions << self.firsts[shelf]
-        by_position = self.odd[shelf - len(self.firsts)]
+    def numbers(self, folder: int, positions: int) -> int:
+        """Convert a set of positions in a folder to the set of their numbers."""
+        if folder < len(self.firsts):
+            return positions << self.firsts[folder]
+        by_position = self.odd[folder - len(self.firsts)]
         return from_numbers(by_position[position] for position in numbers_of(positions))
 
-    def all_numbers(self, by_shelf: Sequence[int]) -> int:
-        """Return the set of numbers that positions of all shelves stand for."""
+    def all_numbers(self, by_folder: Sequence[int]) -> int:
+        """Convert the sets of positions in all folders to the set of their numbers."""
         mask = 0
-        for shelf, positions in enumerate(by_shelf):
+        for folder, positions in enumerate(by_folder):
             if positions:
-                mask |= self.numbers(shelf, positions)
+                mask |= self.numbers(folder, positions)
         return mask
 
 
-def untellable(ledger: Ledger, pattern: LocationPattern | None) -> int:
-    """Return the numbers whose output and failure object have one place: which of them lies there cannot be told."""
-    odd = from_numbers(number for number, places in ledger.odd.items() if places.output == places.failure)
+def indistinguishable(ledger: Ledger, pattern: LocationPattern | None) -> int:
+    """Return the numbers whose output and failure object have the same location, so that the result is ambiguous."""
+    odd = from_numbers(number for number, result in ledger.odd.items() if result.output == result.failure)
     if pattern is None or pattern.is_apart:
         return odd
     return odd | (below(ledger.count) & ~from_numbers(ledger.odd))
 
 
-def _shelf(
-    first: int, count: int, names: RoundNames, pattern: LocationPattern, *, deadline: float, there: int
+def _folder(
+    first: int, count: int, names: RoundNames, pattern: LocationPattern, *, deadline: float, left_out: int
 ) -> ResultFolder:
     outputs, failures = pattern.forms(names.extension(shard_of(first)))
     numbered = NumberedNames(
@@ -173,19 +170,18 @@ def _shelf(
         id_form=inference_id_form(names.root, names.round_number),
     )
     folder = failures.folder if failures else None
-    left_out = tuple(numbers_of(below(count) & ~there))
-    return ResultFolder(outputs.folder, folder, numbered, (deadline,), left_out)
+    return ResultFolder(outputs.folder, folder, numbered, (deadline,), tuple(numbers_of(left_out)))
 
 
-def _odd(
+def _odd_watch(
     ledger: Ledger, names: RoundNames, numbers: int, seconds: float
 ) -> tuple[AwaitedResults, tuple[Mapping[int, int], ...]]:
-    """Return a watch over the invocations that lie elsewhere, and by shelf the number of each position."""
-    some = sorted(number for number in ledger.odd if numbers >> number & 1)
-    invocations = [names.invocation(number, ledger, None) for number in some]
-    deadlines = [(ledger.submitted_at(shard_of(number)) or 0.0) + seconds for number in some]
-    watch, places = group(invocations, deadlines)
-    by_shelf: list[dict[int, int]] = [{} for _ in watch.folders]
-    for number, place in zip(some, places, strict=True):
-        by_shelf[place.folder][place.position] = number
-    return watch, tuple(by_shelf)
+    """Watch the results with odd locations; return also, for each folder, the numbers by position."""
+    odd_numbers = sorted(number for number in ledger.odd if numbers >> number & 1)
+    invocations = [names.invocation(number, ledger, None) for number in odd_numbers]
+    deadlines = [(ledger.submitted.get(shard_of(number)) or 0.0) + seconds for number in odd_numbers]
+    watch, positions = group(invocations, deadlines)
+    by_folder: list[dict[int, int]] = [{} for _ in watch.folders]
+    for number, result in zip(odd_numbers, positions, strict=True):
+        by_folder[result.folder][result.position] = number
+    return watch, tuple(by_folder)

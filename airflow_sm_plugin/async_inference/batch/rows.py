@@ -6,7 +6,7 @@ import asyncio
 import datetime
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
@@ -29,26 +29,25 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _TEXTS_AT_ONCE = 16
+"""Failure objects that are read at the same time; a batch has 32 connections to S3."""
+
 _CARRIED_SHARDS = 8
+"""Shards of an earlier plan's rows in memory: the inputs of one shard may come from several of them."""
+
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
 _IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
-_UNTELLABLE = "its output and its failure object have one place, so that it cannot be told which came"
+_AMBIGUOUS = "its output and its failure object have one location, so that either may have been written there"
 
 
 @dataclass(frozen=True)
 class EndedRound:
-    """A round that is over.
+    """A round that has ended, and the pattern of its results' locations."""
 
-    :param pattern: where its results lie
-    """
-
-    number: int
     progress: RoundProgress
     outcome: RoundOutcome
     pattern: LocationPattern | None
 
     def status(self, number: int) -> Status:
-        """Return how a number of the round ended."""
         if self.outcome.succeeded >> number & 1:
             return Status.SUCCEEDED
         if self.outcome.failed >> number & 1:
@@ -56,85 +55,71 @@ class EndedRound:
         return Status.EXPIRED if self.outcome.expired >> number & 1 else Status.REFUSED
 
 
+@dataclass(eq=False)
 class RowWriter:
-    """Writes the rows of one plan.
+    """The writer of one plan's rows; carried inputs succeeded under the plan in the folder ``carried_from``."""
 
-    :param carried_from: the folder of the plan from which successes are carried over
-    """
+    s3: S3Objects
+    settings: BatchSettings
+    plan: BatchPlan
+    folder: AttemptFolder
+    rounds: Sequence[EndedRound]
+    _: KW_ONLY
+    carried_from: AttemptFolder | None
 
-    def __init__(
-        self,
-        s3: S3Objects,
-        settings: BatchSettings,
-        plan: BatchPlan,
-        folder: AttemptFolder,
-        rounds: Sequence[EndedRound],
-        *,
-        carried_from: AttemptFolder | None,
-    ) -> None:
-        self._s3 = s3
-        self._settings = settings
-        self._plan = plan
-        self._folder = folder
-        self._rounds = rounds
-        self._carried_from = carried_from
-        self._watcher = ResultWatcher(s3)
+    def __post_init__(self) -> None:
+        self._watcher = ResultWatcher(self.s3)
         self._slots = asyncio.Semaphore(_TEXTS_AT_ONCE)
         self._earlier: dict[int, list[Row]] = {}
         self._loading = asyncio.Lock()
-        self._carried = plan.carried_numbers()
-        # By the plan's number: the last round that sent it, from 1, and its number in that round.
-        self._last_round = bytearray(plan.count)
-        self._positions = array("L", bytes(array("L").itemsize * plan.count))
-        for ended in rounds:
+        self._carried = self.plan.carried_numbers()
+        # By the plan's number: the last round with the input, from 1, and the input's number in that round.
+        self._last_round = bytearray(self.plan.count)
+        self._positions = array("L", bytes(array("L").itemsize * self.plan.count))
+        for ended in self.rounds:
             for position, number in enumerate(ended.progress.numbers):
-                self._last_round[number] = ended.number
+                self._last_round[number] = ended.progress.names.round_number
                 self._positions[number] = position
 
     async def write(self) -> Report:
-        """Write all rows, and the report when they add up.
-
-        :raises InferenceError: they do not
-        """
+        """Write all rows, and the report; raise InferenceError if the counts do not add up."""
         counts = RowCounts()
-        for shard in range(self._plan.shards):
+        for shard in range(self.plan.shards):
             counts += await self._write_shard(shard)
         report = Report(
-            endpoint_name=self._settings.template.endpoint_name,
-            plan_digest=self._plan.digest,
+            endpoint_name=self.settings.template.endpoint_name,
+            plan_digest=self.plan.digest,
             counts=counts,
-            started_at=self._plan.created_at,
+            started_at=self.plan.created_at,
             finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            report_location=self._folder.report,
-            rows_location=self._folder.rows,
-            failures_location=self._folder.failures if counts.unsuccessful else None,
-            inputs_passed_over=self._plan.passed_over,
-            run=self._settings.run,
-            written_by=self._settings.task_try,
-        ).checked(self._plan.count)
+            report_location=self.folder.report,
+            rows_location=self.folder.rows,
+            failures_location=self.folder.failures if counts.unsuccessful else None,
+            inputs_passed_over=self.plan.passed_over,
+            run=self.settings.run,
+            written_by=self.settings.task_try,
+        ).checked(self.plan.count)
         try:
-            await self._s3.write(self._folder.report, report.as_json().encode(), only_if_new=True)
+            await self.s3.write(self.folder.report, report.as_json().encode(), only_if_new=True)
         except PreconditionFailed:
-            return Report.from_json(await self._s3.read(self._folder.report))
+            return Report.from_json(await self.s3.read(self.folder.report))
         return report
 
     async def _write_shard(self, shard: int) -> RowCounts:
-        inputs = await read_shard(self._s3, self._plan.inputs, shard)
+        inputs = await read_shard(self.s3, self.plan.inputs, shard)
         rows = await asyncio.gather(
             *(self._row(number, planned) for number, planned in enumerate(inputs, start=shard * SHARD))
         )
-        await self._s3.write(self._folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
-        failures = [row for row in rows if row.status is not Status.SUCCEEDED]
-        if failures:
-            await self._s3.write(
-                self._folder.failures_of(shard), _lines(failures), content_type="application/jsonl"
-            )
+        await self.s3.write(self.folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
+        if failures := [row for row in rows if row.status is not Status.SUCCEEDED]:
+            location = self.folder.failures_of(shard)
+            await self.s3.write(location, _lines(failures), content_type="application/jsonl")
         return RowCounts.of(rows)
 
     async def _row(self, number: int, planned: BatchInput) -> Row:
-        if number in self._carried and self._carried_from is not None:
-            return await self._carried_row(self._carried_from, self._carried[number])
-        ended = self._rounds[self._last_round[number] - 1]
+        if number in self._carried and self.carried_from is not None:
+            return await self._carried_row(self.carried_from, self._carried[number])
+        ended = self.rounds[self._last_round[number] - 1]
         position = self._positions[number]
         names, ledger = ended.progress.names, ended.progress.ledger
         row = Row(
@@ -142,7 +127,7 @@ class RowWriter:
             etag=planned.etag,
             status=ended.status(position),
             inference_id=names.of(position).inference_id,
-            attempts=ended.number,
+            attempts=names.round_number,
             custom_attributes=planned.custom_attributes,
         )
         if row.status is Status.REFUSED:
@@ -162,13 +147,13 @@ class RowWriter:
     ) -> str | None:
         if status is Status.EXPIRED:
             if invocation.output_location == invocation.failure_location:
-                return _UNTELLABLE
+                return _AMBIGUOUS
             why = ended.outcome.reason or _EXPIRED
             return f"{_IN_DOUBT}; {why}" if ended.progress.ledger.never_answered >> position & 1 else why
-        if status is Status.SUCCEEDED or not self._settings.failure_text_limit:
+        if status is Status.SUCCEEDED or not self.settings.failure_text_limit:
             return None
         async with self._slots:
-            limit = self._settings.failure_text_limit
+            limit = self.settings.failure_text_limit
             return await self._watcher.failure_text(invocation.failure_location, limit=limit)
 
     async def _carried_row(self, folder: AttemptFolder, number: int) -> Row:
@@ -177,7 +162,7 @@ class RowWriter:
             if shard not in self._earlier:
                 while len(self._earlier) >= _CARRIED_SHARDS:
                     self._earlier.pop(next(iter(self._earlier)))
-                self._earlier[shard] = await read_rows(self._s3, folder, shard)
+                self._earlier[shard] = await read_rows(self.s3, folder, shard)
             return self._earlier[shard][number % SHARD]
 
 
@@ -186,11 +171,10 @@ def _lines(rows: Sequence[Row]) -> bytes:
 
 
 async def first_failures(s3: S3Objects, folder: AttemptFolder, plan: BatchPlan, count: int) -> list[Row]:
-    """Return the first rows of inputs without an output."""
-    found: list[Row] = []
+    """Read the first rows of inputs without an output."""
+    lines: list[str] = []
     for shard in range(plan.shards):
-        body = await s3.read_if_any(folder.failures_of(shard))
-        found += [Row.from_line(line) for line in (body or b"").decode().splitlines()[: count - len(found)]]
-        if len(found) >= count:
+        lines += (await s3.read_if_any(folder.failures_of(shard)) or b"").decode().splitlines()
+        if len(lines) >= count:
             break
-    return found
+    return [Row.from_line(line) for line in lines[:count]]

@@ -1,7 +1,7 @@
-"""An asynchronous batch from plan to report, in steps any of which may be killed and done again.
+"""An asynchronous batch from plan to report, in steps that can be killed at any line and repeated.
 
-Plan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
-retry needs lies in S3, keyed by task instance and arguments, never by try.
+Plan the inputs, send a round, wait, judge it, send the failed and expired inputs again, write rows and report. The
+state that a retry needs is in S3, keyed by task instance and arguments, never by try.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow_sm_plugin.async_inference.batch.plan import (
     NextPlan,
     PlanReuse,
     Plans,
-    SentRound,
+    Sent,
     next_plan,
 )
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
@@ -38,39 +38,36 @@ from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE
+from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
+from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
 log = get_log(__name__)
 
 _INITIAL_RATE = 100.0
-_S3_CONNECTIONS = HEADS_AT_ONCE
+"""Requests per second at first; the rate then adapts to the answers, up to ``max_rate``."""
+
 _SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Results have to come first.
+    """A step that has to wait for results.
 
-    :param until_pending: go on as soon as no more than this are pending
-    :param deadline: epoch seconds, when to go on at the latest
-    :param last_deadline: epoch seconds after which no result is expected
-    :param pending: how many there are now
+    :param until_pending: advance again as soon as no more results than this are pending
+    :param deadline: advance again at this time at the latest, epoch seconds
+    :param pending: results that are pending now
     """
 
     until_pending: int
     deadline: float
-    last_deadline: float
     pending: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The batch is over.
-
-    :param failures: the first rows of inputs without an output
-    """
+    """The end of a batch, with the first rows of inputs without an output."""
 
     report: Report
     failures: tuple[Row, ...]
@@ -80,24 +77,18 @@ class AsyncBatch:
     """One process's work on a batch, over open connections to S3."""
 
     def __init__(
-        self,
-        connection: AwsConnection,
-        s3: S3Objects,
-        settings: BatchSettings,
-        *,
-        plan_at_hand: bool,
+        self, connection: AwsConnection, s3: S3Objects, settings: BatchSettings, *, plan_at_hand: bool
     ) -> None:
         self._connection = connection
         self._plan_at_hand = plan_at_hand
         self._s3 = s3
         self._settings = settings
-        self._token = uuid.uuid4().hex[:16]
+        self._claim: Claim
         self._endpoint = EndpointFacts(connection, settings.template.endpoint_name)
         self.folder = BatchFolder.below(
             settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
         )
         self._plans = Plans(s3, self.folder, settings)
-        self._taken: Claim | None = None
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
         self._pace = SendRate(
@@ -107,52 +98,45 @@ class AsyncBatch:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls,
-        connection: AwsConnection,
-        settings: BatchSettings,
-        *,
-        plan_at_hand: bool = False,
+        cls, connection: AwsConnection, settings: BatchSettings, *, plan_at_hand: bool = False
     ) -> AsyncIterator[AsyncBatch]:
         """Open connections for the block.
 
-        :param plan_at_hand: go on with the last plan, which this try has begun or taken over already; otherwise it is
-            asked first whether that plan is of this DAG run and these inputs
+        :param plan_at_hand: whether this try has begun or taken over the last plan already, so that the plan is
+            continued without a check of its DAG run and inputs
         """
         options = settings.options
-        async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=options) as s3:
+        async with S3Objects.open(connection, max_connections=HEADS_AT_ONCE, options=options) as s3:
             yield cls(connection, s3, settings, plan_at_hand=plan_at_hand)
 
     async def advance(self) -> Waiting | Finished:
-        """Do what can be done now, and return what has to be waited for; or that it is finished. Call it once.
+        """Work until results have to be awaited or the batch is finished. Call it once.
 
-        :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
-        :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
+        :raises InvalidRequest: an input is not valid, or there are none; nothing was sent
+        :raises EndpointNotFound: there is no endpoint, or it was deleted with requests in its queue
         :raises FencedOff: another process has taken the batch over
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
         plan = await self._open_plan()
-        done = await self._report_on(plan)
-        if done is not None:
-            return await self._finished(plan, done)
+        report = await self._report_on(plan)
+        if report is not None:
+            return await self._finished(plan, report)
         numbers = plan.to_send
         while numbers and len(self._ended) < self._settings.attempts:
             current = self._current = await self._open_round(
                 plan, numbers, [ended.pattern for ended in self._ended]
             )
-            outcome = await current.outcome()
-            if outcome is None:
-                step = await self._advance_round(plan, current)
-                if isinstance(step, Waiting):
-                    return step
-                outcome = step
-            self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
+            outcome = await current.outcome() or await self._advance_round(plan, current)
+            if isinstance(outcome, Waiting):
+                return outcome
+            self._ended.append(EndedRound(current, outcome, await current.pattern()))
             numbers = current.plan_numbers(outcome.again)
         return await self._report(plan)
 
     async def publish_wait(self) -> str:
-        """Write down what is waited for, and return where, for a trigger to read."""
+        """Write the description of the wait to S3 for a trigger, and return its location."""
         if self._current is None:
-            raise LookupError("nothing is waited for")
+            raise LookupError("the batch awaits no results")
         watch = (await self._current.watch()).watch
         body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
         location = self._current.folder.wait(self._claim.number)
@@ -161,18 +145,11 @@ class AsyncBatch:
 
     # The plan
 
-    @property
-    def _claim(self) -> Claim:
-        if self._taken is None:
-            raise LookupError("the batch has not been taken over")
-        return self._taken
-
     async def _open_plan(self) -> BatchPlan:
-        """Take the batch over, and return the plan to work on: the last one, or the next."""
-        self._taken = claim = await self._claimed()
+        """Take the batch over, and return the plan to work on: the last one, or a new one."""
+        self._claim = await self._claimed()
         for _ in range(RACES):
-            plan = await self._chosen_plan(claim)
-            if plan is not None:
+            if plan := await self._chosen_plan():
                 return plan
         raise ServiceUnavailable(
             f"{self.folder.location}: others planned faster {RACES} times in a row; a retry goes on"
@@ -181,49 +158,48 @@ class AsyncBatch:
     async def _claimed(self) -> Claim:
         """Take the batch over.
 
-        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
-        try number may be either. A process that finds the batch finished counts as the former: an orphan then reports
-        it, or does what a cleared task would.
+        Without a start date, a lower try number may belong to a DAG run that was created again, or to an orphan of the
+        deleted one. If the batch is finished, the process counts as the former: an orphan then only reports the batch,
+        or does the same as a cleared task.
 
         :raises FencedOff: a later try has taken it over
         """
         task_try = self._settings.task_try
+        take = partial(Claim.taken, self._s3, self.folder, token=uuid.uuid4().hex[:16], task_try=task_try)
         try:
-            return await Claim.taken(self._s3, self.folder, token=self._token, task_try=task_try)
+            return await take()
         except FencedOff:
             latest, _ = await self._plans.latest()
             is_over = latest is not None and await self._report_on(latest) is not None
             if self._plan_at_hand or task_try.run_started is not None or not is_over:
                 raise
-        return await Claim.taken(
-            self._s3, self.folder, token=self._token, task_try=task_try, after_later_tries=True
-        )
+        return await take(after_later_tries=True)
 
-    async def _chosen_plan(self, claim: Claim) -> BatchPlan | None:
-        """Return the plan to work on; None when another process wrote one meanwhile."""
+    async def _chosen_plan(self) -> BatchPlan | None:
+        """Return the plan to work on; None if another process wrote one meanwhile."""
         latest, number = await self._plans.latest()
         if latest is not None and self._plan_at_hand:
             return latest
-        step = NextPlan.NEW if latest is None else await self._next_plan(latest, claim)
+        step = NextPlan.NEW if latest is None else await self._next_plan(latest)
         if step is NextPlan.GO_ON:
             return latest
         if latest is not None:
-            log.info("%s: %s", self._plans.folder(latest).location, step.value)
+            log.info("%s: %s", self.folder.plan(latest.number).location, step.value)
         ledgers = {"ledger_prefix": self._settings.ledger_prefix}
         return await self._plans.make(
-            claim=claim,
+            claim=self._claim,
             number=number,
             reuse=await self._reuse(latest) if latest is not None and step is NextPlan.RESUME else None,
-            places=ledgers | await self._endpoint.places(),
+            written=ledgers | await self._endpoint.places(),
         )
 
-    async def _next_plan(self, latest: BatchPlan, claim: Claim) -> NextPlan:
-        """Decide about the last plan; it is compared with the inputs of now where that decides."""
+    async def _next_plan(self, latest: BatchPlan) -> NextPlan:
+        """Decide what to do with the last plan; compare its inputs with the current ones if necessary."""
         settings, report = self._settings, await self._report_on(latest)
         writer = latest.begun_by if report is None else report.written_by
         run = latest.run if report is None else report.run
         step = next_plan(
-            settings.task_try.origin_in_run(writer, claim.run_began),
+            settings.task_try.origin_in_run(writer, self._claim.run_began),
             finished=report is not None,
             same_run=settings.run is not None and run == settings.run,
             restart=settings.restart,
@@ -235,14 +211,10 @@ class AsyncBatch:
         return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
     async def _reuse(self, plan: BatchPlan) -> PlanReuse:
-        """Return what a plan spares the next one; what is unfinished sends nothing any more from then on.
-
-        :raises FencedOff: another process has taken the batch over
-        :raises ResourceConflict: parts of a ledger were deleted
-        """
+        """Collect the results that the next plan reuses. An unfinished plan cannot send anything after that."""
         if await self._report_on(plan) is not None:
-            return await PlanReuse.of_finished(self._s3, self._plans.folder(plan), plan)
-        rounds: list[SentRound] = []
+            return await PlanReuse.of_finished(self._s3, self.folder.plan(plan.number), plan)
+        requests: dict[int, Sent] = {}
         patterns: list[LocationPattern | None] = []
         numbers = plan.to_send
         while numbers:
@@ -251,13 +223,13 @@ class AsyncBatch:
             if outcome is None:
                 await self._begin(plan, current)
             patterns.append(await current.pattern())
-            sent = partial(current.sent_before, patterns[-1])
-            rounds.append(SentRound(current.numbers, await current.kept(), sent))
+            for position in numbers_of(await current.kept()):
+                requests[current.numbers[position]] = partial(current.sent_before, patterns[-1], position)
             numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
-        return await PlanReuse.of_unfinished(self._s3, plan, rounds)
+        return await PlanReuse.of_unfinished(self._s3, plan, requests)
 
     async def _report_on(self, plan: BatchPlan) -> Report | None:
-        body = await self._s3.read_if_any(self._plans.folder(plan).report)
+        body = await self._s3.read_if_any(self.folder.plan(plan.number).report)
         return None if body is None else Report.from_json(body)
 
     # A round
@@ -265,14 +237,11 @@ class AsyncBatch:
     async def _open_round(
         self, plan: BatchPlan, numbers: int, patterns: Sequence[LocationPattern | None]
     ) -> RoundProgress:
-        """Open the next round.
-
-        :param patterns: where the results of each round before lie
-        """
+        """Open the next round; *patterns* are those of the earlier rounds' locations."""
         number = len(patterns) + 1
         if number > 1:
             await self._claim.check()
-        folder = self._plans.folder(plan).round(number)
+        folder = self.folder.plan(plan.number).round(number)
         return RoundProgress(
             self._s3,
             folder,
@@ -284,9 +253,9 @@ class AsyncBatch:
         )
 
     async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
-        """Return where results would lie that no answer placed: as in the round before, or as the endpoint says."""
-        known = [pattern for pattern in patterns if pattern is not None]
-        return known[-1] if known else LocationPattern.guessed(*await self._endpoint.output_paths())
+        """Predict the locations of results from the latest known pattern, or from the endpoint's output paths."""
+        learned = [pattern for pattern in patterns if pattern is not None]
+        return learned[-1] if learned else LocationPattern.guessed(*await self._endpoint.output_paths())
 
     async def _begin(self, plan: BatchPlan, current: RoundProgress) -> None:
         await current.begin(resend=self._settings.resend)
@@ -296,26 +265,27 @@ class AsyncBatch:
     async def _advance_round(self, plan: BatchPlan, current: RoundProgress) -> RoundOutcome | Waiting:
         await self._begin(plan, current)
         if (ended := await current.outcome()) is not None:
-            return ended  # by its owner before, while this process took the ledger over
+            return ended  # by its earlier owner, while this process took the ledger over
         limit = self._settings.max_in_flight
         enough = 0 if limit is None else limit // 2
         while True:
             counts = await current.poll()
             if current.to_send and (limit is None or counts.pending <= enough):
-                await self._submit(plan, current, None if limit is None else limit - counts.pending)
+                room = None if limit is None else limit - counts.pending
+                inputs = ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2)
+                connections = self._settings.at_once
+                async with AsyncInvoker.open(self._connection, max_connections=connections) as invoker:
+                    await current.submit(invoker, inputs, self._settings, pace=self._pace, room=room)
                 continue
             is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
             if is_gone or not (counts.pending or current.to_send):
                 return await self._judge(current, counts.pending + counts.timed_out if is_gone else 0)
             last = (await current.watch()).watch.last_deadline
             check_in = time.time() + self._settings.check_in_seconds
-            return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
+            return Waiting(enough if current.to_send else 0, min(last, check_in), counts.pending)
 
     async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
-        """End the round.
-
-        :param lost: how many results will never come since the endpoint is gone
-        """
+        """End the round; *lost* results will never come, since the endpoint was deleted."""
         name = self._settings.template.endpoint_name
         outcome = await current.judged(
             reason=f"endpoint {name} was deleted while it waited in its queue" if lost else None
@@ -328,30 +298,19 @@ class AsyncBatch:
         log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
         return outcome
 
-    async def _submit(self, plan: BatchPlan, current: RoundProgress, room: int | None) -> None:
-        settings = self._settings
-        async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
-            self._pace = await current.submit(
-                invoker,
-                ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2),
-                settings,
-                pace=self._pace,
-                room=room,
-            )
-
     # The end
 
     async def _report(self, plan: BatchPlan) -> Finished:
         await self._claim.check()
-        folder = self._plans.folder(plan)
+        folder = self.folder.plan(plan.number)
         earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)
         writer = RowWriter(self._s3, self._settings, plan, folder, self._ended, carried_from=earlier)
         report = await writer.write()
-        log.info("%s: %s", folder.report, report.counts)
+        log.info("%s: %s", report.report_location, report.counts)
         return await self._finished(plan, report)
 
     async def _finished(self, plan: BatchPlan, report: Report) -> Finished:
         failures: list[Row] = []
         if report.counts.unsuccessful:
-            failures = await first_failures(self._s3, self._plans.folder(plan), plan, _SHOWN_FAILURES)
+            failures = await first_failures(self._s3, self.folder.plan(plan.number), plan, _SHOWN_FAILURES)
         return Finished(report, tuple(failures))

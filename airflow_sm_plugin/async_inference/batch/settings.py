@@ -17,21 +17,20 @@ class BatchSettings:
     """The settings of an asynchronous batch.
 
     :param ledger_prefix: ``s3://bucket/prefix`` for its state and report
-    :param owner: what names the task instance over all its tries
-    :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
-        that cannot be told: every call then counts as a cleared task's
-    :param task_try: this try of the task instance
-    :param attempts: rounds in all: what failed or expired is sent again in the next
-    :param max_rate: requests per second at most
-    :param at_once: requests on their way at the same time
-    :param max_in_flight: accepted requests without a result at most; None for no limit
-    :param resend: send again what a kill or a lost answer left in doubt, instead of waiting for it
-    :param restart: whether a cleared task sends everything, or only what is new, changed or failed
-    :param failure_text_limit: bytes of a failure object that a row shows; 0 shows none
-    :param wait_seconds: how long a result may take after its submission; None: RequestTTL + InvocationTimeout
-    :param check_in_seconds: so often a long wait asks whether the endpoint is still there
-    :param options: how state, rows and report are kept
-    :param patience_seconds: how long nothing at all may be accepted before a submission gives up; a retry goes on
+    :param owner: the same for all tries of a task instance, and different for each task instance
+    :param run: the same for all retries of a task, and another once the task is cleared; None if unknown: every call
+        then counts as one of a cleared task
+    :param attempts: rounds in all; a round sends again the failed and expired inputs of the one before
+    :param max_rate: requests per second
+    :param at_once: requests without an answer at the same time
+    :param max_in_flight: most accepted requests without a result; None for no limit
+    :param resend: whether doubtful requests (after a kill or a lost answer) are sent again, instead of waited for
+    :param restart: whether a cleared task sends everything, or only new, changed and failed inputs
+    :param failure_text_limit: bytes of a failure object in its row; 0 for none
+    :param wait_seconds: permitted wait for a result after its submission; None: RequestTTL + InvocationTimeout
+    :param check_in_seconds: a longer wait is interrupted, to check whether the endpoint still exists
+    :param options: KMS key, ACL and metadata of new objects
+    :param patience_seconds: a submission gives up after so long without any accepted request; a retry goes on
     """
 
     template: RequestTemplate
@@ -54,24 +53,13 @@ class BatchSettings:
 
     @property
     def arguments(self) -> str:
-        """Digest of what makes it another batch.
+        """Digest of the arguments that identify the batch.
 
-        How fast and how often it is sent does not. Neither do ``include`` and ``exclude``: they change the inputs, and
-        what was sent of those that stay is not sent again.
+        Rates and attempts do not. Neither do ``include`` and ``exclude``: with changed patterns the inputs that stay
+        are not sent again.
         """
-        template = self.template
-        return digest(
-            [
-                template.endpoint_name,
-                template.content_type,
-                template.accept,
-                template.request_ttl,
-                template.invocation_timeout,
-                self.source.location,
-                self.source.inputs_type,
-                self.source.custom_attributes,
-            ]
-        )
+        source = (self.source.location, self.source.inputs_type, self.source.custom_attributes)
+        return digest([*vars(self.template).values(), *source])
 
     @property
     def result_seconds(self) -> float:

@@ -1,12 +1,13 @@
-"""Send a round's requests: paced, many at once, each intended in the ledger before and written down after.
+"""Send a round's requests concurrently, at an adaptive rate, and record intents and answers in the ledger.
 
-One dispenser hands numbers to a fixed set of workers, so memory stays the same whatever the size of the batch. What is
+A fixed set of workers takes the numbers from one source, so memory does not grow with the batch. A request that is
 throttled or answered 5xx was not accepted: it waits outside of the workers and is sent again, never dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import math
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.record import BLOCK, SubmissionRecord
+from airflow_sm_plugin.async_inference.batch.ledger_store import BLOCK, SubmissionRecord
 from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.number_sets import numbers_of
@@ -38,21 +39,24 @@ log = get_log(__name__)
 
 PROGRESS_SECONDS = 10.0
 _MAX_PAUSE = 20.0
+"""Seconds; the exponential backoff grows no further."""
+
 _RESENDS = 3
 _MAX_PUT_OFF = 500
+"""Requests that wait for another attempt. With more, no new one is sent, so that memory stays bounded."""
+
 _MOMENT = 0.02
+"""Seconds; such a short wait is not interrupted by answers, which come faster."""
+
 _CLOSING_SECONDS = 15.0
 _LAST_ANSWERS_SECONDS = 2.0
-"""How long a run that is cancelled waits for what is on its way: InvokeEndpointAsync answers within a tenth of that,
-and Airflow's grace after SIGTERM is longer."""
-
-Invoke = Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
-RequestOf = Callable[[int], Awaitable[AsyncRequest]]
+"""The wait of a cancelled run for requests in flight. InvokeEndpointAsync answers within a tenth of it, and Airflow
+kills a task later than that after SIGTERM."""
 
 
 @dataclass(order=True)
 class _Sending:
-    """One number on its way; ordered by when it may go again."""
+    """A request and its attempts, in the order of the next attempt's time."""
 
     due: float
     order: int
@@ -62,44 +66,33 @@ class _Sending:
     lost: int = 0
 
 
+@dataclass(eq=False, kw_only=True)
 class Submission:
-    """Sends a set of numbers, once over.
+    """One submission of a set of numbers.
 
     :param invoke: sends one request, once
-    :param request_of: makes the request of a number; asked in the numbers' order
-    :param record: of intents and answers
-    :param pace: how fast to send
-    :param at_once: requests on their way at the same time
-    :param resend: send again what got no answer, up to three times, instead of counting it as sent
-    :param patience: seconds that nothing at all may be accepted for before it gives up; a retry goes on where it stood
-    :param about: what is sent to, for the log
+    :param request_of: builds the request of a number; called in the order of the numbers
+    :param at_once: requests in flight
+    :param resend: send again up to three times after a lost answer, instead of counting the request as sent
+    :param patience: seconds without any accepted request until the submission gives up; a retry goes on
+    :param about: the endpoint, for the log
     """
 
-    def __init__(
-        self,
-        *,
-        invoke: Invoke,
-        request_of: RequestOf,
-        record: SubmissionRecord,
-        pace: SendRate,
-        at_once: int,
-        resend: bool,
-        patience: float,
-        about: str,
-    ) -> None:
-        self._invoke = invoke
-        self._request_of = request_of
-        self._record = record
-        self.pace = pace
-        self._at_once = at_once
-        self._resend = resend
-        self._patience = patience
-        self._about = about
+    invoke: Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
+    request_of: Callable[[int], Awaitable[AsyncRequest]]
+    record: SubmissionRecord
+    pace: SendRate
+    at_once: int
+    resend: bool
+    patience: float
+    about: str
+
+    def __post_init__(self) -> None:
         self._fresh: deque[int] = deque()
         self._again: list[_Sending] = []
         self._not_accepted: list[int] = []
         self._order = itertools.count()
-        self._on_their_way = 0
+        self._in_flight = 0
         self._next_lock = asyncio.Lock()
         self._wakeup = asyncio.Event()
         self._error: Exception | None = None
@@ -108,26 +101,26 @@ class Submission:
         self._last_accepted = time.monotonic()
 
     async def run(self, numbers: int, *, doubts: int = 0) -> None:
-        """Send these numbers; return when each was accepted, refused, or is in doubt, and all of that is written.
+        """Send the numbers; return when each is accepted, refused or in doubt, and the ledger has it.
 
-        :param numbers: what the ledger shows as unsent
-        :param doubts: what the ledger shows as doubtful and is to be sent again
-        :raises EndpointError: the endpoint is not there or not asynchronous
-        :raises AccessDenied: it may not be invoked
-        :raises RequestRefused: it refused every single one of the first hundred
-        :raises ServiceUnavailable: it accepted nothing for as long as the patience lasts; so does Throttled
+        :param numbers: unsent numbers of the ledger
+        :param doubts: doubtful numbers of the ledger that are sent again
+        :raises EndpointError: the endpoint does not exist or is not asynchronous
+        :raises AccessDenied: the role is not permitted to invoke it
+        :raises RequestRefused: it refused each of the first hundred
+        :raises ServiceUnavailable: it accepted nothing for ``patience`` seconds; or Throttled
         :raises FencedOff: another process has taken over
         """
         self._fresh.extend(numbers_of(doubts))
-        self._record.begin(numbers, self.pace.rate, self._allow)
-        keeper = asyncio.create_task(self._record.keep())
+        self.record.begin(numbers, self.pace.rate, self._allow)
+        keeper = asyncio.create_task(self.record.keep())
         reporter = asyncio.create_task(self._report(numbers.bit_count() + doubts.bit_count()))
         keeper.add_done_callback(self._keeper_ended)
-        workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        workers = [asyncio.create_task(self._work()) for _ in range(self.at_once)]
         try:
             await asyncio.wait(workers)
         except asyncio.CancelledError:
-            self.stop(TaskKilled(f"{self._about}: the task was killed while it sent"))
+            self.stop(TaskKilled(f"{self.about}: the task was killed while it sent"))
             await asyncio.wait(workers, timeout=_LAST_ANSWERS_SECONDS)
             raise
         finally:
@@ -140,12 +133,11 @@ class Submission:
             raise self._error
 
     def stop(self, error: Exception) -> None:
-        """Take nothing new; :meth:`run` raises the error once what is on its way is answered and written down."""
+        """Send nothing more. :meth:`run` raises the error after the requests in flight are answered and recorded."""
         self._error = self._error or error
         self._wakeup.set()
 
     def _allow(self, numbers: Iterator[int]) -> None:
-        """Send these as well: the ledger intends them now."""
         self._fresh.extend(numbers)
         self._wakeup.set()
 
@@ -155,33 +147,33 @@ class Submission:
             self.stop(error if isinstance(error, Exception) else ServiceUnavailable(f"ledger: {error!r}"))
 
     async def _close(self, keeper: asyncio.Task[None]) -> None:
-        """Write down all that is known, also when this process is being killed."""
+        """Record the last answers, also when this process is being killed."""
         put_off = (sending.number for sending in self._again if not sending.lost)
         never_sent = [*self._fresh, *put_off, *self._not_accepted]
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
-                await self._record.close(keeper, never_sent)
+                await self.record.close(keeper, never_sent)
         except FencedOff:
             raise
         except Exception as error:
             if self._error is None:
                 raise
-            log.warning("%s: the ledger's last part could not be written: %s", self._about, error)
+            log.warning("%s: the ledger's last part could not be written: %s", self.about, error)
 
     async def _work(self) -> None:
         try:
             while (sending := await self._next()) is not None:
-                self._on_their_way += 1
+                self._in_flight += 1
                 try:
                     await self._send(sending)
                 finally:
-                    self._on_their_way -= 1
+                    self._in_flight -= 1
                     self._wakeup.set()
-        except Exception as error:  # noqa: BLE001 - whatever ends one worker ends the run, with all answers written down
+        except Exception as error:  # noqa: BLE001 - any error of a worker ends the run, with all answers recorded
             self.stop(error)
 
     async def _next(self) -> _Sending | None:
-        """Return the next number to send, when it is time; None when there is none left."""
+        """Wait until the next request can be sent, and return it; None if there is none left."""
         async with self._next_lock:
             while not self._is_over:
                 now = time.monotonic()
@@ -198,41 +190,37 @@ class Submission:
 
     @property
     def _is_over(self) -> bool:
-        left = self._fresh or self._again or self._on_their_way or self._record.has_more
+        left = self._fresh or self._again or self._in_flight or self.record.todo
         return self._error is not None or not left
 
     def _pause(self, now: float) -> float:
-        """Return the seconds until something may be sent; infinitely many when that is up to an answer or the ledger.
-
-        While many are put off nothing is begun: they must not heap up.
-        """
+        """Return the seconds until a request can be sent; infinity if that depends on an answer or the ledger."""
         due = self._again[0].due if self._again else math.inf
         if self._fresh and len(self._again) < _MAX_PUT_OFF:
             due = now
         return max(0.0, due - now, self.pace.next_send_at(now) - now)
 
     async def _first_time(self, number: int) -> _Sending | None:
-        request = await self._request_of(number)
+        request = await self.request_of(number)
         if self._error is not None:
             return None
         self._fresh.popleft()
-        self._record.low_water(len(self._fresh), self.pace.rate)
+        self.record.low_water(len(self._fresh), self.pace.rate)
         return _Sending(0.0, next(self._order), number, request)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait so long, or (unless that is a moment) until an answer came or the ledger allows more."""
+        """Wait for so long, or until an answer comes or the ledger intends more."""
         if seconds < _MOMENT:
-            return await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)
+            return
         self._wakeup.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == math.inf else seconds):
                 await self._wakeup.wait()
-        except TimeoutError:
-            pass
 
     async def _send(self, sending: _Sending) -> None:
         try:
-            answer = await self._invoke(sending.request)
+            answer = await self.invoke(sending.request)
         except Throttled as error:
             self._throttled += 1
             self.pace.answered(time.monotonic(), slow_down=True)
@@ -250,32 +238,32 @@ class Submission:
             self._last_accepted = now = time.monotonic()
             self._accepted += 1
             self.pace.answered(now, slow_down=False)
-            self._record.accepted(sending.number, sending.request, answer)
+            self.record.accepted(sending.number, sending.request, answer)
 
     def _put_off(self, sending: _Sending, error: SageMakerInferenceError) -> None:
         now = time.monotonic()
-        if now - self._last_accepted > self._patience:
+        if now - self._last_accepted > self.patience:
             self.stop(error)
         pause = pause_after(sending.attempt, jitter=random.random(), longest=_MAX_PAUSE)  # noqa: S311 - jitter
         sending.due, sending.attempt = now + pause, sending.attempt + 1
         heapq.heappush(self._again, sending)
-        log.debug("%s: number %d again in %.1f s: %s", self._about, sending.number, pause, error)
+        log.debug("%s: number %d again in %.1f s: %s", self.about, sending.number, pause, error)
 
     def _doubt(self, sending: _Sending, error: AnswerLost) -> None:
         sending.lost += 1
-        self._record.in_doubt(sending.number)
-        log.warning("%s: number %d is in doubt: %s", self._about, sending.number, error)
-        if self._resend and sending.lost <= _RESENDS:
+        self.record.in_doubt(sending.number)
+        log.warning("%s: number %d is in doubt: %s", self.about, sending.number, error)
+        if self.resend and sending.lost <= _RESENDS:
             self._put_off(sending, error)
 
     def _refuse(self, sending: _Sending, error: SageMakerInferenceError) -> None:
-        refused = self._record.refused(sending.number, type(error).__name__, str(error))
-        log.warning("%s: %s was refused: %s", self._about, sending.request.input_location, error)
-        if refused >= BLOCK and not self._record.anything_accepted:
-            self._not_accepted += self._record.forget_refusals()
+        refused = self.record.refused(sending.number, type(error).__name__, str(error))
+        log.warning("%s: %s was refused: %s", self.about, sending.request.input_location, error)
+        if refused >= BLOCK and not self.record.anything_accepted:
+            self._not_accepted += self.record.forget_refusals()
             self.stop(
                 type(error)(
-                    f"{self._about} refused each of the first {refused} inputs, so no more were sent; the last: {error}"
+                    f"{self.about} refused each of the first {refused} inputs, so no more were sent; the last: {error}"
                 )
             )
 
@@ -285,7 +273,7 @@ class Submission:
             await asyncio.sleep(PROGRESS_SECONDS)
             log.info(
                 "%s: %d of %d sent, %.0f a second, %d throttled, %d put off, allowed rate %.0f a second",
-                self._about,
+                self.about,
                 self._accepted,
                 total,
                 (self._accepted - before) / PROGRESS_SECONDS,

@@ -39,8 +39,8 @@ class EntryNames:
         :raises InvalidRequest: one is not
         """
         if self.target_model is not None:
-            check_template(self.target_model, what="target_model")
-        check_template(self.output_name, what="output_name")
+            check_template(self.target_model, argument="target_model")
+        check_template(self.output_name, argument="output_name")
         return self
 
     def named(self, one: BatchInput) -> BatchInput:
@@ -52,14 +52,14 @@ class EntryNames:
         relative = f"{uri.bucket}/{one.relative or uri.key}" if self.many_buckets else one.relative
         fields = fields_of(uri.key, relative=relative)
         model = self._model(one, fields)
-        name = render(self.output_name, {**fields, "target_model": model}, what="output_name")
+        name = render(self.output_name, {**fields, "target_model": model}, argument="output_name")
         self._check_name(name, one)
         return dataclasses.replace(one, target_model=model, output=name, relative=relative)
 
     def _model(self, one: BatchInput, fields: dict[str, str]) -> str:
         model = one.target_model
         if model is None and self.target_model is not None:
-            model = render(self.target_model, fields, what="target_model")
+            model = render(self.target_model, fields, argument="target_model")
         if model is None:
             raise InvalidRequest(
                 f"nothing says which model the input {one.source} goes to: give target_model, e.g. '{{stem}}.tar.gz', "

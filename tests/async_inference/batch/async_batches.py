@@ -1,4 +1,4 @@
-"""Shorthands for tests of asynchronous batches: endpoints whose handler does as its input says, and settings."""
+"""Helpers for tests of asynchronous batches: endpoints whose handler obeys its input, and settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def transform_fn(seen, data, content_type, accept):
     order, _, argument = text.partition(" ")
     seen[text] = seen.get(text, 0) + 1
     if order == "fail" or (order == "once" and seen[text] == 1):
-        raise ValueError("told to fail: " + argument)
+        raise ValueError("ordered to fail: " + argument)
     while order == "gate" and not os.path.exists(argument):
         time.sleep(0.02)
     return text.upper(), "text/plain"
@@ -49,7 +49,7 @@ such a file."""
 
 
 def upload_inputs(account: Account, bodies: Sequence[str], prefix: str = "") -> str:
-    """Upload inputs, return their prefix."""
+    """Upload inputs, and return their prefix."""
     prefix = prefix or f"batches/{unique('inputs')}/"
     for number, body in enumerate(bodies):
         account.s3.put_object(Bucket=account.bucket, Key=f"{prefix}{number:05d}.txt", Body=body)
@@ -57,8 +57,8 @@ def upload_inputs(account: Account, bodies: Sequence[str], prefix: str = "") -> 
 
 
 def settings_for(account: Account, endpoint: str, inputs: str, **changes: Any) -> BatchSettings:  # noqa: ANN401 - fields
-    """Return settings of a batch of its own."""
-    made = BatchSettings(
+    """Make the settings of a batch that shares no state with others."""
+    settings = BatchSettings(
         template=RequestTemplate(endpoint_name=endpoint, content_type="text/plain"),
         source=InputSource(location=inputs),
         ledger_prefix=f"s3://{account.bucket}/ledgers",
@@ -66,11 +66,11 @@ def settings_for(account: Account, endpoint: str, inputs: str, **changes: Any) -
         run="a run",
         wait_seconds=600,
     )
-    return replace(made, **changes)
+    return replace(settings, **changes)
 
 
 class GivenBatchOperator(SageMakerAsyncBatchOperator):
-    """The operator with settings of which not all are arguments; it keeps how it finished."""
+    """The operator with given settings, not all of which are arguments; it keeps the end of the batch."""
 
     given: BatchSettings
     finished: Finished | None = None
@@ -86,7 +86,7 @@ class GivenBatchOperator(SageMakerAsyncBatchOperator):
 def run_batch(
     settings: BatchSettings, *, poll_interval: float = POLL, connection: AwsConnection = CONNECTION
 ) -> Finished:
-    """Take a try of the operator to its end; raise what it failed of."""
+    """Run a try of the operator to its end; raise the cause of a failure."""
     operators: list[GivenBatchOperator] = []
 
     def make() -> GivenBatchOperator:
@@ -118,7 +118,6 @@ def run_batch(
 
 
 def advance_batch(settings: BatchSettings) -> Waiting | Finished:
-    """Do what can be done now."""
 
     async def run() -> Waiting | Finished:
         async with AsyncBatch.open(CONNECTION, settings) as batch:
@@ -128,7 +127,7 @@ def advance_batch(settings: BatchSettings) -> Waiting | Finished:
 
 
 def advance_until_pending(settings: BatchSettings, count: int) -> None:
-    """Advance a batch that goes on waiting until no more than so many results are missing."""
+    """Advance a waiting batch until at most so many results are missing."""
     while isinstance(step := advance_batch(settings), Waiting) and step.pending > count:
         time.sleep(POLL)
     assert isinstance(step, Waiting), "it has ended"
@@ -136,9 +135,9 @@ def advance_until_pending(settings: BatchSettings, count: int) -> None:
 
 @contextmanager
 def growing_patience() -> Iterator[None]:
-    """Have each round of a batch wait twice as long for its results as the one before, in this process.
+    """Double the wait for results from round to round, in this process.
 
-    So what was never sent is given up soon, and a batch ends however long a busy machine takes for an inference.
+    So the wait for a request that was never sent ends soon, and a batch ends even on a busy machine.
     """
     init = RoundProgress.__init__
 
@@ -152,19 +151,19 @@ def growing_patience() -> Iterator[None]:
 
 
 def rows_at(account: Account, prefix: str | None) -> list[Row]:
-    """Return the rows below a prefix, in order."""
+    """Read the rows below a prefix, in order."""
     if prefix is None:
         return []
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    found = account.s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
-    bodies = [account.read(f"s3://{bucket}/{one['Key']}").decode() for one in found]
+    listed = account.s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
+    bodies = [account.read(f"s3://{bucket}/{listed_object['Key']}").decode() for listed_object in listed]
     return [Row.from_line(line) for body in bodies for line in body.splitlines()]
 
 
 def calls(
     account: Account, operation: str, *, since: int = 0, resource: str = "*"
 ) -> list[Mapping[str, Any]]:
-    """Return the embedded service's log of an operation's calls."""
+    """Read the embedded service's log of an operation's calls."""
     query = urllib.parse.urlencode(
         {"operation": operation, "since": since, "service": "*", "resource": resource}
     )
@@ -173,13 +172,13 @@ def calls(
 
 
 def invocations_of(account: Account, endpoint: str) -> int:
-    """Return how many requests an endpoint has accepted."""
+    """Count the requests that an endpoint has accepted."""
     return sum(bool(call["effect"]) for call in calls(account, "InvokeEndpointAsync", resource=endpoint))
 
 
 @contextmanager
 def faults(account: Account, *rules: Mapping[str, object]) -> Iterator[None]:
-    """Have the embedded service strike calls for the block; each rule must name its resource."""
+    """Inject faults into the embedded service for the block; each rule must name its resource."""
     _control(account, "POST", "faults", list(rules))
     try:
         yield

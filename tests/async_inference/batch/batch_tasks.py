@@ -15,10 +15,10 @@ from tests.support import Account, TaskInstanceDouble, unique
 from tests.task_runs import DagRunDouble, Deferral, Step, context_for, execute, go_on, resume, run_task
 
 STARTED = 100.0
-"""When the DAG run began, epoch seconds."""
+"""Start of the DAG run, epoch seconds."""
 
 PATIENT = {"attempts": 1_000, "max_wait_seconds": 1}
-"""What was never sent is given up soon; results that a busy machine gives later are asked for again, however often.
+"""The wait for a request that was never sent ends soon; late results of a busy machine are awaited in later rounds.
 
 Within :func:`tests.async_inference.batch.async_batches.growing_patience` that ends on any machine.
 """
@@ -39,7 +39,7 @@ class BatchTry:
 
     @classmethod
     def of_inputs(cls, account: Account, endpoint: str, bodies: list[str], **arguments: Any) -> BatchTry:  # noqa: ANN401 - the operator's
-        """Return the first try of a batch of these inputs, whose state is apart from others'."""
+        """Make the first try of a batch of these inputs, which shares no state with others."""
         given = {
             "task_id": "batch",
             "aws_conn_id": None,
@@ -53,33 +53,28 @@ class BatchTry:
         return cls(given | PATIENT | arguments)
 
     def again(self, number: int, *, started: float = STARTED, **arguments: Any) -> BatchTry:  # noqa: ANN401 - as above
-        """Return another try of the same task instance."""
         return replace(self, number=number, started=started, arguments={**self.arguments, **arguments})
 
     def operator(self) -> SageMakerAsyncBatchOperator:
-        """Make the operator anew."""
         return SageMakerAsyncBatchOperator(**self.arguments)
 
     def context(self) -> Context:
-        """Make the context anew; ``max_tries`` stays the same, since nobody clears the task."""
+        """Make a new context; ``max_tries`` stays the same, since the task is not cleared."""
         ti = _TaskInstance(run_id=self.run_id, task_id="batch", try_number=self.number, max_tries=9)
         return context_for(ti, DagRunDouble(start_date=datetime.fromtimestamp(self.started, UTC)))
 
     def execute(self) -> Step:
-        """Begin the try."""
         return execute(self.operator, self.context())
 
     def resume(self, deferral: Deferral, event: Mapping[str, Any]) -> Step:
-        """Go on when its trigger has fired."""
         return resume(self.operator, self.context(), deferral, event)
 
     def go_on(self, step: Step) -> dict[str, Any]:
-        """Take it from a step on to its end; return the summary that another task pulls."""
+        """Continue after a step to the end; return the summary that another task pulls."""
         summary: dict[str, Any] = go_on(self.operator, self.context(), step)
         return summary
 
     def run(self) -> dict[str, Any]:
-        """Do all of it."""
         summary: dict[str, Any] = run_task(self.operator, self.context())
         return summary
 
@@ -90,7 +85,7 @@ class _TaskInstance(TaskInstanceDouble):
 
 
 def rows_of(account: Account, summary: Mapping[str, Any]) -> list[Row]:
-    """Return the rows that a task's result tells of, one for each input; the report has the same counts."""
+    """Read the rows of a task's result, one for each input; the report has the same counts."""
     report = Report.from_json(account.read(summary["report_location"]))
     assert report.summary() == summary
     rows = rows_at(account, summary["rows_location"])

@@ -1,4 +1,4 @@
-"""A step of a batch's task in a process of its own, which a test may kill as SIGKILL kills a worker or a triggerer."""
+"""A step of a batch's task in a process of its own, which a test can kill as SIGKILL kills a worker or a triggerer."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ _FORKS.set_forkserver_preload([__name__])
 
 
 def wait(deferral: Deferral) -> None:
-    """Do what a triggerer does with a deferral."""
+    """Wait for the event of a deferral's trigger, as a triggerer does."""
     event_of(deferral.trigger)
 
 
 @contextmanager
 def process_of(step: Callable[[], object]) -> Iterator[BaseProcess]:
-    """Take a step in a process of its own, which is SIGKILLed at the end of the block.
-
-    :param step: what can be pickled
-    """
+    """Run a step, which must be picklable, in a process of its own, and SIGKILL the process at the end of the block."""
     process = _FORKS.Process(target=_take, args=(step, dict(os.environ)))
     process.start()
     try:

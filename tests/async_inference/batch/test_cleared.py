@@ -1,4 +1,4 @@
-"""A task that is cleared while its batch is unfinished: ETags decide, and what is on its way is not paid twice."""
+"""A task that is cleared while its batch is unfinished: ETags decide, and requests in flight are not paid twice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Killed(Exception):
 
 
 def left_waiting(task: Task, number: int = 1, started: float = OLD, **changes: object) -> None:
-    """Do what a try does that is killed as soon as it waits for anything."""
+    """Run a try that is killed as soon as it waits for a result."""
     polled = RoundProgress.poll
 
     async def poll(self: RoundProgress) -> WatchCounts:
@@ -63,7 +63,7 @@ def rows_of(task: Task, location: str) -> list[Row]:
 
 @pytest.mark.parametrize("started", [OLD, NEW], ids=["the task alone", "the whole run"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_inputs_that_were_written_anew_are_sent_again(task: Task, started: float, restart: bool) -> None:
+def test_overwritten_inputs_are_sent_again(task: Task, started: float, restart: bool) -> None:
     left_waiting(task)
     task.write("c", "d")
     done = task.run(started, 2, **CLEARED, restart=restart)
@@ -72,7 +72,7 @@ def test_inputs_that_were_written_anew_are_sent_again(task: Task, started: float
 
 
 @pytest.mark.parametrize(("restart", "sent"), [(False, 3), (True, 4)])
-def test_what_has_not_changed_is_waited_for_unless_all_is_to_be_sent(
+def test_unchanged_inputs_are_awaited_unless_the_batch_is_restarted(
     task: Task, gate: Path, restart: bool, sent: int
 ) -> None:
     task.write(f"gate {gate}", "b")
@@ -86,7 +86,7 @@ def test_what_has_not_changed_is_waited_for_unless_all_is_to_be_sent(
     assert task.sent == sent
 
 
-def test_rows_tell_the_requests_that_were_sent(task: Task) -> None:
+def test_rows_name_the_requests_that_were_sent(task: Task) -> None:
     left_waiting(task)
     task.write("a", "c")
     first, second = rows_of(task, task.run(NEW, 2, **CLEARED).report.rows_location)
@@ -95,7 +95,7 @@ def test_rows_tell_the_requests_that_were_sent(task: Task) -> None:
     assert task.plan(0).root in (first.output_location or "")
 
 
-def test_what_failed_is_sent_again_under_names_of_its_own(task: Task) -> None:
+def test_a_failed_input_is_sent_again_under_a_new_name(task: Task) -> None:
     task.write("once a", "b")
     left_waiting(task)
     done = task.run(NEW, 2, **CLEARED)
@@ -129,7 +129,7 @@ def test_a_second_clearing_takes_over_what_the_first_one_took_over(task: Task, k
     assert task.plan(2).root != task.plan(1).root
 
 
-def test_what_a_finished_batch_did_outlives_an_unfinished_one(task: Task) -> None:
+def test_results_of_a_finished_batch_outlive_an_unfinished_one(task: Task) -> None:
     task.run(OLD, 1)
     task.write("a", "b2")
     left_waiting(task, 2, NEW, **CLEARED)
@@ -164,9 +164,9 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
         async with S3Objects.open(CONNECTION) as s3:
             claim = await Claim.taken(s3, task.folder, token="t", task_try=TaskTry(OLD, 1))
             store = LedgerStore(s3, task.folder.plan(0).round(1), claim, count=2)
-            ledger = await store.take_over()
-            if not ledger.doubtful:
-                await store.append(LedgerPart(token="t", at=time.time(), may_send=ledger.unsent))
+            await store.take_over()
+            if not store.ledger.doubtful:
+                await store.append(LedgerPart(token="t", at=time.time(), may_send=store.ledger.unsent))
 
     asyncio.run(intend())
     done = task.run(NEW, 2, **CLEARED, **changes)
@@ -178,7 +178,7 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
 
 
 def wait_for_an_output(task: Task) -> None:
-    """Wait until anything has come of the first plan."""
+    """Wait until the first plan has an output."""
     described = task.account.sagemaker.describe_endpoint(EndpointName=task.endpoint)
     outputs, root = described["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"], task.plan(0).root
     while not any(root in key for key in task.keys(outputs)):

@@ -1,7 +1,8 @@
 """A batch that is killed at any of its requests, several times in a row, ends in the right report all the same.
 
-Each of its steps is killed: the task's ``execute``, its trigger, and what it does when that has fired.
-``AIRFLOW_SM_KILL_SEED`` chooses other places, ``AIRFLOW_SM_KILL_PLACES=all`` takes each of the first run's requests.
+Each of its steps is killed: the task's ``execute``, its trigger, and its resumption.
+``AIRFLOW_SM_KILL_SEED`` chooses other requests, ``AIRFLOW_SM_KILL_REQUESTS=all`` takes each request of the
+first run.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tests.task_runs import Deferral, Step, event_from, execute, resume
 pytestmark = pytest.mark.slow
 
 KILLS = 3
-PLACES = os.environ.get("AIRFLOW_SM_KILL_PLACES", "1")
-"""How many requests of each step are the first that is killed."""
+KILLED_REQUESTS = os.environ.get("AIRFLOW_SM_KILL_REQUESTS", "1")
+"""The number of requests of each step at which the first kill is tried."""
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "7"))
 EXECUTE, TRIGGER, RESUME = "execute", "trigger", "resume"
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
@@ -52,7 +53,7 @@ def proxy(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killing
         yield opened
 
 
-class Place(NamedTuple):
+class Request(NamedTuple):
     """A request of a step, each counted from 0."""
 
     step: int
@@ -62,7 +63,7 @@ class Place(NamedTuple):
 class Batches:
     """Batches of three inputs, each of its own, through one endpoint.
 
-    One input fails at its first inference, and one has its result once somebody waits for it, so that the task defers.
+    One input fails at its first inference, and one has its result only after the task waits, so that the task defers.
     """
 
     def __init__(
@@ -99,13 +100,13 @@ class Batches:
         return run.steps
 
     def run_killed(
-        self, batch: BatchTry, place: Place, *, after: bool, another_triggerer: bool
+        self, batch: BatchTry, killed_at: Request, *, after: bool, another_triggerer: bool
     ) -> str | None:
         """Run a try that is killed at a request; return in which step that was, None when it ended before.
 
         :param another_triggerer: another one goes on with a wait that was killed; else the try ends there
         """
-        run = Run(self._proxy, batch, self._gate, place, after=after, another_triggerer=another_triggerer)
+        run = Run(self._proxy, batch, self._gate, killed_at, after=after, another_triggerer=another_triggerer)
         run.end()
         return run.killed
 
@@ -118,7 +119,7 @@ class Run:
         proxy: KillingProxy,
         batch: BatchTry,
         gate: Path,
-        place: Place | None = None,
+        killed_at: Request | None = None,
         *,
         after: bool = False,
         another_triggerer: bool = False,
@@ -126,7 +127,7 @@ class Run:
         self._proxy = proxy
         self._batch = batch
         self._gate = gate
-        self._place = place
+        self._killed_at = killed_at
         self._after = after
         self._another_triggerer = another_triggerer
         self.steps: list[tuple[str, int]] = []
@@ -165,8 +166,8 @@ class Run:
 
     @contextmanager
     def _step(self, kind: str) -> Iterator[None]:
-        is_it = self._place is not None and self._place.step == len(self.steps)
-        self._proxy.kill_at(self._place.request if self._place and is_it else None, after=self._after)
+        is_it = self._killed_at is not None and self._killed_at.step == len(self.steps)
+        self._proxy.kill_at(self._killed_at.request if self._killed_at and is_it else None, after=self._after)
         yield
         self.steps.append((kind, len(self._proxy.asked)))
         if self._proxy.has_killed:
@@ -188,33 +189,39 @@ def test_wherever_its_tries_are_killed_a_later_one_finishes(batches: Batches) ->
     kinds = [EXECUTE, TRIGGER, RESUME]
     assert [kind for kind, _ in steps[:3]] == kinds
     chance = random.Random(SEED)  # noqa: S311 - moments of a test
-    everywhere = [Place(step, number) for step, (_, count) in enumerate(steps) for number in range(count)]
+    everywhere = [Request(step, number) for step, (_, count) in enumerate(steps) for number in range(count)]
 
-    def kill(first: Place, *, after: bool) -> set[str | None]:
+    def kill(first: Request, *, after: bool) -> set[str | None]:
         """Kill several tries of a batch, finish it, and return in which steps they were."""
         batch, killed = batches.new(), set[str | None]()
-        for number, place in enumerate([first, *chance.choices(everywhere, k=KILLS - 1)], start=1):
+        for number, killed_at in enumerate([first, *chance.choices(everywhere, k=KILLS - 1)], start=1):
             another = chance.random() < 0.5
-            killed.add(batches.run_killed(batch.again(number), place, after=after, another_triggerer=another))
+            killed.add(
+                batches.run_killed(batch.again(number), killed_at, after=after, another_triggerer=another)
+            )
             after = chance.random() < 0.5
         batches.run(batch.again(KILLS + 1))
         return killed
 
     killed: set[str | None] = set()
-    for first, after in first_places(steps, everywhere, chance):
+    for first, after in first_requests(steps, everywhere, chance):
         killed |= kill(first, after=after)
     for step, kind in enumerate(kinds):
         if kind not in killed:  # it asked less than at the first run
-            killed |= kill(Place(step, 0), after=False)
+            killed |= kill(Request(step, 0), after=False)
     assert set(kinds) <= killed
 
 
-def first_places(
-    steps: list[tuple[str, int]], everywhere: list[Place], chance: random.Random
-) -> Iterator[tuple[Place, bool]]:
+def first_requests(
+    steps: list[tuple[str, int]], everywhere: list[Request], chance: random.Random
+) -> Iterator[tuple[Request, bool]]:
     """Yield some requests of each kind of step, and whether they are carried out; first, that an event is lost."""
-    yield Place(2, 0), False
+    yield Request(2, 0), False
     for kind in (EXECUTE, TRIGGER, RESUME):
-        places = [place for place in everywhere if steps[place.step][0] == kind]
-        for place in places if PLACES == "all" else chance.sample(places, min(int(PLACES), len(places))):
-            yield place, chance.random() < 0.5
+        requests = [killed_at for killed_at in everywhere if steps[killed_at.step][0] == kind]
+        for killed_at in (
+            requests
+            if KILLED_REQUESTS == "all"
+            else chance.sample(requests, min(int(KILLED_REQUESTS), len(requests)))
+        ):
+            yield killed_at, chance.random() < 0.5

@@ -1,4 +1,4 @@
-"""A batch whose processes are SIGKILLed: one row for each input, and nothing known as accepted sent twice.
+"""A batch whose processes are SIGKILLed: one row for each input, and no accepted request is sent twice.
 
 ``AIRFLOW_SM_KILL_SEED`` chooses other moments.
 """
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 COUNT = 36
 KILLED_TRIES = 1
 SLOW = 9
-"""Requests a second of what is to be killed: the ledger intends so many at a time, and knows soon what was accepted."""
+"""Requests a second of a step that is killed: the ledger then intends few at a time, and soon has the accepted ones."""
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "4"))
 
 
@@ -81,19 +81,19 @@ class Batch:
         return faults(self.account, {**rule, "after": count})
 
     def kill_while_it_sends(self, step: Callable[[], object], *, after: int) -> set[tuple[int, int]]:
-        """SIGKILL a step when the ledger knows some of what it sent and doubts some; return what is known then.
+        """SIGKILL a step when the ledger has accepted and doubtful requests; return the accepted ones.
 
         :param after: how many the endpoint accepts, so that the step cannot end before
         """
-        known = len(self.accepted())
+        accepted = len(self.accepted())
         with self.accepting(after), process_of(step) as process:
-            wait_until(lambda: len(self.accepted()) > known and self.doubts(), process)
+            wait_until(lambda: len(self.accepted()) > accepted and self.doubts(), process)
         self.left_in_doubt |= self.doubts()
         return self.accepted()
 
     def ledgers(self) -> dict[int, Ledger]:
         """Return the ledger of each round that has begun."""
-        found: dict[int, Ledger] = {}
+        ledgers: dict[int, Ledger] = {}
         bucket, _, prefix = self.first.arguments["ledger_prefix"].removeprefix("s3://").partition("/")
         pages = self.account.s3.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=f"{prefix}/_batch/"
@@ -103,15 +103,15 @@ class Batch:
             if match:
                 part = LedgerPart.from_json(self.account.read(f"s3://{bucket}/{key}"))
                 number = int(match[1])
-                found[number] = found.get(number, Ledger(COUNT)).after(part)
-        return found
+                ledgers[number] = ledgers.get(number, Ledger(COUNT)).after(part)
+        return ledgers
 
     def accepted(self) -> set[tuple[int, int]]:
-        """Return round and number of all that the ledgers know as accepted."""
+        """Return round and number of the accepted requests."""
         return {(number, n) for number, ledger in self.ledgers().items() for n in numbers_of(ledger.accepted)}
 
     def doubts(self) -> set[tuple[int, int]]:
-        """Return round and number of all that the ledgers doubt."""
+        """Return round and number of the doubtful requests."""
         return {(number, n) for number, ledger in self.ledgers().items() for n in numbers_of(ledger.doubtful)}
 
     def owner(self) -> int:
@@ -153,28 +153,28 @@ def test_killed_at_any_moment_it_goes_on_where_it_stood(
     """While it sends after ``execute``, and while it sends what failed once more after its trigger fired."""
     batch = Batch(account, endpoint, embedded_log, gate, on_unknown="resend" if resend else "wait")
     moments = random.Random(SEED)  # noqa: S311 - moments of a test
-    known: set[tuple[int, int]] = set()
+    accepted: set[tuple[int, int]] = set()
     for number in range(1, KILLED_TRIES + 1):
         step = batch.first.again(number, max_rate=SLOW).execute
-        known |= batch.kill_while_it_sends(step, after=moments.randint(6, 9))
+        accepted |= batch.kill_while_it_sends(step, after=moments.randint(6, 9))
     deferral = batch.first.again(KILLED_TRIES + 1, max_wait_seconds=600).execute()
     assert isinstance(deferral, Deferral)
-    known |= batch.accepted()
+    accepted |= batch.accepted()
     gate.touch()
     batch.times_invoked()
     over = replace(deferral, trigger_arguments={**deferral.trigger_arguments, "deadline": 0.0})
-    # What was never sent is given up by the first look.
+    # The first poll ends the wait for requests that were never sent.
     slow = batch.first.again(KILLED_TRIES + 1, max_rate=SLOW, max_wait_seconds=0.001)
     resumed = partial(slow.resume, deferral, event_of(over.trigger))
-    known |= batch.kill_while_it_sends(resumed, after=moments.randint(6, 9))
-    assert {number for number, _ in known} == {1, 2}
+    accepted |= batch.kill_while_it_sends(resumed, after=moments.randint(6, 9))
+    assert {number for number, _ in accepted} == {1, 2}
     batch.check(batch.first.again(KILLED_TRIES + 2).run())
     times = batch.times_invoked()
-    known -= batch.left_in_doubt
-    assert known
-    assert all(times[one] == 1 for one in known), "what the ledger knew was sent again"
+    accepted -= batch.left_in_doubt
+    assert accepted
+    assert all(times[request] == 1 for request in accepted), "an accepted request was sent again"
     if not resend:
-        assert set(times.values()) == {1}, "something was sent twice"
+        assert set(times.values()) == {1}, "a request was sent twice"
 
 
 @pytest.mark.usefixtures("_growing_patience")

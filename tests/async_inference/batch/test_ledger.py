@@ -1,4 +1,4 @@
-"""Whatever is sent, lost, killed and begun again: the ledger knows of each number what it may say of it."""
+"""After any order of sends, losses, kills and restarts, the ledger has the right state of each number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import below, first_of, from_numbers, numbers_of
 
@@ -30,7 +30,8 @@ PARTS = st.builds(
     refused=TABLES,
     pattern=st.none() | st.just(PATTERN),
     odd=st.dictionaries(
-        st.integers(0, COUNT - 1), st.builds(Odd, st.text(), st.none() | st.text(), st.none() | st.text())
+        st.integers(0, COUNT - 1),
+        st.builds(OddLocation, st.text(), st.none() | st.text(), st.none() | st.text()),
     ),
     unnamed=st.booleans(),
 )
@@ -52,12 +53,12 @@ def test_each_number_is_in_exactly_one_state(parts: list[LedgerPart]) -> None:
     assert ledger.parts == len(parts)
 
 
-def test_only_what_is_not_empty_is_written() -> None:
+def test_empty_fields_are_not_written() -> None:
     assert LedgerPart(token="t", at=1.5).as_json() == b'{"token":"t","at":1.5}'
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"token":"t","at":1,"accepted":[[2,1]]}'])
-def test_what_is_no_part_is_refused(body: bytes) -> None:
+def test_a_body_that_is_no_part_is_refused(body: bytes) -> None:
     with pytest.raises((ValueError, KeyError, AttributeError)):
         LedgerPart.from_json(body)
 
@@ -68,11 +69,10 @@ def test_intended_but_unanswered_is_in_doubt_and_shown() -> None:
         LedgerPart(token="a", at=2.0, accepted=below(999), refused={999: ("RequestRefused", "no")})
     )
     assert list(numbers_of(ledger.doubtful)) == list(range(1_000, 2_100))
-    assert doubts_in_words(ledger) == "1100 in doubt (shards 1, 2)"
     assert list(numbers_of(ledger.unsent)) == list(range(2_100, 3_000))
 
 
-def test_what_was_withdrawn_is_sent_again_without_a_doubt() -> None:
+def test_withdrawn_numbers_are_sent_again_without_a_doubt() -> None:
     ledger = Ledger(10).after(LedgerPart(token="a", at=1.0, may_send=below(10)))
     ledger = ledger.after(LedgerPart(token="a", at=2.0, accepted=below(4), withdrawn=below(10) & ~below(4)))
     assert not ledger.doubtful
@@ -85,14 +85,14 @@ def test_a_shards_time_is_that_of_its_latest_submission() -> None:
     ledger = Ledger(3_000).after(LedgerPart(token="a", at=10.0, accepted=below(1_001), submitted_at=9.0))
     ledger = ledger.after(LedgerPart(token="a", at=20.0, accepted=1 << 1_500, submitted_at=19.0))
     ledger = ledger.after(LedgerPart(token="a", at=8.0, accepted=1 << 5, submitted_at=7.0))
-    assert [ledger.submitted_at(shard) for shard in range(3)] == [9.0, 19.0, None]
+    assert [ledger.submitted.get(shard) for shard in range(3)] == [9.0, 19.0, None]
 
 
 def test_doubts_that_count_as_sent_are_waited_for_and_no_doubts_any_more() -> None:
     ledger = Ledger(4).after(LedgerPart(token="a", at=1.0, may_send=below(4)))
     ledger = ledger.after(LedgerPart(token="b", at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0))
     assert ledger.sent == below(4)
-    assert ledger.submitted_at(0) == 3.0
+    assert ledger.submitted.get(0) == 3.0
 
 
 class Sending(RuleBasedStateMachine):
@@ -116,7 +116,7 @@ class Sending(RuleBasedStateMachine):
         return ledger
 
     def begin(self) -> None:
-        """Claim; take the doubts of those before for sent."""
+        """Claim, and assume that doubtful numbers were sent."""
         self.in_memory, self.lost = set(), set()
         doubts = self.ledger.doubtful
         self.parts.append(

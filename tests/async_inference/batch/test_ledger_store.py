@@ -1,4 +1,4 @@
-"""The ledger in S3: who took the batch over later is the only one that may write, and nothing written is forgotten."""
+"""The ledger in S3: only the process that took the batch over last can write, and no written part is lost."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
-from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
-from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
+from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore, SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.number_sets import below, numbers_of
@@ -50,7 +50,7 @@ async def taken_over(s3: S3Objects, folder: BatchFolder, token: str, count: int 
 
 
 async def submitted(store: LedgerStore, invoke: Callable[[AsyncRequest], Awaitable[AsyncInvocation]]) -> None:
-    """Send what is unsent, one after the other."""
+    """Send the unsent numbers, one after the other."""
 
     async def request_of(number: int) -> AsyncRequest:
         return NAMES.request(
@@ -75,7 +75,7 @@ def accepted(request: AsyncRequest) -> AsyncInvocation:
     return AsyncInvocation(location, None, request.inference_id, submitted_at=1.0)
 
 
-def test_who_was_overtaken_cannot_write_any_more(folder: BatchFolder) -> None:
+def test_an_orphan_cannot_write_any_more(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         orphan = await taken_over(s3, folder, "orphan")
         await orphan.append(LedgerPart(token="orphan", at=1.0, may_send=below(4)))
@@ -83,7 +83,7 @@ def test_who_was_overtaken_cannot_write_any_more(folder: BatchFolder) -> None:
         with pytest.raises(FencedOff):
             await orphan.append(LedgerPart(token="orphan", at=2.0, accepted=below(4)))
         with pytest.raises(FencedOff):
-            await LedgerStore(s3, folder.plan(0).round(1), orphan._claim, count=10).take_over()
+            await LedgerStore(s3, folder.plan(0).round(1), orphan.claim, count=10).take_over()
         return retry.ledger
 
     assert list(numbers_of(in_s3(work).doubtful)) == [0, 1, 2, 3]
@@ -111,11 +111,11 @@ def test_claims_that_race_all_get_a_number_of_their_own(folder: BatchFolder) -> 
     assert sorted(in_s3(work)) == [0, 1, 2, 3]
 
 
-def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder: BatchFolder) -> None:
+def test_an_own_part_whose_write_seemed_to_fail_is_recognised(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         store = await taken_over(s3, folder, "a")
         lost = LedgerPart(token="a", at=1.0, may_send=below(3))
-        await s3.write(folder.plan(0).round(1).part(store.ledger.parts), lost.as_json())
+        await s3.write(numbered(folder.plan(0).round(1).ledger, store.ledger.parts), lost.as_json())
         await store.append(LedgerPart(token="a", at=2.0, accepted=below(2)))
         return await store.read()
 
@@ -127,11 +127,11 @@ def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder
     )
 
 
-def test_a_ledger_with_a_part_missing_is_not_believed(folder: BatchFolder) -> None:
+def test_a_ledger_with_a_missing_part_is_refused(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a")
         await store.append(LedgerPart(token="a", at=1.0, may_send=1))
-        await s3.delete(folder.plan(0).round(1).part(0))
+        await s3.delete(numbered(folder.plan(0).round(1).ledger, 0))
         with pytest.raises(ResourceConflict, match="not whole"):
             await store.read()
 
@@ -141,7 +141,7 @@ def test_a_ledger_with_a_part_missing_is_not_believed(folder: BatchFolder) -> No
 def test_nothing_is_sent_that_no_written_part_intends(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a", count=230)
-        reader = LedgerStore(s3, folder.plan(0).round(1), store._claim, count=230)
+        reader = LedgerStore(s3, folder.plan(0).round(1), store.claim, count=230)
 
         async def invoke(request: AsyncRequest) -> AsyncInvocation:
             number = int(str(request.filename).partition(".")[0])
@@ -188,7 +188,7 @@ def test_a_lost_answer_leaves_just_its_own_number_in_doubt(folder: BatchFolder) 
     in_s3(work)
 
 
-def test_a_run_that_is_cancelled_writes_down_what_it_knows(folder: BatchFolder) -> None:
+def test_a_cancelled_run_records_the_answers_so_far(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a", count=50)
         reached = asyncio.Event()

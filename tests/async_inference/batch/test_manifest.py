@@ -1,4 +1,4 @@
-"""A batch of a manifest: its objects are looked at once, before anything is sent; what they were is remembered."""
+"""A batch of a manifest: its objects are checked once, before anything is sent, and their ETags are kept."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_batch_that_runs_again_sends_only_what_changed(account: Account, own_e
     assert invocations_of(account, own_endpoint) == 3
 
 
-def test_a_missing_object_is_told_before_anything_is_sent(account: Account, own_endpoint: str) -> None:
+def test_a_missing_object_is_reported_before_anything_is_sent(account: Account, own_endpoint: str) -> None:
     lines = [{"source-ref": account.upload("a")}, {"source-ref": f"s3://{account.bucket}/not/there"}]
     settings = settings_of(account, own_endpoint, *lines)
     with pytest.raises(InputNotFound, match=r"line 2: s3://\S+/not/there\. Nothing was sent"):
@@ -75,7 +75,7 @@ def test_a_missing_object_is_told_before_anything_is_sent(account: Account, own_
     assert run_batch(settings).report.counts.succeeded == 2
 
 
-def test_unseen_a_missing_object_is_a_failed_row(account: Account, own_endpoint: str) -> None:
+def test_unchecked_a_missing_object_is_a_failed_row(account: Account, own_endpoint: str) -> None:
     missing = f"s3://{account.bucket}/{unique('nowhere')}"
     settings = settings_of(account, own_endpoint, {"source-ref": missing}, check_inputs=False)
     (row,) = run_batch(settings).failures

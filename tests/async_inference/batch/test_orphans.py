@@ -1,4 +1,4 @@
-"""What an earlier try left behind, stopped before any of its requests, takes nothing from the live try.
+"""An orphan of an earlier try, stopped before any of its requests, takes nothing from the live try.
 
 It may be a worker that executes, a triggerer that waits, or a worker that goes on after that. Each try has a proxy of
 its own in front of AWS, at which it stops as by SIGSTOP.

@@ -1,4 +1,4 @@
-"""Which plan a batch works on, by whose it is and whether it is finished."""
+"""The plan that a batch works on depends on the try that wrote it and on whether it is finished."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_a_retry_goes_on_with_what_is_unfinished(origin: Origin) -> None:
 
 @pytest.mark.parametrize("finished", _BOTH)
 @pytest.mark.parametrize("origin", [Origin.SAME_RUN, Origin.CLEARED, Origin.LATER_TRY])
-def test_a_cleared_task_does_as_it_is_told_whether_the_plan_is_finished_or_not(
+def test_a_cleared_task_obeys_on_rerun_whether_the_plan_is_finished_or_not(
     origin: Origin, finished: bool
 ) -> None:
-    """Unfinished or not, its inputs may have been written anew."""
+    """Unfinished or not, its inputs may have been overwritten."""
     resumed = next_plan(origin, finished=finished, same_run=False, restart=False)
     restarted = next_plan(origin, finished=finished, same_run=False, restart=True)
     assert (resumed, restarted) == (NextPlan.RESUME, NextPlan.NEW)

@@ -1,4 +1,4 @@
-"""A report is believed only when its counts add up, and its summary tells no secrets."""
+"""A report is believed only when its counts add up, and its summary contains no secrets."""
 
 from __future__ import annotations
 

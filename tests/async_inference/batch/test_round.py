@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, OddLocation, RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.async_inference.watch import AwaitedResults
@@ -20,28 +20,30 @@ NUMBERS = st.sets(st.integers(0, COUNT - 1), max_size=60)
 
 
 def ledger_of(accepted: int, *, odd: Collection[int] = (), at: float = 100.0) -> Ledger:
-    places = {number: Odd(f"s3://b/odd/{number:05d}.out", None) for number in odd}
-    part = LedgerPart(token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=places)
+    odd_locations = {number: OddLocation(f"s3://b/odd/{number:05d}.out", None) for number in odd}
+    part = LedgerPart(
+        token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=odd_locations
+    )
     return Ledger(COUNT).after(part)
 
 
 @given(NUMBERS, NUMBERS)
-def test_what_is_seen_on_the_shelves_is_seen_of_the_same_numbers(sent: set[int], others: set[int]) -> None:
+def test_results_in_folders_belong_to_their_numbers(sent: set[int], others: set[int]) -> None:
     odd = sent & others
     ledger = ledger_of(from_numbers(sent), odd=odd)
     watch = RoundWatch.of(ledger, NAMES, pattern=PATTERN, seconds=60)
-    found: dict[str, int] = {}
-    for number, shelf in enumerate(watch.watch.folders):
-        for position in numbers_of(shelf.wanted):
+    numbers_by_output: dict[str, int] = {}
+    for number, folder in enumerate(watch.watch.folders):
+        for position in numbers_of(folder.wanted):
             (only,) = numbers_of(watch.numbers(number, 1 << position))
-            found[shelf.output(position)] = only
+            numbers_by_output[folder.output(position)] = only
     expected = {NAMES.invocation(number, ledger, PATTERN).output_location: number for number in sent}
-    assert found == expected
-    assert watch.all_numbers([shelf.wanted for shelf in watch.watch.folders]) == from_numbers(sent)
+    assert numbers_by_output == expected
+    assert watch.all_numbers([folder.wanted for folder in watch.watch.folders]) == from_numbers(sent)
     assert AwaitedResults.from_mapping(watch.watch.as_mapping()) == watch.watch
 
 
-def test_failure_objects_and_notifications_are_told_apart_by_the_rounds_names() -> None:
+def test_failure_objects_and_notifications_are_recognised_by_the_rounds_names() -> None:
     watch = RoundWatch.of(ledger_of(below(COUNT)), NAMES, pattern=PATTERN, seconds=60).watch
     assert watch.folders[2].failure(299) == (
         "s3://b/fail/airflow-0123456789ab-p0/r2/00002/0002299-error.out"
@@ -64,14 +66,14 @@ def test_a_shards_deadline_counts_from_its_own_last_submission() -> None:
     ]
 
 
-def test_doubts_can_be_looked_at_alone() -> None:
+def test_doubts_can_be_watched_alone() -> None:
     watch = RoundWatch.of(Ledger(COUNT), NAMES, pattern=PATTERN, seconds=60, only=1 << 1_500)
     assert watch.watch.count == 1
-    assert watch.all_numbers([shelf.wanted for shelf in watch.watch.folders]) == 1 << 1_500
+    assert watch.all_numbers([folder.wanted for folder in watch.watch.folders]) == 1 << 1_500
 
 
-def test_results_that_nobody_can_place_are_not_passed_over() -> None:
-    with pytest.raises(LookupError, match="it is not known where the results of 1 numbers lie"):
+def test_results_with_an_unknown_location_are_not_ignored() -> None:
+    with pytest.raises(LookupError, match="the locations of 1 results are not known"):
         RoundWatch.of(ledger_of(1), NAMES, pattern=None, seconds=60)
 
 

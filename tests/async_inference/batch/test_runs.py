@@ -1,4 +1,4 @@
-"""A batch's state counts for the DAG run and the inputs it is about, and for nothing else."""
+"""A batch's state counts only for its own DAG run and inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support import Account, unique
 pytestmark = pytest.mark.airflow
 
 OLD, NEW = 1_000.0, 2_000.0
-"""When the DAG run began, and when the one began that was made again under its id."""
+"""Start of the DAG run, and of the one that was created again under its id."""
 
 
 class Task:
@@ -72,15 +72,15 @@ class Task:
 
     def keys(self, location: str) -> list[str]:
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
-        found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-        return [one["Key"] for one in found]
+        listed = self.account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        return [listed_object["Key"] for listed_object in listed]
 
     def remove(self, *keys: str) -> None:
         for key in keys:
             self.account.s3.delete_object(Bucket=self.account.bucket, Key=key)
 
     def claim(self, started: float | None, number: int) -> None:
-        """Do what a try does that is killed right after its claim."""
+        """Run a try that is killed right after its claim."""
 
         async def claimed() -> None:
             async with S3Objects.open(CONNECTION) as s3:
@@ -137,7 +137,7 @@ def test_the_second_try_remembers_that_the_first_found_a_deleted_runs_batch(
     assert task.plan(1).carried == ()
 
 
-def test_what_is_left_of_a_deleted_run_is_fenced_off(task: Task, gate: Path) -> None:
+def test_an_orphan_of_a_deleted_run_is_fenced_off(task: Task, gate: Path) -> None:
     task.write(f"gate {gate}")
     advance_batch(task.as_try(OLD, 7))
     task.write("c")
@@ -157,7 +157,7 @@ def at_hand_or_not(settings: BatchSettings, plan_at_hand: bool) -> Waiting | Fin
 
 
 @pytest.mark.parametrize(("restart", "sent"), [(False, 1), (True, 2)])
-def test_a_cleared_run_does_as_it_is_told(task: Task, restart: bool, sent: int) -> None:
+def test_a_cleared_run_obeys_on_rerun(task: Task, restart: bool, sent: int) -> None:
     task.run(OLD, 1)
     task.write("c")
     done = task.run(NEW, 2, run="another", restart=restart)
@@ -167,7 +167,7 @@ def test_a_cleared_run_does_as_it_is_told(task: Task, restart: bool, sent: int) 
 
 @pytest.mark.parametrize("started", [OLD, None])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_try_that_finds_its_run_finished_reports_the_inputs_of_now(
+def test_a_try_that_finds_its_run_finished_reports_the_current_inputs(
     task: Task, started: float | None, number: int
 ) -> None:
     first = task.run(started, 1)
@@ -179,8 +179,8 @@ def test_a_try_that_finds_its_run_finished_reports_the_inputs_of_now(
     assert task.sent == 3
 
 
-def test_without_start_dates_a_finished_batch_of_a_later_try_fences_nobody_off(task: Task) -> None:
-    """It may be a deleted run's, and nothing tells."""
+def test_without_start_dates_a_finished_batch_of_a_later_try_fences_no_try_off(task: Task) -> None:
+    """It may be from a deleted run, and no date shows that."""
     first = task.run(None, 3)
     assert task.run(None, 1) == first
     task.write("c")
@@ -210,7 +210,7 @@ def test_outputs_of_a_batch_whose_state_was_removed_are_no_results(task: Task, r
     assert task.sent == 4
 
 
-def test_claims_that_a_lifecycle_rule_removed_keep_nobody_out(task: Task) -> None:
+def test_claims_that_a_lifecycle_rule_deleted_stop_no_later_try(task: Task) -> None:
     advance_batch(task.as_try(OLD, 1))
     task.claim(OLD, 1)
     first, *_ = task.keys(task.folder.claims)

@@ -1,7 +1,7 @@
-"""A batch through a botocore that knows neither file names nor extensions: only answers tell where results lie.
+"""A batch through a botocore that has neither file names nor extensions: only answers contain the locations of results.
 
-So does botocore before February 2026. Here it is made so the way botocore offers: an older description of the service
-in a folder of its own, which goes before the installed one. An option that only botocore knows has it make the calls.
+So is botocore before February 2026. The tests use botocore's own means: an older description of the service in a folder
+of its own overrides the installed one. An option that only botocore has makes it carry the calls.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NEW = ("Filename", "S3OutputPathExtension")
 
 @pytest.fixture
 def older_botocore(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have botocore read a description of SageMaker's runtime that lacks the names."""
+    """Make botocore read a description of SageMaker's runtime without the names."""
     folder = next((Path(botocore.__file__).parent / "data/sagemaker-runtime").iterdir())
     (packed,) = folder.glob("service-2.json*")
     text = gzip.decompress(packed.read_bytes()) if packed.suffix == ".gz" else packed.read_bytes()
@@ -52,9 +52,9 @@ def older_botocore(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyP
     members = model["shapes"]["InvokeEndpointAsyncInput"]["members"]
     for name in _NEW:
         del members[name]
-    place = tmp_path / "sagemaker-runtime" / folder.name
-    place.mkdir(parents=True)
-    (place / "service-2.json").write_text(json.dumps(model))
+    folder_of_model = tmp_path / "sagemaker-runtime" / folder.name
+    folder_of_model.mkdir(parents=True)
+    (folder_of_model / "service-2.json").write_text(json.dumps(model))
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
 
 
@@ -88,7 +88,7 @@ def test_every_input_ends_as_one_row(account: Account, endpoint: str) -> None:
     for number, row in enumerate(rows):
         if number % 10 == 3:
             assert (row.status, row.attempts) == ("failed", 2)
-            assert f"told to fail: {number}" in (row.error or "")
+            assert f"ordered to fail: {number}" in (row.error or "")
         else:
             assert account.read(row.output_location or "") == f"N{number}".encode()
     assert len({row.output_location for row in rows}) == 40
@@ -97,8 +97,10 @@ def test_every_input_ends_as_one_row(account: Account, endpoint: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_unknown", ["wait", "resend"])
-def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str, on_unknown: str) -> None:
-    """Nobody could find its result, so that ``on_unknown="wait"`` cannot be had; what is known is not sent again."""
+def test_requests_that_a_kill_left_in_doubt_are_sent_again(
+    account: Account, endpoint: str, on_unknown: str
+) -> None:
+    """Results could not be located, so ``on_unknown="wait"`` is impossible. Accepted requests are not sent again."""
     bodies = [f"n{n}" for n in range(30)]
     config = THROUGH_BOTOCORE.botocore_config
     batch = BatchTry.of_inputs(
@@ -121,7 +123,7 @@ def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str
 
 
 def outputs_in(account: Account, endpoint: str) -> int:
-    """Return how many outputs an endpoint has written: each request has one of its own, since it names none."""
+    """Count the outputs of an endpoint; each unnamed request has one of its own."""
     config = account.sagemaker.describe_endpoint(EndpointName=endpoint)["AsyncInferenceConfig"]
     bucket, _, prefix = config["OutputConfig"]["S3OutputPath"].removeprefix("s3://").partition("/")
     return account.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["KeyCount"]
@@ -139,7 +141,7 @@ def test_lost_answers_are_sent_again(account: Account, endpoint: str, resend: bo
     assert invocations_of(account, endpoint) == 13
 
 
-def test_a_second_process_waits_for_what_the_first_was_told(
+def test_a_second_process_awaits_the_requests_of_the_first(
     account: Account, endpoint: str, gate: Path
 ) -> None:
     settings = settings_for(account, endpoint, upload_inputs(account, [f"gate {gate}", "b", "c"]))

@@ -1,4 +1,4 @@
-"""An endpoint whose failures go where its outputs go: nobody could tell them apart, so nothing more is sent."""
+"""An endpoint with one S3 path for outputs and failures: the results would be ambiguous, so nothing more is sent."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tests.support import POLL, Account, TaskInstanceDouble, context_for, run_ta
 
 @dataclasses.dataclass
 class ClearedTaskInstance(TaskInstanceDouble):
-    """One that knows ``max_tries``, which Airflow raises when a task is cleared."""
+    """A task instance with ``max_tries``, which Airflow raises when a task is cleared."""
 
     max_tries: int = 0
 
 
-PLACE = r"one place as OutputLocation and as FailureLocation, s3://\S+/results/"
+EQUAL_LOCATIONS = r"one place as OutputLocation and as FailureLocation, s3://\S+/results/"
 
 
 @pytest.fixture
-def one_place(account: Account) -> str:
+def equal_paths(account: Account) -> str:
     """An endpoint with one path for both."""
     return deploy(account, unique("endpoint"), "results", "results")
 
@@ -68,48 +68,48 @@ def deploy(account: Account, name: str, outputs: str, failures: str) -> str:
     return name
 
 
-def test_a_batch_stops_and_says_what_to_do(account: Account, one_place: str) -> None:
+def test_a_batch_stops_with_the_remedy(account: Account, equal_paths: str) -> None:
     inputs = upload_inputs(account, ["a"] * 100)
-    settings = settings_for(account, one_place, inputs, at_once=2, max_rate=20)
-    with pytest.raises(InvalidRequest, match=PLACE) as caught:
+    settings = settings_for(account, equal_paths, inputs, at_once=2, max_rate=20)
+    with pytest.raises(InvalidRequest, match=EQUAL_LOCATIONS) as caught:
         advance_batch(settings)
     assert "async_failure_path" in str(caught.value)
-    assert one_place in str(caught.value)
-    assert invocations_of(account, one_place) <= 4
+    assert equal_paths in str(caught.value)
+    assert invocations_of(account, equal_paths) <= 4
 
 
 def test_once_the_endpoint_is_mended_everything_has_a_result_that_can_be_trusted(
-    account: Account, one_place: str
+    account: Account, equal_paths: str
 ) -> None:
-    """What was sent before is sent again: its failure lies where its output would."""
+    """Requests sent before are sent again: their failures are at the location of their outputs."""
     inputs = upload_inputs(account, ["fail a", "b", "c"])
-    settings = settings_for(account, one_place, inputs)
-    with pytest.raises(InvalidRequest, match=PLACE):
+    settings = settings_for(account, equal_paths, inputs)
+    with pytest.raises(InvalidRequest, match=EQUAL_LOCATIONS):
         advance_batch(settings)
-    deploy(account, one_place, "results", "failures")
+    deploy(account, equal_paths, "results", "failures")
     done = run_batch(settings)
     rows = rows_at(account, done.report.rows_location)
     assert [str(row.status) for row in rows] == ["failed", "succeeded", "succeeded"]
-    assert "told to fail: a" in (rows[0].error or "")
+    assert "ordered to fail: a" in (rows[0].error or "")
     assert [account.read(row.output_location or "") for row in rows[1:]] == [b"B", b"C"]
 
 
-def test_left_as_it_is_nothing_counts_as_success(account: Account, one_place: str) -> None:
+def test_as_long_as_the_paths_are_equal_nothing_counts_as_success(account: Account, equal_paths: str) -> None:
     inputs = upload_inputs(account, ["fail a"])
-    settings = settings_for(account, one_place, inputs, attempts=1)
-    with pytest.raises(InvalidRequest, match=PLACE):
+    settings = settings_for(account, equal_paths, inputs, attempts=1)
+    with pytest.raises(InvalidRequest, match=EQUAL_LOCATIONS):
         advance_batch(settings)
     done = advance_batch(settings)
     assert isinstance(done, Finished)
     (row,) = done.failures
     assert row.status == "expired"
-    assert "one place" in (row.error or "")
+    assert "one location" in (row.error or "")
 
 
 @pytest.mark.parametrize("with_state", [True, False])
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_single_invocation_says_so_too(
-    account: Account, one_place: str, with_state: bool, waits: bool
+    account: Account, equal_paths: str, with_state: bool, waits: bool
 ) -> None:
     state = f"s3://{account.bucket}/{unique('state')}" if with_state else None
     run_id = unique("run")
@@ -119,7 +119,7 @@ def test_a_single_invocation_says_so_too(
         make = partial(
             SageMakerInvokeEndpointAsyncOperator,
             task_id="invoke",
-            endpoint_name=one_place,
+            endpoint_name=equal_paths,
             body="fail this",
             state_prefix=state,
             on_rerun=on_rerun,
@@ -131,13 +131,13 @@ def test_a_single_invocation_says_so_too(
         return run_task(make, context_for(ti))
 
     for try_number in (1, 2):
-        with pytest.raises(AirflowFailException, match=PLACE) as caught:
+        with pytest.raises(AirflowFailException, match=EQUAL_LOCATIONS) as caught:
             invoke(try_number, "resume")
     assert ("on_rerun='restart'" in str(caught.value)) == (not with_state)
-    deploy(account, one_place, "results", "failures")
+    deploy(account, equal_paths, "results", "failures")
     on_rerun = "resume" if with_state else "restart"
     if waits:
-        with pytest.raises(AirflowFailException, match="told to fail: this"):
+        with pytest.raises(AirflowFailException, match="ordered to fail: this"):
             invoke(3, on_rerun)
     else:
         assert "/failures/" in invoke(3, on_rerun)["failure_location"]

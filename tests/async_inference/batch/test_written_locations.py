@@ -1,4 +1,4 @@
-"""A batch's inputs are apart from all that the batch, or its endpoint, writes; its state is kept as it is told."""
+"""A batch's inputs are apart from all that the batch or its endpoint writes; its state is encrypted as requested."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def endpoint(account: Account) -> Iterator[str]:
 
 
 def top_of(account: Account, endpoint: str) -> str:
-    """Return the key that outputs and failures of the endpoint lie below."""
+    """Return the prefix of the endpoint's outputs and failures."""
     described = account.sagemaker.describe_endpoint(EndpointName=endpoint)
-    place = described["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
-    return place.removeprefix(f"s3://{account.bucket}/").removesuffix("/outputs")
+    outputs = described["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
+    return outputs.removeprefix(f"s3://{account.bucket}/").removesuffix("/outputs")
 
 
 @pytest.mark.parametrize(
-    "place", ["", "/", "/outputs", "/outputs/", "/outputs/deeper/", "/failures/", "/out"]
+    "folder", ["", "/", "/outputs", "/outputs/", "/outputs/deeper/", "/failures/", "/out"]
 )
 def test_inputs_that_meet_what_the_endpoint_writes_are_refused(
-    account: Account, endpoint: str, place: str
+    account: Account, endpoint: str, folder: str
 ) -> None:
     top = top_of(account, endpoint)
     upload_inputs(account, ["a"], f"{top}/outputs/deeper/")
-    inputs = f"s3://{account.bucket}/{top}{place}"
+    inputs = f"s3://{account.bucket}/{top}{folder}"
     with pytest.raises(InvalidRequest, match=rf"{inputs} and the endpoint's S3\w+Path s3://.* are not apart"):
         advance_batch(settings_for(account, endpoint, inputs))
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_inputs_that_meet_the_ledger_are_refused_though_nobody_may_ask_for_the_endpoint(
+def test_inputs_that_meet_the_ledger_are_refused_without_permission_to_describe_the_endpoint(
     account: Account, endpoint: str, inside: bool
 ) -> None:
     top = f"batches/{unique('top')}/"
@@ -91,7 +91,7 @@ def test_neighbours_are_apart(account: Account) -> None:
     assert run_batch(settings_for(account, name, inputs)).report.counts.succeeded == 1
 
 
-def test_a_role_that_may_not_describe_the_endpoint_can_run_a_batch(account: Account) -> None:
+def test_a_role_without_permission_to_describe_the_endpoint_can_run_a_batch(account: Account) -> None:
     name = account.deploy(OBEDIENT, asynchronous=True)
     settings = settings_for(account, name, upload_inputs(account, ["a", "b"]), resend=True)
     forbidden = {
@@ -119,9 +119,10 @@ def test_all_of_a_batchs_state_is_encrypted_with_the_key_that_was_asked_for(acco
     )
     run_batch(settings)
     keys = [
-        one["Key"] for one in account.s3.list_objects_v2(Bucket=account.bucket, Prefix=ledgers)["Contents"]
+        listed_object["Key"]
+        for listed_object in account.s3.list_objects_v2(Bucket=account.bucket, Prefix=ledgers)["Contents"]
     ]
     assert len(keys) > 8
-    for one in keys:
-        head = account.s3.head_object(Bucket=account.bucket, Key=one)
-        assert (head.get("ServerSideEncryption"), head.get("SSEKMSKeyId")) == ("aws:kms", key), one
+    for state_key in keys:
+        head = account.s3.head_object(Bucket=account.bucket, Key=state_key)
+        assert (head.get("ServerSideEncryption"), head.get("SSEKMSKeyId")) == ("aws:kms", key), state_key
