@@ -1,9 +1,9 @@
-"""Tell from how long loaded models take that the endpoint evicts them: SageMaker holds a call while it loads a model.
+"""Detect evictions from the latency of loaded models: SageMaker holds a call while it loads a model.
 
-It holds a call for up to a minute, and answers ModelNotReady only then; so a model that was evicted and is loaded again
-for a call shows as one answer that takes about as long as a load, from a model that is quick otherwise. One such answer
-proves nothing; from several models, sent after the last time that fewer were kept warm, they mean that still too many
-are.
+It holds the call for up to a minute, and answers ModelNotReady only then. So an evicted model that is loaded again for
+a call shows as one answer that takes about as long as a load, from a model that is quick otherwise. One such answer
+proves nothing. Several models with such answers to calls that were sent after the limit of warm models last fell mean
+that still too many models are warm.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ _MEMORY = 16
 """Answers over which a mean is taken."""
 
 _LEAST_LOAD = 0.25
-"""Seconds: what loads quicker costs little, and cannot be told from a slow answer."""
+"""Seconds: a shorter load costs little, and cannot be distinguished from a slow answer."""
 
-_OF_LOAD = 0.5
-_TIMES_LEAST = 8.0
+_OF_LOAD, _TIMES_LEAST = 0.5, 8.0
+"""An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer."""
+
 _DOUBTS = 4
-"""A model that gives so many signs, and no quick answer between them, is slow."""
+"""A model that gives so many signs, with no quick answer between them, is slow."""
 
 _MODELS = 2
 
 _QUICK = 0.5
-"""Seconds: a model that becomes warm waits no longer for places that a quick one has taken."""
+"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken."""
 
 _UNHURRIED = 2.0
 """A model that takes more than so many times its best has more to do than it can."""
@@ -33,18 +34,18 @@ _UNHURRIED = 2.0
 
 @dataclass(slots=True, eq=False)
 class LoadedLatency:
-    """How long one loaded model takes, and how much more than its share it can bear."""
+    """How long one loaded model takes, and how much more than its share it can bear. Times are seconds."""
 
     answers: int = 0
     usual: float | None = None
-    """Mean of its recent answers, seconds."""
+    """Mean of its recent answers."""
     best: float = inf
-    """The least mean there was: that of a model that is not kept waiting."""
+    """The lowest mean so far: that of a model without a backlog."""
     least: float = inf
     """The quickest answer."""
     doubts: int = 0
     window: int = 0
-    """So many may be in flight where its share is less: more while it answers as quickly as it can."""
+    """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
 
     @property
     def is_slow(self) -> bool:
@@ -66,13 +67,12 @@ class LoadedLatency:
 
 
 class EvictionSigns:
-    """Signs of evictions since the last time that fewer models were kept warm."""
+    """Signs of evictions since the limit of warm models last fell."""
 
     __slots__ = ("_cut_at", "_least", "_least_load", "_models")
 
     def __init__(self) -> None:
-        self._least_load = inf
-        self._least = inf
+        self._least_load = self._least = inf
         self._models: set[int] = set()
         self._cut_at = -inf
 
@@ -81,18 +81,15 @@ class EvictionSigns:
         if _LEAST_LOAD <= seconds < self._least_load:
             self._least_load = seconds
 
-    def answered(self, number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
-        """Note a loaded model's answer.
-
-        :param number: the model's
-        """
+    def answered(self, model_number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
+        """Note a loaded model's answer."""
         least = self._least if latency.usual is None else latency.least
         if seconds < _OF_LOAD * self._least_load or seconds < _TIMES_LEAST * least:
             latency.answered(seconds)
             self._least = min(self._least, seconds)
             return
         if now - seconds >= self._cut_at:
-            self._models.add(number)
+            self._models.add(model_number)
         latency.doubts += 1
         if latency.doubts >= _DOUBTS:
             latency.least = inf
@@ -101,11 +98,11 @@ class EvictionSigns:
     def are_many(self, active: int) -> bool:
         """Decide whether too many models are in use.
 
-        :param active: how many are loading or warm
+        :param active: models that are loading or warm
         """
         return len(self._models) >= min(_MODELS, active)
 
     def cut(self, now: float) -> None:
-        """Begin again: fewer models are kept warm from now on."""
+        """Begin again: the limit of warm models falls now."""
         self._models.clear()
         self._cut_at = now

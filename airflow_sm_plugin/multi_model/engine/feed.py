@@ -1,4 +1,4 @@
-"""Read one model's inputs into its queue, as far ahead as memory allows; small ones side by side."""
+"""Read one model's inputs into its queue, as far ahead as memory permits; small inputs are read at the same time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
-from airflow_sm_plugin.multi_model.engine.judgement import Evidence
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.multi_model.engine.judgement import Evidence, Judgement
 from airflow_sm_plugin.multi_model.engine.settings import OVERHEAD, READERS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
@@ -18,16 +18,15 @@ from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import InputProgress
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.judgement import Judgement
     from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
 
 _UNKNOWN_SIZE = 65_536
 _ISOLATED = 32
-"""Bad records of a model that are searched for whatever the others are."""
+"""Bad records of a model to search for, whatever the share of its good ones."""
 
 
 class Result(NamedTuple):
-    """The result of one payload: bytes for the output, and a row of the response's attributes."""
+    """The result of one payload: bytes for the output, and a row with the response's attributes."""
 
     start: int
     end: int
@@ -39,11 +38,11 @@ class Result(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class OpenInput:
-    """An input at work, with what of it is not written down yet.
+    """An input in work, with its results and failures that are not in the journal yet.
 
-    :param number: its place in the shard
-    :param progress: what was written down of it before
-    :param output: what becomes of its model's answers
+    :param number: position in the shard
+    :param progress: its results and failures in the journal
+    :param output: format of its output
     """
 
     number: int
@@ -58,15 +57,12 @@ class OpenInput:
     is_read: bool = False
     read_to: tuple[int, int] = (0, 0)
     """Byte and record that come next."""
-    is_recorded: bool = field(init=False)
-    """Whether any of it is in the journal, or being written there."""
+    is_recorded: bool = False
+    """Whether this process has written results or failures into the journal, or is writing them."""
     unfit: InvalidRequest | None = None
     """Why none of its payloads can be sent."""
     fields: dict[str, str] | None = None
     """The fields of a template of custom attributes."""
-
-    def __post_init__(self) -> None:
-        self.is_recorded = not self.progress.is_new
 
     @property
     def is_complete(self) -> bool:
@@ -75,8 +71,8 @@ class OpenInput:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether nothing of it is in the journal, and nothing failed: its output can be written from here."""
-        return not (self.is_recorded or self.failures)
+        """Whether all of its results are here, and nothing failed: then its output is written from memory."""
+        return not (self.is_recorded or self.failures) and self.progress.is_new
 
 
 class Job:
@@ -90,20 +86,20 @@ class Job:
         self.open_input = open_input
         self.payload = payload
         self.is_half = is_half
-        """Whether it was cut from another to find bad records."""
+        """Whether it was cut from another payload to find bad records."""
         self.attempts = 0
         self.was_unready = False
         """Whether it ever found its model not loaded."""
         self.evictions = evictions
-        """Times that its model had been loaded, and was not any more when it came."""
+        """How often it found its model evicted."""
         self.size = len(payload.body) + OVERHEAD
         """Bytes it takes in memory."""
         self.began = 0.0
-        """When it was sent first, by the loop's clock; 0 before."""
+        """When it was first sent, by the loop's clock; 0 before."""
 
 
 class ModelFeed:
-    """The way from one model's inputs to its queue.
+    """Reads one model's inputs into its queue.
 
     :param numbers: the inputs to read
     """
@@ -111,35 +107,26 @@ class ModelFeed:
     def __init__(self, work: ModelWork, queue: ModelQueue[Job], numbers: list[int]) -> None:
         self.work = work
         self.queue = queue
-        self.lost: tuple[Judgement, str] | None = None
-        """Why none of its payloads can be invoked any more, with a text."""
+        self.lost: Judgement | None = None
+        """Why the model was given up: none of its payloads can be invoked any more."""
         self.outstanding = 0
         """Payloads that were read and are not settled."""
         self.waiting_bytes = 0
-        """Of payloads in the queue."""
+        """Size of the payloads in the queue."""
         self.is_read = False
         self.is_closed = False
         self.worked_from: float | None = None
-        """Since when the model has answered, as far as the statistics do not know; epoch seconds."""
+        """Since when the model's work is missing in the statistics, epoch seconds; None until the model is loaded."""
         self.probes = 0
         """Probes in a row that found the model not loaded."""
         self.isolated_bad = self.isolated_good = 0
-        """Parts of payloads that were refused, and that were not, when bad records were searched for."""
+        """Halves of payloads that failed, and that succeeded, in the search for bad records."""
         self.evidence = Evidence()
-        """Of that the model does not serve."""
+        """Failures that suggest that the model does not serve."""
         self._numbers = numbers
         self._on_order = 0
         self._reading = 0
         self._awake = asyncio.Event()
-
-    def failed_with_it(self, payload: Payload, *, attempts: int) -> FailedRecords:
-        """Return the records of a payload that cannot be invoked because the model is lost."""
-        if self.lost is None:
-            raise LookupError("only a lost model's payloads fail with it")
-        judgement, message = self.lost
-        return failed_records(
-            payload, judgement.error, status=judgement.status, message=message, attempts=attempts
-        )
 
     async def run(
         self,
@@ -151,8 +138,8 @@ class ModelFeed:
     ) -> None:
         """Read every input.
 
-        :param read: reads an input into the queue; never raises for what is the input's own fault
-        :param budget: how many bytes may be waiting or on order
+        :param read: reads an input into the queue; an error of the input itself is not raised
+        :param budget: limit of bytes in the queue and still to be read
         :param has_room: whether more inputs may be open
         """
         async with asyncio.TaskGroup() as readers:
@@ -182,7 +169,7 @@ class ModelFeed:
         return has_room and self._reading < READERS and self.waiting_bytes + self._on_order < budget
 
     async def until_room(self, budget: Callable[[], int]) -> None:
-        """Wait until less than the budget is waiting in the queue; nothing waits for a model that is lost."""
+        """Wait until the queue holds no more bytes than the budget, or the model is given up."""
         while self.waiting_bytes > budget() and self.lost is None:
             await self._until_woken()
 
@@ -196,6 +183,10 @@ class ModelFeed:
         if not self._awake.is_set():
             self._awake.set()
 
+    def wake(self) -> None:
+        """Let the readers check again whether there is room."""
+        self._awake.set()
+
     @property
     def may_isolate(self) -> bool:
         """Whether bad records are worth a search: not those of a model that refuses nearly all."""
@@ -203,19 +194,8 @@ class ModelFeed:
             self.isolated_bad < _ISOLATED or self.isolated_bad <= self.isolated_good
         )
 
-    def wake(self) -> None:
-        """Let the readers check again whether there is room."""
-        self._awake.set()
 
-
-def failed_records(
-    payload: Payload,
-    error: type[SageMakerInferenceError],
-    *,
-    status: int | None,
-    message: str,
-    attempts: int,
-) -> FailedRecords:
-    """Return the records of a payload that has failed for good."""
-    place = (payload.start, payload.end, payload.first_record, payload.records)
-    return FailedRecords(*place, error, status, message, attempts)
+def failed_records(payload: Payload, judgement: Judgement, *, attempts: int) -> FailedRecords:
+    """Describe the records of a payload that has failed for good."""
+    position = (payload.start, payload.end, payload.first_record, payload.records)
+    return FailedRecords(*position, judgement.error, judgement.status, judgement.message, attempts)

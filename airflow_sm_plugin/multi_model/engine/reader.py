@@ -1,11 +1,11 @@
-"""Open inputs, and read what has no result of them yet."""
+"""Open inputs, and read their parts that have no result yet."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.aws.s3.listing import ListedObject
@@ -23,40 +23,32 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.state.journal import Journal
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InputReader:
     """Open and read a shard's inputs.
 
-    :param reads: connections for inputs, held while their models are waited for
-    :param record_etag: called with the object that an input is whose ETag the plan does not know
+    :param reads: connections for inputs, which are held while the models load
+    :param record_etag: called with the ETag of an input's object when the plan has none
     """
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        reads: S3Objects,
-        inputs: ChunkedInputs,
-        journal: Journal,
-        record_etag: Callable[[OpenInput, str], None],
-    ) -> None:
-        self._settings = settings
-        self._reads = reads
-        self._inputs = inputs
-        self._journal = journal
-        self._record_etag = record_etag
+    settings: EngineSettings
+    reads: S3Objects
+    inputs: ChunkedInputs
+    journal: Journal
+    record_etag: Callable[[OpenInput, str], None]
+
+    def __post_init__(self) -> None:
         self._is_prepared = False
         self._small = asyncio.Semaphore(SMALL_READERS)
 
     async def open(self, number: int, feed: ModelFeed) -> OpenInput:
-        """Begin with an input.
+        """Open an input.
 
-        :raises InvalidRequest: the arguments do not fit the first input; what does not fit a later one is that one's
-            own fault, and is raised by :meth:`read`
+        :raises InvalidRequest: the arguments do not fit the first input. An error of a later input fails that input
+            alone, and :meth:`read` raises it
         """
-        batch_input = await self._inputs.input(number)
-        opened = OpenInput(
-            number, batch_input, feed, self._journal.progress_of(number), self._settings.output
-        )
+        batch_input = await self.inputs.input(number)
+        opened = OpenInput(number, batch_input, feed, self.journal.progress_of(number), self.settings.output)
         if batch_input.etag is None:
             await self._bind(opened)
         try:
@@ -69,22 +61,22 @@ class InputReader:
         return opened
 
     async def _bind(self, opened: OpenInput) -> None:
-        """Find out which object an input is that was planned unseen, so that no try reads another."""
-        etag = self._journal.etags.get(opened.number)
+        """Record the ETag of an input that was planned without one, so that no later try reads another object."""
+        etag = self.journal.etags.get(opened.number)
         if etag is None:
-            listed_object = await self._reads.stat(opened.batch_input.source)
+            listed_object = await self.reads.stat(opened.batch_input.source)
             if not isinstance(listed_object, ListedObject):
                 return  # reading it fails
             etag = listed_object.etag
-            self._record_etag(opened, etag)
-        opened.batch_input = dataclasses.replace(opened.batch_input, etag=etag)
+            self.record_etag(opened, etag)
+        opened.batch_input = replace(opened.batch_input, etag=etag)
 
     def _prepare(self, opened: OpenInput) -> None:
-        """Make ready what each of an input's payloads needs.
+        """Set the output options and template fields of an input.
 
-        :raises InvalidRequest: its attributes cannot be sent, or its records and answers not be joined
+        :raises InvalidRequest: its attributes cannot be sent, or its records and answers cannot be joined
         """
-        settings, batch_input = self._settings, opened.batch_input
+        settings, batch_input = self.settings, opened.batch_input
         opened.output = settings.output_for(batch_input.content_type)
         if settings.custom_attributes is not None:
             opened.fields = attribute_fields(
@@ -99,26 +91,25 @@ class InputReader:
         *,
         budget: Callable[[], int],
     ) -> None:
-        """Read an input into its model's queue; how far it came is in ``opened.read_to``.
+        """Read an input into its model's queue, and keep the position reached in ``opened.read_to``.
 
         :param offer: takes payloads
-        :param budget: how many bytes may be waiting
-        :raises SageMakerInferenceError: the rest cannot be read, or not be sent
+        :param budget: limit of bytes in the queue
+        :raises SageMakerInferenceError: the rest of the input cannot be read or sent
         """
-        gaps, settings, batch_input = list(opened.progress.gaps()), self._settings, opened.batch_input
+        gaps, settings, batch_input = list(opened.progress.gaps()), self.settings, opened.batch_input
         if gaps:
             opened.read_to = (gaps[0].start, gaps[0].first_record)
         if opened.unfit is not None:
             raise opened.unfit
         is_small = not settings.gunzip and batch_input.size is not None and batch_input.size <= SMALL
-        split = dataclasses.replace(
-            settings.split, content_type=batch_input.content_type or settings.content_type
-        )
-        stream = payloads(self._reads, batch_input, split, gunzip=settings.gunzip, gaps=gaps)
-        async with self._small if is_small else nullcontext(), aclosing(stream) as pieces:
-            async for piece in pieces:
-                last = piece[-1]
+        content_type = batch_input.content_type or settings.content_type
+        split = replace(settings.split, content_type=content_type)
+        stream = payloads(self.reads, batch_input, split, gunzip=settings.gunzip, gaps=gaps)
+        async with self._small if is_small else nullcontext(), aclosing(stream) as batches:
+            async for batch in batches:
+                last = batch[-1]
                 opened.read_to = (last.end, last.first_record + last.records)
-                offer(opened, piece)
+                offer(opened, batch)
                 if not is_small:
                     await opened.feed.until_room(budget)

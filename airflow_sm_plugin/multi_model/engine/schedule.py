@@ -1,10 +1,10 @@
-"""Which payload goes next: one probe for each cold model, then the oldest models, and only so many models at once.
+"""Choose the next payload: one probe for each cold model, then the oldest models, and a limited number of models.
 
-A model that is not known to be loaded gets one payload as a probe; the others wait for its answer, so that a cold model
-is asked once and not by a stampede, while warm ones work. A model that was evicted is probed again, or parked when more
-models are in use than the endpoint holds. The order is in :mod:`airflow_sm_plugin.multi_model.engine.model_queue`.
+A model that is not known to be loaded gets one payload as a probe. The other payloads wait for its answer, so that a
+cold model gets one request at a time, while warm models work. A model that was evicted is probed again, or parked when
+more models are in use than the endpoint holds. :mod:`airflow_sm_plugin.multi_model.engine.model_queue` has the order.
 
-Mutable and single-threaded, for it is asked thousands of times a second; it reads no clock and does no I/O.
+Mutable and single-threaded, because it is asked thousands of times a second. It reads no clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from airflow_sm_plugin.multi_model.engine.model_queue import Job, ModelQueue, Mo
 _FIRST = 4
 _CUT = 0.75
 
+_STALLED_PROBES = 20
+"""So many probes in vain mean that models evict each other before they ever answer. SageMaker itself holds a probe for
+a minute while the model loads, so that there the model's deadline comes first."""
+
 
 @dataclass(frozen=True, slots=True)
 class WarmLimit:
-    """How many models may be loading or warm. Made by :meth:`starting`; each method returns a new one."""
+    """The limit of models that are loading or warm. Each method returns the limit after an event."""
 
     limit: int
     is_fixed: bool
@@ -31,22 +35,20 @@ class WarmLimit:
 
     @classmethod
     def starting(cls, max_warm_models: int | None) -> WarmLimit:
-        """Return the limit to begin with; None lets it be found.
+        """Fix the limit, or with None begin with four models and adapt.
 
-        :raises InvalidRequest: it is below 1
+        :raises InvalidRequest: *max_warm_models* is below 1
         """
         if max_warm_models is not None and max_warm_models < 1:
             raise InvalidRequest(f"max_warm_models must be 1 or more, not {max_warm_models}")
         return cls(max_warm_models or _FIRST, max_warm_models is not None)
 
     def loaded(self) -> WarmLimit:
-        """Return the limit after a model was loaded for the first time."""
-        if self.is_fixed or self._settled:
-            return self
-        return replace(self, limit=self.limit + 1)
+        """Grow by one for a model's first load, until the first eviction."""
+        return self if self.is_fixed or self._settled else replace(self, limit=self.limit + 1)
 
     def finished(self) -> WarmLimit:
-        """Return the limit after a model has done all its work."""
+        """Grow by one, after an eviction, for each so many models that did all their work."""
         if self.is_fixed or not self._settled:
             return self
         if self._undisturbed + 1 < self.limit:
@@ -54,24 +56,16 @@ class WarmLimit:
         return replace(self, limit=self.limit + 1, _undisturbed=0)
 
     def evicted(self, active: int) -> WarmLimit:
-        """Return the limit after a warm model was evicted, or the endpoint had no memory left for one.
-
-        :param active: how many models were loading or warm
-        """
+        """Fall to three quarters of *active*, the models that were loading or warm: their memory did not suffice."""
         if self.is_fixed:
             return self
         return replace(self, limit=max(1, min(self.limit, int(active * _CUT))), _settled=True, _undisturbed=0)
 
 
-_STALLED_PROBES = 20
-"""Probes in vain that mean that models evict each other before they ever answer. SageMaker itself holds a probe for a
-minute while the model loads, so that its deadline comes first there."""
-
-
 class Schedule(Generic[Job]):
     """The queues of all open models.
 
-    :param max_warm_models: how many models may be loading or warm at once; None lets it be found
+    :param max_warm_models: limit of models that are loading or warm; None adapts to the endpoint
     """
 
     def __init__(self, *, max_warm_models: int | None = None) -> None:
@@ -88,16 +82,16 @@ class Schedule(Generic[Job]):
 
     @property
     def active(self) -> int:
-        """How many models are loading or warm."""
+        """Models that are loading or warm."""
         return len(self._queues) - len(self._parked)
 
     @property
     def has_room(self) -> bool:
-        """Whether another model may be opened: parked ones go first."""
+        """Whether another model may be opened: parked models come first."""
         return not self._parked and self.active < self._limit.limit
 
     def busy(self) -> set[str]:
-        """Return the models that have payloads ready or in flight."""
+        """List the models that have payloads ready or in flight."""
         return {queue.model for queue in self._queues.values() if queue.ready or queue.in_flight}
 
     def queues(self) -> tuple[ModelQueue[Job], ...]:
@@ -112,7 +106,7 @@ class Schedule(Generic[Job]):
         return queue
 
     def close(self, queue: ModelQueue[Job]) -> None:
-        """End a model that has no work left; a parked one takes its place."""
+        """End a model that has no work left, and let a parked model load instead."""
         if self._queues.pop(queue.model, None) is None:
             return
         if queue.stage is ModelStage.PARKED:
@@ -122,7 +116,7 @@ class Schedule(Generic[Job]):
         if queue.probing:
             self._end_probe(queue)
         queue.stage = ModelStage.CLOSED
-        self._order.place(queue)
+        self._order.update(queue)
         self._unpark()
 
     def _unpark(self) -> None:
@@ -130,7 +124,7 @@ class Schedule(Generic[Job]):
             queue = min(self._parked, key=lambda queue: queue.number)
             self._parked.remove(queue)
             queue.stage, queue.asked_at, queue.probe_at = ModelStage.COLD, None, 0.0
-            self._order.place(queue)
+            self._order.update(queue)
 
     # Payloads
 
@@ -138,18 +132,18 @@ class Schedule(Generic[Job]):
         """Add a payload behind the model's others."""
         queue.ready.append(job)
         if queue.rank is None:
-            self._order.place(queue)
+            self._order.update(queue)
 
     def put_back(self, queue: ModelQueue[Job], job: Job) -> None:
-        """Add a payload before the model's others: it was in flight already."""
+        """Add a payload that was in flight already before the model's others."""
         queue.ready.appendleft(job)
         if queue.rank is None:
-            self._order.place(queue)
+            self._order.update(queue)
 
     def take(self, now: float, *, limit: int) -> tuple[ModelQueue[Job], Job] | None:
-        """Return the next payload to send, counted as in flight; None while none may go.
+        """Choose the next payload to send, and count it as in flight; None while no payload may be sent.
 
-        :param limit: how many may be in flight at once
+        :param limit: payloads that may be in flight at the same time
         """
         if self.in_flight >= limit:
             return None
@@ -165,7 +159,7 @@ class Schedule(Generic[Job]):
         queue.in_flight += 1
         self.in_flight += 1
         job = queue.ready.popleft()
-        self._order.place(queue)
+        self._order.update(queue)
         return queue, job
 
     # Answers
@@ -175,8 +169,8 @@ class Schedule(Generic[Job]):
     ) -> float | None:
         """Note an answer that only a loaded model gives.
 
-        :param seconds: how long it took; None when it failed
-        :return: when a cold model was asked first, at its first answer; else None
+        :param seconds: its latency; None when it was an error
+        :return: at a cold model's first answer the time of its first probe, else None
         """
         self._landed(queue)
         asked_at = None
@@ -192,55 +186,20 @@ class Schedule(Generic[Job]):
             self._signs.answered(queue.number, queue.latency, seconds=seconds, now=now)
             if self._signs.are_many(self.active) and queue.stage is ModelStage.WARM:
                 self._cut(now)
-        self._order.place(queue)
+        self._order.update(queue)
         return asked_at
 
-    def _cut(self, now: float) -> None:
-        """Keep fewer models warm: those begun last wait."""
-        self._signs.cut(now)
-        self._limit = self._limit.evicted(self.active)
-        warm = sorted(
-            (queue for queue in self._queues.values() if queue.stage is ModelStage.WARM),
-            key=lambda queue: -queue.number,
-        )
-        for queue in warm[: max(0, self.active - self._limit.limit)]:
-            self._park(queue)
-
-    def _park(self, queue: ModelQueue[Job]) -> None:
-        queue.stage = ModelStage.PARKED
-        self._parked.append(queue)
-        self._order.place(queue)
-
-    def _landed(self, queue: ModelQueue[Job]) -> None:
-        queue.in_flight -= 1
-        self.in_flight -= 1
-        if queue.probing:
-            self._end_probe(queue)
-
-    def _end_probe(self, queue: ModelQueue[Job]) -> None:
-        queue.probing = False
-        self._order.probes -= 1
-
     def unsettled(self, queue: ModelQueue[Job]) -> None:
-        """Note an answer that says nothing about the model: throttling, an outage, a lost connection."""
+        """Note an answer that does not show whether the model is loaded: throttling, an outage, a lost connection."""
         self._landed(queue)
-        self._order.place(queue)
+        self._order.update(queue)
 
-    def not_ready(self, queue: ModelQueue[Job], *, probe_at: float) -> bool:
-        """Note that the model is not loaded; return whether it was evicted: it had answered before.
-
-        :param probe_at: when it may be probed again
-        """
-        return self._missed(queue, probe_at, is_full=False)
-
-    def no_memory(self, queue: ModelQueue[Job], *, probe_at: float) -> bool:
-        """Note that the endpoint has no memory for the model; return whether it had answered before.
+    def not_ready(self, queue: ModelQueue[Job], *, probe_at: float, is_full: bool = False) -> bool:
+        """Note that the model is not loaded; report whether it was evicted, so that it had answered before.
 
         :param probe_at: when it may be probed again
+        :param is_full: whether the endpoint has no memory for it
         """
-        return self._missed(queue, probe_at, is_full=True)
-
-    def _missed(self, queue: ModelQueue[Job], probe_at: float, *, is_full: bool) -> bool:
         self._landed(queue)
         if queue.stage in (ModelStage.PARKED, ModelStage.CLOSED):
             return False
@@ -257,3 +216,27 @@ class Schedule(Generic[Job]):
                 queue.stage = ModelStage.COLD
         self._order.rest(queue, probe_at)
         return was_warm
+
+    def _cut(self, now: float) -> None:
+        """Keep fewer models warm, and park those opened last."""
+        self._signs.cut(now)
+        self._limit = self._limit.evicted(self.active)
+        warm = [queue for queue in self._queues.values() if queue.stage is ModelStage.WARM]
+        warm.sort(key=lambda queue: -queue.number)
+        for queue in warm[: max(0, self.active - self._limit.limit)]:
+            self._park(queue)
+
+    def _park(self, queue: ModelQueue[Job]) -> None:
+        queue.stage = ModelStage.PARKED
+        self._parked.append(queue)
+        self._order.update(queue)
+
+    def _landed(self, queue: ModelQueue[Job]) -> None:
+        queue.in_flight -= 1
+        self.in_flight -= 1
+        if queue.probing:
+            self._end_probe(queue)
+
+    def _end_probe(self, queue: ModelQueue[Job]) -> None:
+        queue.probing = False
+        self._order.probes -= 1

@@ -175,7 +175,14 @@ async def send(
         isolate_bad_records=isolate,
     )
     invoker = EndpointInvoker(endpoint.invoke)
-    calls = Invocations(invoker, given_, Statistics(), ends, spawn=spawn, unwritten_bytes=lambda: 0)
+    calls = Invocations(
+        invoker=invoker,
+        settings=given_,
+        statistics=Statistics(),
+        settler=ends,
+        spawn=spawn,
+        unwritten_bytes=lambda: 0,
+    )
     ends.calls = calls
     for number, payloads in enumerate(batch):
         work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
@@ -185,7 +192,7 @@ async def send(
         )
         feed.outstanding = len(payloads)
         for payload in payloads:
-            calls.add(feed.queue, Job(open_input, payload))
+            calls.attempts.add(Job(open_input, payload))
     calls.pump()
     try:
         async with asyncio.timeout(LONGEST):

@@ -194,7 +194,7 @@ def test_no_memory_for_a_model_counts_as_too_many_models() -> None:
     while (sent := schedule.take(0.0, limit=100)) is not None:
         if sent[0] is models[3]:
             break
-    schedule.no_memory(models[3], probe_at=1.0)
+    schedule.not_ready(models[3], probe_at=1.0, is_full=True)
     assert [queue.stage for queue in models[1:]] == [ModelStage.WARM, ModelStage.WARM, ModelStage.PARKED]
     schedule.close(models[0])
     assert [queue.stage for queue in models[1:]] == [ModelStage.WARM, ModelStage.WARM, ModelStage.COLD]
