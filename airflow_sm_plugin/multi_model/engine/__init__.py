@@ -1,8 +1,8 @@
 """The engine of a batch: read inputs, invoke their payloads, record results, write outputs.
 
-``reader`` opens an input and cuts it into payloads, as far ahead as its model's ``feed`` has room. They wait in the
-``model_queue``; ``schedule`` chooses the next one; ``invocations`` sends it through the ``invoker``. ``recorder`` writes
-results and failures into the journal, and the outputs once an input has ended. ``engine`` connects these parts.
+``feed`` opens a model's inputs and cuts them into payloads, as far ahead as memory permits. They wait in the
+``model_queue``; ``schedule`` chooses the next one; ``invocations`` sends it through the ``invoker``. ``recorder``
+writes results and failures into the journal, and the outputs once an input has ended. ``engine`` connects these parts.
 
 After a failed invocation ``judgement`` decides what the failure means; ``attempts`` acts on it (a retry, a probe of a
 cold model, a failed payload); ``conclusions`` decides when a model or the endpoint is given up.

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +23,6 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotInService,
     ModelLoadTimeout,
     RecordTooLarge,
-    SageMakerInferenceError,
 )
 from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect
@@ -55,13 +54,10 @@ _EVICTIONS = 20
 
 
 class Settler(Protocol):
-    """The engine's part that settles payloads."""
+    """Takes each payload's end: a result, or records that failed for good."""
 
     def succeeded(self, job: Job, result: Result) -> None: ...
-
-    def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
-        """Take the records of a payload that has failed for good."""
-
+    def failed(self, open_input: OpenInput, failed: FailedRecords) -> None: ...
     def halved(self, open_input: OpenInput) -> None:
         """Note that a payload became two."""
 
@@ -69,19 +65,19 @@ class Settler(Protocol):
         """Note that a model is given up."""
 
 
+@dataclass(eq=False, repr=False)
 class Attempts:
     """All payloads' attempts through one endpoint.
 
     :param pump: sends as many payloads as permitted
     """
 
-    def __init__(
-        self, settings: EngineSettings, statistics: Statistics, settler: Settler, *, pump: Callable[[], None]
-    ) -> None:
-        self._settings = settings
-        self._statistics = statistics
-        self._settler = settler
-        self._pump = pump
+    settings: EngineSettings
+    statistics: Statistics
+    settler: Settler
+    pump: Callable[[], None]
+
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
         self.epoch = time.time() - self._loop.time()
@@ -92,9 +88,9 @@ class Attempts:
         self._stopped = False
         self.repeats = 0
         """Attempts that failed and were followed by another."""
-        self.schedule: Schedule[Job] = Schedule(max_warm_models=settings.max_warm_models)
-        self.in_flight = InFlightLimit(settings.max_concurrent_transforms, now=self.clock())
-        self.conclusions = Conclusions(settings, self.schedule, clock=self.clock)
+        self.schedule: Schedule[Job] = Schedule(max_warm_models=self.settings.max_warm_models)
+        self.in_flight = InFlightLimit(self.settings.max_concurrent_transforms, now=self.clock())
+        self.conclusions = Conclusions(self.settings, self.schedule, clock=self.clock)
 
     def stop(self) -> None:
         """Make no further attempts."""
@@ -127,8 +123,8 @@ class Attempts:
         if asked_at is not None:
             feed.probes = 0
             feed.worked_from = self.epoch + now
-            self._statistics.loaded(feed.queue.model, began=self.epoch + asked_at, ended=self.epoch + now)
-            self._pump()
+            self.statistics.loaded(feed.queue.model, began=self.epoch + asked_at, ended=self.epoch + now)
+            self.pump()
 
     def succeeded(self, job: Job, now: float) -> None:
         feed = job.open_input.feed
@@ -141,7 +137,7 @@ class Attempts:
         :raises SageMakerInferenceError: the endpoint cannot be used, or does not serve
         """
         failure, now = failure_of(error), self.clock()
-        judgement = replace(judge(failure), message=failure.words[: self._settings.error_text_limit])
+        judgement = replace(judge(failure), message=failure.words[: self.settings.error_text_limit])
         self.in_flight.answered(now, slow_down=judgement.slow_down)
         if judgement.fate in (PayloadFate.LOADING, PayloadFate.NO_MEMORY):
             self._wait_for_model(job, judgement, now)
@@ -179,27 +175,27 @@ class Attempts:
             self._fail(job, judgement)
             return
         self._repeated(feed.queue.model, f"{judgement.error.__name__} (isolated)")
-        self._settler.halved(open_input)
+        self.settler.halved(open_input)
         for half in split_in_two(job.payload):
             # Behind the model's others: these may prove that the model serves.
             part = Job(open_input, half, is_half=True, evictions=job.evictions)
             if is_spent:
-                part.attempts = max(0, self._settings.attempts - _TRIES_OF_A_HALF)
+                part.attempts = max(0, self.settings.attempts - _TRIES_OF_A_HALF)
             self.add(part)
-        self._pump()
+        self.pump()
 
     def _fail(self, job: Job, judgement: Judgement) -> None:
-        self._settler.failed(job.open_input, failed_records(job.payload, judgement, attempts=job.attempts))
+        self.settler.failed(job.open_input, failed_records(job.payload, judgement, attempts=job.attempts))
 
     def _may_split(self, job: Job) -> bool:
-        isolates = self._settings.isolate_bad_records and job.payload.records > 1
+        isolates = self.settings.isolate_bad_records and job.payload.records > 1
         return isolates and job.open_input.feed.may_isolate
 
     # Models that are not loaded, and models that are given up
 
     def _wait_for_model(self, job: Job, judgement: Judgement, now: float) -> None:
         """Probe the model a little later, with another payload if there is one, until its deadline."""
-        feed, limit = job.open_input.feed, self._settings.model_load_seconds
+        feed, limit = job.open_input.feed, self.settings.model_load_seconds
         queue, is_full = feed.queue, judgement.fate is PayloadFate.NO_MEMORY
         feed.probes += 1
         jitter = 0.5 + random.random() / 2  # noqa: S311 - jitter
@@ -216,7 +212,7 @@ class Attempts:
         job.was_unready = True
         if late and feed.evidence.is_late():
             self._lose_model(feed, not_loaded)
-        self._loop.call_later(pause + 0.001, self._pump)
+        self._loop.call_later(pause + 0.001, self.pump)
         if feed.lost is not None:
             self._fail(job, feed.lost)
         elif late or job.evictions >= _EVICTIONS:
@@ -238,13 +234,17 @@ class Attempts:
             feed.waiting_bytes -= job.size
             self._fail(job, judgement)
         feed.wake()
-        self._settler.model_lost()
+        self.settler.model_lost()
 
     def _denied(self, job: Job, judgement: Judgement, error: ClientError | BotoCoreError, kind: str) -> None:
         """Try other payloads, of other models too, before the model or the endpoint is given up."""
         if judgement.fate is PayloadFate.ENDPOINT:
             of_payload = replace(judgement, error=EndpointNotInService)
-            denial = _about_endpoint(error, self._settings.endpoint_name)
+            name = self.settings.endpoint_name
+            if isinstance(error, ClientError):
+                denial = explained(error, "InvokeEndpoint", name)
+            else:
+                denial = translate(error, f"sagemaker:InvokeEndpoint {name}")
             is_proved = self.conclusions.denied_by_endpoint(job, denial, cause_of(error))
         else:
             of_payload = judgement
@@ -252,7 +252,7 @@ class Attempts:
         if is_proved:
             self._lose_model(job.open_input.feed, judgement)
             self._fail(job, judgement)
-        elif job.attempts >= self._settings.attempts or self._may_split(job):
+        elif job.attempts >= self.settings.attempts or self._may_split(job):
             self.refused(job, of_payload)
         else:
             self._pause(job, kind)
@@ -262,9 +262,9 @@ class Attempts:
     def _is_spent(self, job: Job, judgement: Judgement) -> bool:
         """Decide whether a payload has no further attempt; in an outage only its time counts."""
         now = self.clock()
-        if now - job.began >= self._settings.payload_seconds:
+        if now - job.began >= self.settings.payload_seconds:
             return True
-        return job.attempts >= self._settings.attempts and not self.conclusions.is_outage(job, judgement, now)
+        return job.attempts >= self.settings.attempts and not self.conclusions.is_outage(job, judgement, now)
 
     def _give_up(self, job: Job, judgement: Judgement) -> None:
         """Let a payload fail that failed at every attempt. Too many of these in a row are the model's fault."""
@@ -294,14 +294,8 @@ class Attempts:
         self._due += 1
         feed.waiting_bytes += job.size
         self.schedule.put_back(feed.queue, job)
-        self._pump()
+        self.pump()
 
     def _repeated(self, model: str, kind: str) -> None:
-        self._statistics.repeated(model, kind)
+        self.statistics.repeated(model, kind)
         self.repeats += 1
-
-
-def _about_endpoint(error: ClientError | BotoCoreError, name: str) -> SageMakerInferenceError:
-    if isinstance(error, ClientError):
-        return explained(error, "InvokeEndpoint", name)
-    return translate(error, f"sagemaker:InvokeEndpoint {name}")

@@ -6,6 +6,7 @@ Payloads of other models, and from elsewhere in the queues, are tried first: a f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.exceptions import (
@@ -33,25 +34,25 @@ _MODELS = 3
 _OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
 
 
+@dataclass(eq=False, repr=False)
 class Conclusions:
     """The evidence against one endpoint; the evidence against a model is in its feed.
 
     :param clock: the event loop's, in seconds
     """
 
-    def __init__(
-        self, settings: EngineSettings, schedule: Schedule[Job], *, clock: Callable[[], float]
-    ) -> None:
-        self._settings = settings
-        self._schedule = schedule
-        self._clock = clock
+    settings: EngineSettings
+    schedule: Schedule[Job]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
         self._evidence = Evidence()
         self._denied_models: set[str] = set()
         self._denial: SageMakerInferenceError | None = None
         self._outage: SageMakerInferenceError | None = None
         self._unserved = 0
         self._answered: set[str] = set()
-        self._succeeded_at = clock()
+        self._succeeded_at = self.clock()
 
     def succeeded(self, feed: ModelFeed, now: float) -> None:
         """Note a result: whatever failed before, the endpoint serves."""
@@ -81,7 +82,7 @@ class Conclusions:
         self._denied_models.add(feed.queue.model)
         of_all = self._evidence.denied(began=job.began, first=first)
         of_model = feed.evidence.denied(began=job.began, first=first)
-        others = self._schedule.busy() - self._denied_models
+        others = self.schedule.busy() - self._denied_models
         if of_all and (len(self._denied_models) >= _MODELS or not others) and self._concludes():
             raise denial from cause
         return of_model and bool(others or self._others_answered(feed)) and self._concludes(feed)
@@ -104,8 +105,8 @@ class Conclusions:
         if of_endpoint:
             enough = self._evidence.exhausted(began=job.began)
             self._outage = judgement.error(
-                f"endpoint {self._settings.endpoint_name}: payload after payload failed at each of its "
-                f"{self._settings.attempts} attempts, none between them succeeded; the last error: "
+                f"endpoint {self.settings.endpoint_name}: payload after payload failed at each of its "
+                f"{self.settings.attempts} attempts, none between them succeeded; the last error: "
                 f"{judgement.message:.200}. Results from before are kept, and a retry does the rest"
             )
             if enough and self._concludes():
@@ -133,12 +134,12 @@ class Conclusions:
         :param feed: the model in question; None is the endpoint
         """
         evidence = self._evidence if feed is None else feed.evidence
-        waiting = [queue.ready for queue in (self._schedule.queues() if feed is None else (feed.queue,))]
+        waiting = [queue.ready for queue in (self.schedule.queues() if feed is None else (feed.queue,))]
         untried = any(not job.attempts for jobs in waiting for job in jobs)
         if not untried and not self._answered:
             return True
         trials = evidence.trials
-        concludes = evidence.concludes(self._clock(), can_try_others=untried)
+        concludes = evidence.concludes(self.clock(), can_try_others=untried)
         if evidence.trials > trials:
             for jobs in waiting:
                 jobs.rotate(len(jobs) // 2 + 1)

@@ -15,11 +15,17 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result, failed_records
+from airflow_sm_plugin.multi_model.engine.feed import (
+    InputReader,
+    Job,
+    ModelFeed,
+    OpenInput,
+    Result,
+    failed_records,
+)
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.reader import InputReader
 from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
@@ -75,25 +81,21 @@ class ModelEngine:
         self._over = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._recorder = ResultRecorder(
-            store=self.store,
-            writer=self.writer,
-            statistics=self._statistics,
+            self.store,
+            self.writer,
+            self._statistics,
             seconds=self.settings.checkpoint_seconds,
             spawn=self._spawn,
             ended=self._ended,
             written=self._pump,
         )
         self._reader = InputReader(
-            settings=self.settings,
-            reads=self.reads,
-            inputs=self.inputs,
-            journal=self.store.journal,
-            record_etag=self._recorder.etag,
+            self.settings, self.reads, self.inputs, self.store.journal, record_etag=self._recorder.etag
         )
         self._calls = Invocations(
-            invoker=self.invoker,
-            settings=self.settings,
-            statistics=self._statistics,
+            self.invoker,
+            self.settings,
+            self._statistics,
             settler=self,
             spawn=self._spawn,
             unwritten_bytes=lambda: self._recorder.unwritten_bytes,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
+@dataclass(eq=False, repr=False)
 class Invocations:
     """Payloads in flight through one endpoint.
 

@@ -48,12 +48,8 @@ class BatchProgress:
         left = self.total_inputs - self.inputs_before
         log.info("%s: %d inputs of %d models to do, %d bytes", self.about, left, models, self.left_bytes)
         if self.inputs_before or self.records_before:
-            log.info(
-                "%s: goes on: %d inputs are done, the results of %d records are written down",
-                self.about,
-                self.inputs_before,
-                self.records_before,
-            )
+            counts = (self.inputs_before, self.records_before)
+            log.info("%s: goes on: %d inputs are done, %d records have results", self.about, *counts)
 
     def report(self, *, warm: int, loading: int, in_flight: int, bound: int, repeats: int) -> None:
         """Log the progress if the last line is five seconds old.
@@ -64,22 +60,13 @@ class BatchProgress:
         if now - self._reported < _EVERY_SECONDS:
             return
         settled = self.records + self.records_failed
-        log.info(
-            "%s: %d of %d inputs, %d records (%d failed in this try), %.0f records/s; %d models warm, %d loading; %d "
-            "of %d invocations in flight, %d repeated; %s",
-            self.about,
-            self.inputs_before + self.inputs,
-            self.total_inputs,
-            self.records_before + settled,
-            self.records_failed,
-            (settled - self._reported_records) / (now - self._reported),
-            warm,
-            loading,
-            in_flight,
-            bound,
-            repeats,
-            self._left(now),
+        rate = (settled - self._reported_records) / (now - self._reported)
+        text = (
+            f"{self.inputs_before + self.inputs} of {self.total_inputs} inputs, {self.records_before + settled} "
+            f"records ({self.records_failed} failed in this try), {rate:.0f} records/s; {warm} models warm, {loading} loading; "
+            f"{in_flight} of {bound} invocations in flight, {repeats} repeated; {self._left(now)}"
         )
+        log.info("%s: %s", self.about, text)
         self._reported, self._reported_records = now, settled
 
     def _left(self, now: float) -> str:

@@ -35,7 +35,7 @@ memory up to a part of an upload."""
 _Records = TypeVar("_Records", FailedRecords, Failure)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
+@dataclass(eq=False, repr=False)
 class ResultRecorder:
     """Collect results and failures, write them into the journal, and each input's outputs once it is complete.
 
