@@ -162,12 +162,7 @@ class _ShardRun:
             also=self._fence.check,
         )
         store = await JournalStore.take_over(
-            self.s3,
-            self.folder,
-            claim,
-            group_of=self._group_of,
-            writer=settings.writer,
-            decide=self._decide,
+            self.s3, self.folder, claim, group_of=self._group_of, writer=settings.writer, decide=self._decide
         )
         journal = store.journal
         todo = self._todo(journal)
@@ -210,13 +205,11 @@ class _ShardRun:
         return bisect.bisect_right(self._firsts, entry) - 1
 
     def _todo(self, journal: Journal) -> Todo:
-        todo: Todo = []
-        for work in self.shard.models:
-            numbers = journal.left(work.first, work.count)
-            if numbers:
-                missing = work.missing and self._trusts_plan
-                todo.append((msgspec.structs.replace(work, missing=missing), numbers))
-        return todo
+        return [
+            (msgspec.structs.replace(work, missing=work.missing and self._trusts_plan), entries)
+            for work in self.shard.models
+            if (entries := journal.left(work.first, work.count))
+        ]
 
     def _progress(self, journal: Journal) -> BatchProgress:
         inputs_before = journal.clean.bit_count() + len(journal.failed)
@@ -256,8 +249,7 @@ class _ShardRun:
                 progress=progress,
                 todo=todo,
             )
-            await engine.run()
-            return engine.failures
+            return await engine.run()
 
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:

@@ -7,7 +7,7 @@ writes results and failures into the journal, and the outputs once an input has 
 After a failed invocation ``judgement`` decides what the failure means; ``attempts`` acts on it (a retry, a probe of a
 cold model, a failed payload); ``conclusions`` decides when a model or the endpoint is given up.
 
-Pure: ``settings``, ``model_queue``, ``schedule``, ``eviction_signs``, ``judgement``; the rest runs on one event loop.
+Pure: ``settings``, ``model_queue``, ``schedule``, ``judgement``; the rest runs on one event loop.
 ``settings`` bounds memory, :mod:`airflow_sm_plugin.batches.adaptive` the number of invocations in flight.
 
 Read ``engine``, ``feed``, ``invocations``, ``attempts``, then ``schedule``.

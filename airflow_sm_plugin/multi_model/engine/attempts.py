@@ -19,11 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.aws.errors import cause_of, translate
 from airflow_sm_plugin.batches.adaptive import InFlightLimit
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.exceptions import (
-    EndpointNotInService,
-    ModelLoadTimeout,
-    RecordTooLarge,
-)
+from airflow_sm_plugin.exceptions import EndpointNotInService, ModelLoadTimeout, RecordTooLarge
 from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect
 from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS
@@ -58,9 +54,6 @@ class Settler(Protocol):
 
     def succeeded(self, job: Job, result: Result) -> None: ...
     def failed(self, open_input: OpenInput, failed: FailedRecords) -> None: ...
-    def halved(self, open_input: OpenInput) -> None:
-        """Note that a payload became two."""
-
     def model_lost(self) -> None:
         """Note that a model is given up."""
 
@@ -175,7 +168,8 @@ class Attempts:
             self._fail(job, judgement)
             return
         self._repeated(feed.queue.model, f"{judgement.error.__name__} (isolated)")
-        self.settler.halved(open_input)
+        open_input.unsettled += 1  # one payload becomes two
+        feed.outstanding += 1
         for half in split_in_two(job.payload):
             # Behind the model's others: these may prove that the model serves.
             part = Job(open_input, half, is_half=True, evictions=job.evictions)
@@ -190,8 +184,6 @@ class Attempts:
     def _may_split(self, job: Job) -> bool:
         isolates = self.settings.isolate_bad_records and job.payload.records > 1
         return isolates and job.open_input.feed.may_isolate
-
-    # Models that are not loaded, and models that are given up
 
     def _wait_for_model(self, job: Job, judgement: Judgement, now: float) -> None:
         """Probe the model a little later, with another payload if there is one, until its deadline."""
@@ -256,8 +248,6 @@ class Attempts:
             self.refused(job, of_payload)
         else:
             self._pause(job, kind)
-
-    # Retries
 
     def _is_spent(self, job: Job, judgement: Judgement) -> bool:
         """Decide whether a payload has no further attempt; in an outage only its time counts."""

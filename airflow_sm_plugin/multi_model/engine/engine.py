@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,13 +101,8 @@ class ModelEngine:
             unwritten_bytes=lambda: self._recorder.unwritten_bytes,
         )
 
-    @property
-    def failures(self) -> list[Mapping[str, object]]:
-        """The first rows of errors."""
-        return self._recorder.rows
-
-    async def run(self) -> None:
-        """Work until every input has ended.
+    async def run(self) -> list[Mapping[str, object]]:
+        """Work until every input has ended; return the first rows of errors.
 
         :raises FencedOff: another process has taken the shard over
         :raises SageMakerInferenceError: the endpoint or S3 cannot be used; results so far are in the journal
@@ -115,7 +110,7 @@ class ModelEngine:
         recording = asyncio.create_task(self._recorder.run(is_over=self._over.is_set))
         try:
             async with self._group:
-                watching = self._group.create_task(self._guarded(_watch(recording)))
+                watching = self._group.create_task(self._guarded(asyncio.shield(recording)))
                 sampling = self._group.create_task(self._guarded(self._sample()))
                 self._admit()
                 self._end_if_done()
@@ -131,11 +126,11 @@ class ModelEngine:
             await recording
         await self._recorder.flush(finished=True)
         self._calls.attempts.conclusions.check_served()
+        return self._recorder.rows
 
     def _stop(self) -> None:
         """Start nothing more: a task group that ends takes no further task."""
         self._stopped = True
-        self._recorder.stop()
         self._calls.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -144,7 +139,7 @@ class ModelEngine:
         else:
             self._group.create_task(self._guarded(work))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
         except BaseException:
@@ -218,7 +213,7 @@ class ModelEngine:
         except SageMakerInferenceError as error:
             self._fail_rest(open_input, error)
         open_input.is_read = True
-        if open_input.is_complete:
+        if not open_input.unsettled:
             self._complete(open_input)
 
     def _offer(self, open_input: OpenInput, batch: Sequence[Payload]) -> None:
@@ -263,10 +258,6 @@ class ModelEngine:
         self._recorder.failure(open_input, failed)
         self._statistics.failed(open_input.feed.queue.model, failed.error.__name__, records=records)
         self.progress.records_failed += records
-
-    def halved(self, open_input: OpenInput) -> None:
-        open_input.unsettled += 1
-        open_input.feed.outstanding += 1
 
     def model_lost(self) -> None:
         """Open another model instead."""
@@ -320,11 +311,6 @@ class ModelEngine:
             self._statistics.sample(at=time.time(), **load)
             self.progress.report(**load, repeats=self._calls.attempts.repeats)
             self._pump()
-
-
-async def _watch(recording: asyncio.Task[None]) -> None:
-    """Raise the recorder's error. Cancelling this does not cancel the recorder."""
-    await asyncio.shield(recording)
 
 
 def _first(error: BaseException) -> BaseException:

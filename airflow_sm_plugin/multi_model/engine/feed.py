@@ -77,11 +77,6 @@ class OpenInput:
     """The fields of a template of custom attributes."""
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every payload has a result or failed."""
-        return self.is_read and not self.unsettled
-
-    @property
     def is_in_memory(self) -> bool:
         """Whether all of its results are here, and nothing failed: then its output is written from memory."""
         return not (self.is_recorded or self.failures) and self.progress.is_new
@@ -269,7 +264,9 @@ class InputReader:
         :raises InvalidRequest: its attributes cannot be sent, or its records and answers cannot be joined
         """
         settings, batch_input = self.settings, opened.batch_input
-        opened.output = settings.output_for(batch_input.content_type)
+        if batch_input.content_type is not None and settings.output.join_source != "None":
+            output = replace(settings.output, content_type=batch_input.content_type)
+            opened.output = output.checked(settings.split.split_type)
         if settings.custom_attributes is not None:
             opened.fields = attribute_fields(
                 batch_input.source, settings.fields, relative=batch_input.relative

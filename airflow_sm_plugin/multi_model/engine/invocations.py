@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.batches.templates import attributes_of
+from airflow_sm_plugin.core.names import joined_to
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.attempts import Attempts, Settler
 from airflow_sm_plugin.multi_model.engine.feed import Job, Result
@@ -90,7 +91,7 @@ class Invocations:
         try:
             answer = await self.invoker.invoke(
                 payload.body,
-                target_model=settings.name_to_send(queue.model),
+                target_model=joined_to(queue.model, prefix_ends_in_slash=settings.prefix_ends_in_slash),
                 content_type=job.open_input.batch_input.content_type or settings.content_type,
                 accept=settings.accept,
                 custom_attributes=custom_attributes,

@@ -12,13 +12,20 @@ import enum
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Generic, TypeVar
-
-from airflow_sm_plugin.multi_model.engine.eviction_signs import LoadedLatency
 
 _PROBE, _LEAST, _MORE = range(3)
 """Ranks: the queues of a lower rank send first, and of one rank the oldest."""
+
+_MEMORY = 16
+"""Answers over which a mean is taken."""
+
+_QUICK = 0.5
+"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken."""
+
+_UNHURRIED = 2.0
+"""A model that takes more than so many times its best has more to do than it can."""
 
 Job = TypeVar("Job")
 
@@ -30,6 +37,40 @@ class ModelStage(enum.Enum):
     WARM = "it has answered"
     PARKED = "it was evicted, and waits until fewer models are in use"
     CLOSED = "it has no work left"
+
+
+@dataclass(slots=True, eq=False)
+class LoadedLatency:
+    """How long one loaded model takes, and how much more than its share it can bear. Times are seconds."""
+
+    answers: int = 0
+    usual: float | None = None
+    """Mean of its recent answers."""
+    best: float = inf
+    """The lowest mean so far: that of a model without a backlog."""
+    least: float = inf
+    """The quickest answer."""
+    doubts: int = 0
+    window: int = 0
+    """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it may keep others waiting for long."""
+        return self.usual is None or self.usual >= _QUICK
+
+    def answered(self, seconds: float) -> None:
+        count = self.answers = min(self.answers + 1, _MEMORY)
+        before = 0.0 if self.usual is None else self.usual
+        self.usual = usual = before + (seconds - before) / count
+        if count == _MEMORY and usual < self.best:
+            self.best = usual
+        self.least = min(self.least, seconds)
+        self.doubts = 0
+        if seconds < _QUICK and seconds <= _UNHURRIED * self.best:
+            self.window += 1
+        elif self.window:
+            self.window -= 1
 
 
 @dataclass(slots=True, eq=False)

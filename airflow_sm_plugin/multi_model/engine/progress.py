@@ -63,8 +63,8 @@ class BatchProgress:
         rate = (settled - self._reported_records) / (now - self._reported)
         text = (
             f"{self.inputs_before + self.inputs} of {self.total_inputs} inputs, {self.records_before + settled} "
-            f"records ({self.records_failed} failed in this try), {rate:.0f} records/s; {warm} models warm, {loading} loading; "
-            f"{in_flight} of {bound} invocations in flight, {repeats} repeated; {self._left(now)}"
+            f"records ({self.records_failed} failed in this try), {rate:.0f} records/s; {warm} models warm, {loading} "
+            f"loading; {in_flight} of {bound} invocations in flight, {repeats} repeated; {self._left(now)}"
         )
         log.info("%s: %s", self.about, text)
         self._reported, self._reported_records = now, settled

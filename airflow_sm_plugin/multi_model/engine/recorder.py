@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,7 +43,7 @@ class ResultRecorder:
     An output is written from memory, or from the journal when results or failures of the input are there.
 
     :param seconds: interval between parts of the journal
-    :param spawn: starts a task of the engine
+    :param spawn: starts a task of the engine, or drops it when the engine has stopped
     :param ended: called after the outputs of each input are written
     :param written: called after every part of the journal
     """
@@ -63,18 +64,11 @@ class ResultRecorder:
         self._wake = asyncio.Event()
         self._writes = asyncio.Semaphore(_WRITES)
         self._large = asyncio.Semaphore(_LARGE_WRITES)
-        self._stopped = False
         self._fresh_bytes = 0
         self.rows: list[Mapping[str, object]] = []
         """The first rows of errors."""
         self.unwritten_bytes = 0
         """Size of the results that are only in memory."""
-
-    def stop(self) -> None:
-        """Begin no further output."""
-        self._stopped = True
-
-    # Input: results, failures and ETags
 
     def result(self, open_input: OpenInput, result: Result) -> None:
         open_input.results.append(result)
@@ -105,8 +99,6 @@ class ResultRecorder:
         else:
             self._complete.append(open_input)
 
-    # The journal
-
     async def run(self, *, is_over: Callable[[], bool]) -> None:
         """Write the journal at each checkpoint, until the work is over and everything is written.
 
@@ -122,11 +114,9 @@ class ResultRecorder:
         self._wake.set()
 
     async def _until_due(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self.seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
         self._wake.clear()
 
     def _has_any(self) -> bool:
@@ -161,11 +151,9 @@ class ResultRecorder:
         await self.store.append(part, b"".join(data.chunks))
         self.rows += data.rows[: MOST_FAILURES - len(self.rows)]
         self.unwritten_bytes -= size
-        for open_input in () if self._stopped else complete:
+        for open_input in complete:
             self.spawn(self._assemble(open_input))
         self.written()
-
-    # Outputs
 
     async def _write(self, open_input: OpenInput) -> None:
         async with self._writes:

@@ -9,57 +9,118 @@ Mutable and single-threaded, because it is asked thousands of times a second. It
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from math import inf
 from typing import Generic
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.engine.eviction_signs import EvictionSigns
-from airflow_sm_plugin.multi_model.engine.model_queue import Job, ModelQueue, ModelStage, QueueOrder
+from airflow_sm_plugin.multi_model.engine.model_queue import (
+    Job,
+    LoadedLatency,
+    ModelQueue,
+    ModelStage,
+    QueueOrder,
+)
 
 _FIRST = 4
 _CUT = 0.75
+
+_LEAST_LOAD = 0.25
+"""Seconds: a shorter load costs little, and cannot be distinguished from a slow answer."""
+
+_OF_LOAD, _TIMES_LEAST = 0.5, 8.0
+"""An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer."""
+
+_DOUBTS = 4
+"""A model that gives so many signs, with no quick answer between them, is slow."""
+
+_MODELS = 2
 
 _STALLED_PROBES = 20
 """So many probes in vain mean that models evict each other before they ever answer. SageMaker itself holds a probe for
 a minute while the model loads, so that there the model's deadline comes first."""
 
 
-@dataclass(frozen=True, slots=True)
 class WarmLimit:
-    """The limit of models that are loading or warm. Each method returns the limit after an event."""
+    """The limit of models that are loading or warm. Without a fixed one it begins with four and adapts.
 
-    limit: int
-    is_fixed: bool
-    _settled: bool = False
-    _undisturbed: int = 0
+    :raises InvalidRequest: *max_warm_models* is below 1
+    """
 
-    @classmethod
-    def starting(cls, max_warm_models: int | None) -> WarmLimit:
-        """Fix the limit, or with None begin with four models and adapt.
-
-        :raises InvalidRequest: *max_warm_models* is below 1
-        """
+    def __init__(self, max_warm_models: int | None) -> None:
         if max_warm_models is not None and max_warm_models < 1:
             raise InvalidRequest(f"max_warm_models must be 1 or more, not {max_warm_models}")
-        return cls(max_warm_models or _FIRST, max_warm_models is not None)
+        self.value = max_warm_models or _FIRST
+        self._is_fixed = max_warm_models is not None
+        self._settled = False
+        self._undisturbed = 0
 
-    def loaded(self) -> WarmLimit:
+    def loaded(self) -> None:
         """Grow by one for a model's first load, until the first eviction."""
-        return self if self.is_fixed or self._settled else replace(self, limit=self.limit + 1)
+        if not (self._is_fixed or self._settled):
+            self.value += 1
 
-    def finished(self) -> WarmLimit:
-        """Grow by one, after an eviction, for each so many models that did all their work."""
-        if self.is_fixed or not self._settled:
-            return self
-        if self._undisturbed + 1 < self.limit:
-            return replace(self, _undisturbed=self._undisturbed + 1)
-        return replace(self, limit=self.limit + 1, _undisturbed=0)
+    def finished(self) -> None:
+        """Grow by one, after an eviction, when as many models as the limit permits have done all their work."""
+        if self._is_fixed or not self._settled:
+            return
+        self._undisturbed += 1
+        if self._undisturbed >= self.value:
+            self.value += 1
+            self._undisturbed = 0
 
-    def evicted(self, active: int) -> WarmLimit:
+    def evicted(self, active: int) -> None:
         """Fall to three quarters of *active*, the models that were loading or warm: their memory did not suffice."""
-        if self.is_fixed:
-            return self
-        return replace(self, limit=max(1, min(self.limit, int(active * _CUT))), _settled=True, _undisturbed=0)
+        if not self._is_fixed:
+            self.value = max(1, min(self.value, int(active * _CUT)))
+            self._settled, self._undisturbed = True, 0
+
+
+class EvictionSigns:
+    """Signs of evictions since the limit of warm models last fell, from the latency of loaded models.
+
+    SageMaker holds a call for up to a minute while it loads a model, and answers ModelNotReady only then. So an evicted
+    model that is loaded again for a call shows as one answer that takes about as long as a load, from a model that is
+    quick otherwise. One such answer proves nothing. Several models with such answers to calls that were sent after the
+    limit last fell mean that still too many models are warm.
+    """
+
+    __slots__ = ("_cut_at", "_least", "_least_load", "_models")
+
+    def __init__(self) -> None:
+        self._least_load = self._least = inf
+        self._models: set[int] = set()
+        self._cut_at = -inf
+
+    def loaded(self, seconds: float) -> None:
+        """Note how long a model was loading."""
+        if _LEAST_LOAD <= seconds < self._least_load:
+            self._least_load = seconds
+
+    def answered(self, model_number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
+        """Note a loaded model's answer."""
+        least = self._least if latency.usual is None else latency.least
+        if seconds < _OF_LOAD * self._least_load or seconds < _TIMES_LEAST * least:
+            latency.answered(seconds)
+            self._least = min(self._least, seconds)
+            return
+        if now - seconds >= self._cut_at:
+            self._models.add(model_number)
+        latency.doubts += 1
+        if latency.doubts >= _DOUBTS:
+            latency.least = inf
+            latency.answered(seconds)
+
+    def are_many(self, active: int) -> bool:
+        """Decide whether too many models are in use.
+
+        :param active: models that are loading or warm
+        """
+        return len(self._models) >= min(_MODELS, active)
+
+    def cut(self, now: float) -> None:
+        """Begin again: the limit of warm models falls now."""
+        self._models.clear()
+        self._cut_at = now
 
 
 class Schedule(Generic[Job]):
@@ -69,7 +130,7 @@ class Schedule(Generic[Job]):
     """
 
     def __init__(self, *, max_warm_models: int | None = None) -> None:
-        self._limit = WarmLimit.starting(max_warm_models)
+        self._limit = WarmLimit(max_warm_models)
         self._signs = EvictionSigns()
         self._queues: dict[str, ModelQueue[Job]] = {}
         self._parked: list[ModelQueue[Job]] = []
@@ -88,7 +149,7 @@ class Schedule(Generic[Job]):
     @property
     def has_room(self) -> bool:
         """Whether another model may be opened: parked models come first."""
-        return not self._parked and self.active < self._limit.limit
+        return not self._parked and self.active < self._limit.value
 
     def busy(self) -> set[str]:
         """List the models that have payloads ready or in flight."""
@@ -112,7 +173,7 @@ class Schedule(Generic[Job]):
         if queue.stage is ModelStage.PARKED:
             self._parked.remove(queue)
         elif queue.has_loaded:
-            self._limit = self._limit.finished()
+            self._limit.finished()
         if queue.probing:
             self._end_probe(queue)
         queue.stage = ModelStage.CLOSED
@@ -120,7 +181,7 @@ class Schedule(Generic[Job]):
         self._unpark()
 
     def _unpark(self) -> None:
-        while self._parked and self.active < self._limit.limit:
+        while self._parked and self.active < self._limit.value:
             queue = min(self._parked, key=lambda queue: queue.number)
             self._parked.remove(queue)
             queue.stage, queue.asked_at, queue.probe_at = ModelStage.COLD, None, 0.0
@@ -181,7 +242,7 @@ class Schedule(Generic[Job]):
                 self._signs.loaded(now - asked_at)
             if not queue.has_loaded:
                 queue.has_loaded = True
-                self._limit = self._limit.loaded()
+                self._limit.loaded()
         elif seconds is not None:
             self._signs.answered(queue.number, queue.latency, seconds=seconds, now=now)
             if self._signs.are_many(self.active) and queue.stage is ModelStage.WARM:
@@ -209,8 +270,8 @@ class Schedule(Generic[Job]):
             is_full = was_warm or queue.probes >= _STALLED_PROBES
             queue.probes = 0 if is_full else queue.probes
         if is_full:
-            self._limit = self._limit.evicted(self.active)
-            if self.active > self._limit.limit:
+            self._limit.evicted(self.active)
+            if self.active > self._limit.value:
                 self._park(queue)
             else:
                 queue.stage = ModelStage.COLD
@@ -220,10 +281,10 @@ class Schedule(Generic[Job]):
     def _cut(self, now: float) -> None:
         """Keep fewer models warm, and park those opened last."""
         self._signs.cut(now)
-        self._limit = self._limit.evicted(self.active)
+        self._limit.evicted(self.active)
         warm = [queue for queue in self._queues.values() if queue.stage is ModelStage.WARM]
         warm.sort(key=lambda queue: -queue.number)
-        for queue in warm[: max(0, self.active - self._limit.limit)]:
+        for queue in warm[: max(0, self.active - self._limit.value)]:
             self._park(queue)
 
     def _park(self, queue: ModelQueue[Job]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from airflow_sm_plugin.core.names import joined_to
 from airflow_sm_plugin.invoke.request import MODEL_LOAD_SECONDS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
@@ -71,16 +70,3 @@ class EngineSettings:
     prefix_ends_in_slash: bool | None = None
     error_text_limit: int = 1_000
     checkpoint_seconds: float = 1.0
-
-    def name_to_send(self, target_model: str) -> str:
-        """Spell a target model's name so that exactly one slash lies between the endpoint's prefix and the name."""
-        return joined_to(target_model, prefix_ends_in_slash=self.prefix_ends_in_slash)
-
-    def output_for(self, content_type: str | None) -> OutputOptions:
-        """Adapt the output options to an input's own content type; None is the batch's.
-
-        :raises InvalidRequest: the input's records and answers cannot be joined
-        """
-        if content_type is None or self.output.join_source == "None":
-            return self.output
-        return replace(self.output, content_type=content_type).checked(self.split.split_type)

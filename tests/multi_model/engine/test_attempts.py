@@ -136,9 +136,6 @@ class Ends:
         self.errors.add(failed.error)
         self._end(open_input, failed.first_record, failed.records)
 
-    def halved(self, open_input: OpenInput) -> None:
-        open_input.feed.outstanding += 1
-
     def model_lost(self) -> None:
         pass
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.multi_model.engine.eviction_signs import EvictionSigns, LoadedLatency
-from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.schedule import Schedule
+from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency, ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.schedule import EvictionSigns, Schedule
 
 
 def signs_of(*answers: float, load: float = 2.0) -> bool:

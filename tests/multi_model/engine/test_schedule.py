@@ -263,38 +263,42 @@ def test_every_payload_is_answered_once_whatever_the_endpoint_holds(  # noqa: C9
     assert schedule.in_flight == 0
 
 
+def limit_after(*events: str, max_warm_models: int | None = None) -> int:
+    """Apply events to a limit; an eviction names how many models were loading or warm."""
+    limit = WarmLimit(max_warm_models)
+    for event in events:
+        if event.isdigit():
+            limit.evicted(int(event))
+        elif event == "loaded":
+            limit.loaded()
+        else:
+            limit.finished()
+    return limit.value
+
+
 def test_a_limit_that_the_user_gave_never_changes() -> None:
-    limit = WarmLimit.starting(7)
-    assert limit.loaded().evicted(7).finished().limit == 7
+    assert limit_after("loaded", "7", "finished", max_warm_models=7) == 7
 
 
 def test_it_grows_with_each_model_loaded_until_the_first_eviction() -> None:
-    limit = WarmLimit.starting(None)
-    for _ in range(10):
-        limit = limit.loaded()
-    assert limit.limit == 14
-    cut = limit.evicted(14)
-    assert cut.limit == 10
-    assert cut.loaded().limit == 10
+    loads = ["loaded"] * 10
+    assert limit_after(*loads) == 14
+    assert limit_after(*loads, "14") == 10
+    assert limit_after(*loads, "14", "loaded") == 10
 
 
 def test_after_an_eviction_it_grows_by_one_in_as_many_undisturbed_models_as_it_allows() -> None:
-    limit = WarmLimit.starting(None).evicted(4)
-    assert limit.limit == 3
-    for _ in range(3):
-        limit = limit.finished()
-    assert limit.limit == 4
+    assert limit_after("4") == 3
+    assert limit_after("4", "finished", "finished") == 3
+    assert limit_after("4", "finished", "finished", "finished") == 4
 
 
 def test_an_eviction_forgets_the_undisturbed_models_before() -> None:
-    limit = WarmLimit.starting(None).evicted(4).finished().finished().evicted(3)
-    assert limit.limit == 2
-    assert limit.finished().limit == 2
-    assert limit.finished().finished().limit == 3
+    events = ("4", "finished", "finished", "3")
+    assert limit_after(*events) == 2
+    assert limit_after(*events, "finished") == 2
+    assert limit_after(*events, "finished", "finished") == 3
 
 
 def test_it_is_never_below_one() -> None:
-    limit = WarmLimit.starting(None)
-    for _ in range(5):
-        limit = limit.evicted(1)
-    assert limit.limit == 1
+    assert limit_after(*["1"] * 5) == 1
