@@ -191,7 +191,7 @@ class _ShardRun:
             return TakeOver(is_restart=True)
         again = journal.to_retry(everything=origin is Origin.CLEARED)
         chosen = set(again)
-        self._kept = [placed for placed in journal.failures() if placed.failure not in chosen][:MOST_FAILURES]
+        self._kept = [kept for kept in journal.failures() if kept.failure not in chosen][:MOST_FAILURES]
         if not again:
             return TakeOver()
         log.info("%s: %d ranges of records that failed before are tried again", self.about, len(again))
@@ -289,7 +289,7 @@ class _ShardRun:
                 records_failed=ended.failed,
                 inputs_unread=int(ended.unreadable),
             )
-        rows = [await self._row(*placed) for placed in self._kept]
+        rows = [await self._row(*kept) for kept in self._kept]
         return ShardReport(
             shard=self.shard.number,
             plan_digest=self.plan.digest,

@@ -155,13 +155,13 @@ class ModelEngine:
     def _admit(self) -> None:
         """Open further models, as many as may be warm."""
         while self._begun < len(self.todo):
-            work, numbers = self.todo[self._begun]
+            work, entries = self.todo[self._begun]
             if not (self._draining < _DRAINS if work.missing else self._calls.schedule.has_room):
                 return
             self._begun += 1
             model = work.target_model
             queue = ModelQueue[Job](model) if work.missing else self._calls.schedule.open(model)
-            feed = ModelFeed(work, queue, numbers)
+            feed = ModelFeed(work, queue, entries)
             if work.missing:
                 self._draining += 1
                 feed.lost = _NO_ARTEFACT
@@ -170,7 +170,7 @@ class ModelEngine:
 
     async def _feed(self, feed: ModelFeed) -> None:
         await feed.run(
-            lambda number: self._open_input(number, feed),
+            lambda entry: self._open_input(entry, feed),
             self._read,
             budget=self._budget,
             has_room=lambda: self._open < OPEN_INPUTS,
@@ -201,8 +201,8 @@ class ModelEngine:
 
     # Inputs
 
-    async def _open_input(self, number: int, feed: ModelFeed) -> OpenInput:
-        open_input = await self._reader.open(number, feed)
+    async def _open_input(self, entry: int, feed: ModelFeed) -> OpenInput:
+        open_input = await self._reader.open(entry, feed)
         self._open += 1
         return open_input
 

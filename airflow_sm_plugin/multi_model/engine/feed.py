@@ -52,12 +52,12 @@ class Result(NamedTuple):
 class OpenInput:
     """An input in work, with its results and failures that are not in the journal yet.
 
-    :param number: position in the shard
+    :param entry: position in the shard
     :param progress: its results and failures in the journal
     :param output: format of its output
     """
 
-    number: int
+    entry: int
     batch_input: BatchInput
     feed: ModelFeed
     progress: InputProgress
@@ -109,12 +109,12 @@ class Job:
 class ModelFeed:
     """Reads one model's inputs into its queue.
 
-    :param numbers: the inputs to read
+    :param entries: the inputs to read
     """
 
     work: ModelWork
     queue: ModelQueue[Job]
-    numbers: list[int]
+    entries: list[int]
 
     def __post_init__(self) -> None:
         self.lost: Judgement | None = None
@@ -152,10 +152,10 @@ class ModelFeed:
         :param has_room: whether more inputs may be open
         """
         async with asyncio.TaskGroup() as readers:
-            for number in self.numbers:
+            for entry in self.entries:
                 while not self._is_hungry(budget(), has_room=has_room()):
                     await self._until_woken()
-                opened = await open_input(number)
+                opened = await open_input(entry)
                 size = _UNKNOWN_SIZE if opened.batch_input.size is None else opened.batch_input.size
                 self._on_order += size
                 self._reading += 1
@@ -228,14 +228,14 @@ class InputReader:
         self._is_prepared = False
         self._small = asyncio.Semaphore(SMALL_READERS)
 
-    async def open(self, number: int, feed: ModelFeed) -> OpenInput:
+    async def open(self, entry: int, feed: ModelFeed) -> OpenInput:
         """Open an input.
 
         :raises InvalidRequest: the arguments do not fit the first input. An error of a later input fails that input
             alone, and :meth:`read` raises it
         """
-        batch_input = await self.inputs.input(number)
-        opened = OpenInput(number, batch_input, feed, self.journal.progress_of(number), self.settings.output)
+        batch_input = await self.inputs.input(entry)
+        opened = OpenInput(entry, batch_input, feed, self.journal.progress_of(entry), self.settings.output)
         if batch_input.etag is None:
             await self._bind(opened)
         try:
@@ -249,7 +249,7 @@ class InputReader:
 
     async def _bind(self, opened: OpenInput) -> None:
         """Record the ETag of an input that was planned without one, so that no later try reads another object."""
-        etag = self.journal.etags.get(opened.number)
+        etag = self.journal.etags.get(opened.entry)
         if etag is None:
             listed_object = await self.reads.stat(opened.batch_input.source)
             if not isinstance(listed_object, ListedObject):

@@ -26,7 +26,7 @@ from airflow_sm_plugin.invoke.failure import CallFailure, ContainerError, contai
 
 
 class PayloadFate(enum.Enum):
-    """What follows from a failed invocation."""
+    """The consequence of a failed invocation."""
 
     RETRY = "the payload is sent again, a few times"
     LOADING = "the model is not loaded: it is probed until its deadline"

@@ -77,11 +77,11 @@ class LoadedLatency:
 class ModelQueue(Generic[Job]):
     """One model's payloads that are ready to be sent, and the model's state.
 
-    :param number: how many models were opened before
+    :param position: in the order in which models were opened
     """
 
     model: str
-    number: int = 0
+    position: int = 0
     stage: ModelStage = ModelStage.COLD
     ready: deque[Job] = field(default_factory=deque)
     in_flight: int = 0
@@ -132,7 +132,7 @@ class QueueOrder(Generic[Job]):
     def rest(self, queue: ModelQueue[Job], until: float) -> None:
         """Hold a cold model back until its next probe is due."""
         queue.probe_at = until
-        heapq.heappush(self._resting, (until, queue.number, queue))
+        heapq.heappush(self._resting, (until, queue.position, queue))
         self.update(queue)
 
     def update(self, queue: ModelQueue[Job]) -> None:
@@ -140,7 +140,7 @@ class QueueOrder(Generic[Job]):
         rank = queue.rank = self._rank(queue)
         if rank is not None and not queue.entered >> rank & 1:
             queue.entered |= 1 << rank
-            heapq.heappush(self._waiting[rank], (queue.number, queue))
+            heapq.heappush(self._waiting[rank], (queue.position, queue))
 
     def _rank(self, queue: ModelQueue[Job]) -> int | None:
         if not queue.ready:

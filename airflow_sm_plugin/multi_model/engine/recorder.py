@@ -72,11 +72,11 @@ class ResultRecorder:
 
     def result(self, open_input: OpenInput, result: Result) -> None:
         open_input.results.append(result)
-        self._fresh[open_input.number] = open_input
+        self._fresh[open_input.entry] = open_input
         self._count(_size(result))
 
     def failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
-        self._fresh[open_input.number] = open_input
+        self._fresh[open_input.entry] = open_input
         if _append(open_input.failures, failed):
             self._count(len(failed.message) + _ROW)
 
@@ -88,12 +88,12 @@ class ResultRecorder:
 
     def etag(self, open_input: OpenInput, etag: str) -> None:
         """Bind an input without an ETag in the plan to the object that this process reads."""
-        self._etags[open_input.number] = etag
+        self._etags[open_input.entry] = etag
 
     def complete(self, open_input: OpenInput) -> None:
         """Begin to write the outputs of an input all of whose payloads are settled."""
         if open_input.is_in_memory:
-            self._fresh.pop(open_input.number, None)
+            self._fresh.pop(open_input.entry, None)
             self._fresh_bytes -= sum(map(_size, open_input.results))
             self.spawn(self._write(open_input))
         else:
@@ -134,7 +134,7 @@ class ResultRecorder:
         etags, self._etags = self._etags, {}
         self._fresh, self._complete, self._ended = {}, [], []
         data = _DataObject()
-        for open_input in sorted(fresh, key=lambda open_input: open_input.number):
+        for open_input in sorted(fresh, key=lambda open_input: open_input.entry):
             data.add(open_input)
             open_input.results, open_input.failures, open_input.is_recorded = [], [], True
         part = JournalPart(
@@ -162,7 +162,7 @@ class ResultRecorder:
             await self.writer.write(open_input.batch_input, body, notes)
         self.unwritten_bytes -= sum(map(_size, results))
         open_input.results = []
-        self._end(Ended(open_input.number, sum(each.records for each in results), 0))
+        self._end(Ended(open_input.entry, sum(each.records for each in results), 0))
 
     async def _assemble(self, open_input: OpenInput) -> None:
         progress = open_input.progress
@@ -172,7 +172,7 @@ class ResultRecorder:
         failed = sum(failure.records or 0 for failure in failures)
         is_unreadable = any(failure.records is None for failure in failures)
         retryable = any(failure.retryable for failure in failures)
-        self._end(Ended(open_input.number, progress.records + failed, failed, is_unreadable, retryable))
+        self._end(Ended(open_input.entry, progress.records + failed, failed, is_unreadable, retryable))
 
     def _end(self, ended: Ended) -> None:
         self._ended.append(ended)
@@ -193,19 +193,19 @@ class _DataObject:
     def add(self, open_input: OpenInput) -> None:
         open_input.results.sort()
         for results in _contiguous(open_input.results):
-            self._add_run(open_input.number, results)
+            self._add_run(open_input.entry, results)
         failures: list[FailedRecords] = []
         for failed in sorted(open_input.failures, key=lambda each: (each.start, each.first_record)):
             _append(failures, failed)
         for failed in failures:
             self._add_failure(open_input, failed)
 
-    def _add_run(self, number: int, results: list[Result]) -> None:
+    def _add_run(self, entry: int, results: list[Result]) -> None:
         first, last = results[0], results[-1]
         records = last.first_record + last.records - first.first_record
         bodies = self._append_bytes([each.body for each in results])
         notes = self._append_bytes([each.note for each in results if each.note])
-        self.runs.append(Run(number, first.start, last.end, first.first_record, records, *bodies, *notes))
+        self.runs.append(Run(entry, first.start, last.end, first.first_record, records, *bodies, *notes))
 
     def _add_failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
         position = self._append_bytes([failed.line(open_input.batch_input)])
@@ -213,7 +213,7 @@ class _DataObject:
             self.rows.append(failed.row(open_input.batch_input))
         start, end, first_record, records, error, *_ = failed
         failure = Failure(
-            open_input.number, start, end, first_record, records, error.__name__, error.retryable, *position
+            open_input.entry, start, end, first_record, records, error.__name__, error.retryable, *position
         )
         _append(self.failures, failure)
 

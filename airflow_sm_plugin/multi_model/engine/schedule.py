@@ -21,8 +21,8 @@ from airflow_sm_plugin.multi_model.engine.model_queue import (
     QueueOrder,
 )
 
-_FIRST = 4
-_CUT = 0.75
+_FIRST, _CUT = 4, 0.75
+"""The adaptive limit begins with four models; an eviction cuts it to three quarters of the models in use."""
 
 _LEAST_LOAD = 0.25
 """Seconds: a shorter load costs little, and cannot be distinguished from a slow answer."""
@@ -34,6 +34,7 @@ _DOUBTS = 4
 """A model that gives so many signs, with no quick answer between them, is slow."""
 
 _MODELS = 2
+"""Models with signs that prove evictions: a single one can be slow by itself."""
 
 _STALLED_PROBES = 20
 """So many probes in vain mean that models evict each other before they ever answer. SageMaker itself holds a probe for
@@ -182,7 +183,7 @@ class Schedule(Generic[Job]):
 
     def _unpark(self) -> None:
         while self._parked and self.active < self._limit.value:
-            queue = min(self._parked, key=lambda queue: queue.number)
+            queue = min(self._parked, key=lambda queue: queue.position)
             self._parked.remove(queue)
             queue.stage, queue.asked_at, queue.probe_at = ModelStage.COLD, None, 0.0
             self._order.update(queue)
@@ -244,7 +245,7 @@ class Schedule(Generic[Job]):
                 queue.has_loaded = True
                 self._limit.loaded()
         elif seconds is not None:
-            self._signs.answered(queue.number, queue.latency, seconds=seconds, now=now)
+            self._signs.answered(queue.position, queue.latency, seconds=seconds, now=now)
             if self._signs.are_many(self.active) and queue.stage is ModelStage.WARM:
                 self._cut(now)
         self._order.update(queue)
@@ -283,7 +284,7 @@ class Schedule(Generic[Job]):
         self._signs.cut(now)
         self._limit.evicted(self.active)
         warm = [queue for queue in self._queues.values() if queue.stage is ModelStage.WARM]
-        warm.sort(key=lambda queue: -queue.number)
+        warm.sort(key=lambda queue: -queue.position)
         for queue in warm[: max(0, self.active - self._limit.value)]:
             self._park(queue)
 

@@ -115,7 +115,7 @@ class Ends:
         self.calls: Invocations | None = None
 
     def _end(self, open_input: OpenInput, first: int, records: int) -> None:
-        self.ended.update((open_input.number, record) for record in range(first, first + records))
+        self.ended.update((open_input.entry, record) for record in range(first, first + records))
         self.left -= records
         feed = open_input.feed
         feed.outstanding -= 1
@@ -126,7 +126,7 @@ class Ends:
             self.over.set()
 
     def succeeded(self, job: Job, result: Result) -> None:
-        self.good.update((job.open_input.number, result.first_record + n) for n in range(result.records))
+        self.good.update((job.open_input.entry, result.first_record + n) for n in range(result.records))
         self._end(job.open_input, result.first_record, result.records)
 
     def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
