@@ -50,12 +50,11 @@ _EVICTIONS = 20
 
 
 class Settler(Protocol):
-    """Takes each payload's end: a result, or records that failed for good."""
+    """Receives each payload's end, a result or records that failed for good, and notes that a model is given up."""
 
     def succeeded(self, job: Job, result: Result) -> None: ...
     def failed(self, open_input: OpenInput, failed: FailedRecords) -> None: ...
-    def model_lost(self) -> None:
-        """Note that a model is given up."""
+    def model_lost(self) -> None: ...
 
 
 @dataclass(eq=False, repr=False)
@@ -86,7 +85,6 @@ class Attempts:
         self.conclusions = Conclusions(self.settings, self.schedule, clock=self.clock)
 
     def stop(self) -> None:
-        """Make no further attempts."""
         self._stopped = True
 
     @property

@@ -45,6 +45,8 @@ _DRAINS = 4
 """Models without an artefact whose inputs are read at the same time, to count their records."""
 
 _LEAST_BUDGET = 65_536
+"""Bytes of waiting payloads that every model may have, however many models are open."""
+
 _UNREADABLE_IN_A_ROW = 20
 """When so many inputs in a row cannot be read because of S3 or credentials, the task fails instead of its inputs."""
 
@@ -279,7 +281,6 @@ class ModelEngine:
             self._close_if_done(feed)
 
     def _ended(self) -> None:
-        """Note that an input's outputs are written."""
         self.progress.inputs += 1
         self._open -= 1
         if self._open >= OPEN_INPUTS - 1:

@@ -189,8 +189,7 @@ class ModelFeed:
     def taken(self, size: int) -> None:
         """Note that a payload has left the queue."""
         self.waiting_bytes -= size
-        if not self._awake.is_set():
-            self._awake.set()
+        self._awake.set()
 
     def wake(self) -> None:
         """Let the readers check again whether there is room."""

@@ -55,7 +55,6 @@ class Invocations:
             self.spawn(self._work(job))
 
     def stop(self) -> None:
-        """Send nothing more."""
         self._stopped = True
         self.attempts.stop()
 
