@@ -110,11 +110,11 @@ class Attempts:
         :param seconds: its latency; None when it was an error
         """
         feed = job.open_input.feed
-        asked_at = self.schedule.answered(feed.queue, now=now, seconds=seconds)
-        if asked_at is not None:
+        began = self.schedule.answered(feed.queue, now=now, seconds=seconds)
+        if began is not None:
             feed.probes = 0
             feed.worked_from = self.epoch + now
-            self.statistics.loaded(feed.queue.model, began=self.epoch + asked_at, ended=self.epoch + now)
+            self.statistics.loaded(feed.queue.model, began=self.epoch + began, ended=self.epoch + now)
             self.pump()
 
     def succeeded(self, job: Job, now: float) -> None:
@@ -195,7 +195,7 @@ class Attempts:
         job.evictions += self.schedule.not_ready(queue, probe_at=now + pause, is_full=is_full)
         kind = f"{judgement.error.__name__} ({judgement.status})" if is_full else "ModelNotReadyException"
         self._repeated(queue.model, kind)
-        late = queue.asked_at is not None and now - queue.asked_at >= limit
+        late = queue.first_probe_at is not None and now - queue.first_probe_at >= limit
         message = f"the endpoint did not load the model within {limit:g} s"
         not_loaded = Judgement(PayloadFate.NO_MODEL, ModelLoadTimeout, judgement.status, message=message)
         feed.evidence.unready += not job.was_unready

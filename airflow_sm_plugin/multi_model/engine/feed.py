@@ -133,7 +133,7 @@ class ModelFeed:
         """Halves of payloads that failed, and that succeeded, in the search for bad records."""
         self.evidence = Evidence()
         """Failures that suggest that the model does not serve."""
-        self._on_order = 0
+        self._unread_bytes = 0
         self._reading = 0
         self._awake = asyncio.Event()
 
@@ -153,11 +153,11 @@ class ModelFeed:
         """
         async with asyncio.TaskGroup() as readers:
             for entry in self.entries:
-                while not self._is_hungry(budget(), has_room=has_room()):
+                while not self._may_read_another(budget(), has_room=has_room()):
                     await self._until_woken()
                 opened = await open_input(entry)
                 size = _UNKNOWN_SIZE if opened.batch_input.size is None else opened.batch_input.size
-                self._on_order += size
+                self._unread_bytes += size
                 self._reading += 1
                 readers.create_task(self._read(read, opened, size))
         self.is_read = True
@@ -168,14 +168,14 @@ class ModelFeed:
         try:
             await read(open_input)
         finally:
-            self._on_order -= size
+            self._unread_bytes -= size
             self._reading -= 1
             self.wake()
 
-    def _is_hungry(self, budget: int, *, has_room: bool) -> bool:
+    def _may_read_another(self, budget: int, *, has_room: bool) -> bool:
         if not self._reading and not self.waiting_bytes:
             return True
-        return has_room and self._reading < READERS and self.waiting_bytes + self._on_order < budget
+        return has_room and self._reading < READERS and self.waiting_bytes + self._unread_bytes < budget
 
     async def until_room(self, budget: Callable[[], int]) -> None:
         """Wait until the queue holds no more bytes than the budget, or the model is given up."""
@@ -204,7 +204,6 @@ class ModelFeed:
 
 
 def failed_records(payload: Payload, judgement: Judgement, *, attempts: int) -> FailedRecords:
-    """Describe the records of a payload that has failed for good."""
     position = (payload.start, payload.end, payload.first_record, payload.records)
     return FailedRecords(*position, judgement.error, judgement.status, judgement.message, attempts)
 

@@ -51,6 +51,7 @@ class LoadedLatency:
     least: float = inf
     """The quickest answer."""
     doubts: int = 0
+    """Signs of an eviction since the last quick answer."""
     window: int = 0
     """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
 
@@ -85,8 +86,8 @@ class ModelQueue(Generic[Job]):
     stage: ModelStage = ModelStage.COLD
     ready: deque[Job] = field(default_factory=deque)
     in_flight: int = 0
-    asked_at: float | None = None
-    """When a cold model was probed first."""
+    first_probe_at: float | None = None
+    """When the cold model was first probed."""
     has_loaded: bool = False
     probing: bool = False
     probe_at: float = 0.0

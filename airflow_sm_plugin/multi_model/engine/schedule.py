@@ -185,7 +185,7 @@ class Schedule(Generic[Job]):
         while self._parked and self.active < self._limit.value:
             queue = min(self._parked, key=lambda queue: queue.position)
             self._parked.remove(queue)
-            queue.stage, queue.asked_at, queue.probe_at = ModelStage.COLD, None, 0.0
+            queue.stage, queue.first_probe_at, queue.probe_at = ModelStage.COLD, None, 0.0
             self._order.update(queue)
 
     # Payloads
@@ -216,8 +216,8 @@ class Schedule(Generic[Job]):
         if queue.stage is ModelStage.COLD:
             queue.probing = True
             self._order.probes += 1
-            if queue.asked_at is None:
-                queue.asked_at = now
+            if queue.first_probe_at is None:
+                queue.first_probe_at = now
         queue.in_flight += 1
         self.in_flight += 1
         job = queue.ready.popleft()
@@ -235,12 +235,12 @@ class Schedule(Generic[Job]):
         :return: at a cold model's first answer the time of its first probe, else None
         """
         self._landed(queue)
-        asked_at = None
+        first_probe_at = None
         if queue.stage is ModelStage.COLD:
-            asked_at, queue.asked_at, queue.probes = queue.asked_at, None, 0
+            first_probe_at, queue.first_probe_at, queue.probes = queue.first_probe_at, None, 0
             queue.stage, queue.probe_at = ModelStage.WARM, 0.0
-            if asked_at is not None:
-                self._signs.loaded(now - asked_at)
+            if first_probe_at is not None:
+                self._signs.loaded(now - first_probe_at)
             if not queue.has_loaded:
                 queue.has_loaded = True
                 self._limit.loaded()
@@ -249,7 +249,7 @@ class Schedule(Generic[Job]):
             if self._signs.are_many(self.active) and queue.stage is ModelStage.WARM:
                 self._cut(now)
         self._order.update(queue)
-        return asked_at
+        return first_probe_at
 
     def unsettled(self, queue: ModelQueue[Job]) -> None:
         """Note an answer that does not show whether the model is loaded: throttling, an outage, a lost connection."""
