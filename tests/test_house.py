@@ -103,7 +103,6 @@ SHELLS = {
     "multi_model.engine.invocations",
     "multi_model.engine.invoker",
     "multi_model.engine.progress",
-    "multi_model.engine.reader",
     "multi_model.engine.recorder",
     "multi_model.payloads.source",
     "multi_model.plan.draft",

@@ -1,10 +1,9 @@
-"""A multi-model batch in one task: one shard of a plan, or plan, one shard and report."""
+"""Run a multi-model batch in one task: one shard of a plan; or plan, run and report on all inputs."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._safe_text import presentable
@@ -32,7 +31,7 @@ class BatchOutcome:
 
     :param summary: for XCom
     :param page_location: of the report for people
-    :param retryable: inputs of which something failed for reasons that may pass
+    :param retryable: inputs with a failure that a retry can mend
     :param failures: the first rows of errors
     """
 
@@ -48,27 +47,27 @@ class BatchOutcome:
         return any(row["error"] in (ModelError.__name__, ModelUnavailable.__name__) for row in self.failures)
 
     def in_words(self, tolerance: Tolerance, then: str) -> str:
-        """Describe what failed, for an error's text.
+        """Describe the failures, for an error's text.
 
-        :param then: what the reader can do
+        :param then: advice to the reader
         """
-        counts = self.counts
-        unread = (
-            f"; {counts.inputs_unread} inputs could not be read to their end" if counts.inputs_unread else ""
-        )
-        lines = [f"{failed_share(counts, tolerance)}{unread}."]
-        lines += [failure_line(row) for row in self.failures[:_SHOWN]]
-        lines.append(f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip())
+        unread = self.counts.inputs_unread
+        lines = [
+            failed_share(self.counts, tolerance)
+            + (f"; {unread} inputs could not be read to their end." if unread else "."),
+            *map(failure_line, self.failures[:_SHOWN]),
+            f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip(),
+        ]
         return "\n".join(map(presentable, lines))
 
 
 async def run_one_shard(
     connection: AwsConnection, settings: ShardSettings, reference: Mapping[str, Any]
 ) -> BatchOutcome:
-    """Do one shard of a plan.
+    """Run one shard of a plan.
 
-    :param reference: as the plan task returns it
-    :raises InvalidRequest: it is no such reference
+    :param reference: an item of the plan task's result
+    :raises InvalidRequest: it is no such item
     :raises SageMakerInferenceError: as :func:`~airflow_sm_plugin.multi_model.shard.run_shard`
     """
     location = reference.get("plan_location")
@@ -77,10 +76,8 @@ async def run_one_shard(
             f"shard must be one of the references that the plan task returns, with plan_location and shard; it has "
             f"{', '.join(map(str, reference)) or 'nothing'}"
         )
-    number = whole_number(reference["shard"], "shard")
-    finished = await run_shard(
-        connection, dataclasses.replace(settings, plan_location=location, shard=number)
-    )
+    shard = whole_number(reference["shard"], "shard")
+    finished = await run_shard(connection, replace(settings, plan_location=location, shard=shard))
     report = finished.report
     summary = {**report.summary(), "report_location": finished.location}
     return BatchOutcome(summary, report.total, finished.location, finished.retryable, report.failures)
@@ -89,17 +86,17 @@ async def run_one_shard(
 async def run_batch(
     connection: AwsConnection, settings: ShardSettings, planned: PlanSettings
 ) -> BatchOutcome:
-    """Plan all inputs as one shard, do it, and write the report.
+    """Plan all inputs as one shard, run it, and write the report.
 
     :raises SageMakerInferenceError: as :func:`~airflow_sm_plugin.multi_model.plan.make.make_plan` and
         :func:`~airflow_sm_plugin.multi_model.shard.run_shard`
     """
     endpoint = await EndpointFacts(connection, planned.endpoint_name).models()
     async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=settings.options) as s3:
-        plan, folder = await make_plan(s3, dataclasses.replace(planned, max_shards=1), endpoint)
+        plan, folder = await make_plan(s3, replace(planned, max_shards=1), endpoint)
         retryable = 0
         for shard in range(plan.shards):
-            work = dataclasses.replace(settings, plan_location=folder.location, shard=shard)
+            work = replace(settings, plan_location=folder.location, shard=shard)
             retryable += (await run_shard(connection, work)).retryable
         report = await report_batch(
             s3, folder.location, task_try=settings.writer.task_try, options=settings.options

@@ -1,4 +1,4 @@
-"""Do one shard of a plan, or go on with it: any step may be killed and done again."""
+"""Run one shard of a plan, or resume it: the process may end at any step, and a later one goes on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from airflow_sm_plugin.batches.task_try import Origin, StateWriter
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
-from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before
+from airflow_sm_plugin.multi_model.engine.progress import BatchProgress
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
@@ -44,7 +44,7 @@ log = get_log(__name__)
 
 _WRITING_CONNECTIONS = 48
 _READING_CONNECTIONS = 1_024
-"""One is held for each input that is being read while its model is waited for."""
+"""Each input that is being read holds one while its model loads."""
 
 _LONGEST_ROW = 1_048_576
 
@@ -53,12 +53,12 @@ Todo = list[tuple[ModelWork, list[int]]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
-    """How a shard is done.
+    """How a shard is run.
 
-    :param plan_location: of the plan's folder
+    :param plan_location: the plan's folder
     :param writer: this try of the task instance
-    :param restart: whether another run of a finished shard does everything again, or only what failed
-    :param options: how outputs and all state are kept
+    :param restart: when the task was cleared after the shard was finished: repeat everything, or only the failures
+    :param options: how outputs and all state are stored
     """
 
     plan_location: str
@@ -74,7 +74,7 @@ class FinishedShard:
     """A shard all of whose inputs have ended.
 
     :param location: of the report
-    :param retryable: inputs of which something failed for reasons that may pass
+    :param retryable: inputs with a failure that a retry can mend
     """
 
     report: ShardReport
@@ -83,218 +83,187 @@ class FinishedShard:
 
 
 async def run_shard(connection: AwsConnection, settings: ShardSettings) -> FinishedShard:
-    """Do a shard, or what is left of it, and write its report.
+    """Run a shard, or the rest of it, and write its report.
 
     :raises InputNotFound: there is no such plan
     :raises EndpointNotFound: and EndpointNotMultiModel, EndpointNotRealTime, EndpointNotInService, AccessDenied:
-        nothing can be invoked
+        no model can be invoked
     :raises FencedOff: another process has taken the shard over
     :raises PlanReplaced: a later plan counts
-    :raises ServiceError: the endpoint or S3 did not serve; what was done is written down
+    :raises ServiceError: the endpoint or S3 did not serve; results so far are in the journal
     """
     async with S3Objects.open(
         connection, max_connections=_WRITING_CONNECTIONS, options=settings.options
     ) as s3:
-        run = await _ShardRun.of(connection, s3, settings)
-        return await run.result_of_before() or await run.resume()
+        plan = await read_plan(s3, settings.plan_location)
+        shard = await read_shard_plan(s3, MultiModelPlanFolder(settings.plan_location).shard(settings.shard))
+        run = _ShardRun(connection, s3, settings, plan, shard)
+        return await run.earlier_result() or await run.resume()
 
 
+@dataclass(eq=False, repr=False)
 class _ShardRun:
     """One process's run of a shard."""
 
-    def __init__(
-        self,
-        connection: AwsConnection,
-        s3: S3Objects,
-        settings: ShardSettings,
-        plan: MultiModelPlan,
-        shard: ShardPlan,
-    ) -> None:
-        self._connection = connection
-        self._s3 = s3
-        self._settings = settings
-        self._plan = plan
-        self._shard = shard
-        self._fence = PlanFence(s3, MultiModelPlanFolder(settings.plan_location))
-        self.folder = MultiModelPlanFolder(settings.plan_location).shard(settings.shard)
-        """What this process, and those before it, keep."""
-        self._inputs = ChunkedInputs(s3, self.folder.location, CHUNK)
-        self._firsts = [work.first for work in shard.models]
+    connection: AwsConnection
+    s3: S3Objects
+    settings: ShardSettings
+    plan: MultiModelPlan
+    shard: ShardPlan
+
+    def __post_init__(self) -> None:
+        plan_folder = MultiModelPlanFolder(self.settings.plan_location)
+        self._fence = PlanFence(self.s3, plan_folder)
+        self.folder = plan_folder.shard(self.settings.shard)
+        self._firsts = [work.first for work in self.shard.models]
         self._trusts_plan = True
-        """Whether models are missing that the plan did not find."""
+        """Whether an artefact that the plan did not find is still missing."""
         self._kept: list[PlacedFailure] = []
-        self.about = f"endpoint {settings.engine.endpoint_name}, shard {settings.shard} of {plan.shards}"
+        """Failures of earlier processes that are not tried again."""
+        self.about = f"endpoint {self.settings.engine.endpoint_name}, shard {self.settings.shard} of {self.plan.shards}"
 
-    @classmethod
-    async def of(cls, connection: AwsConnection, s3: S3Objects, settings: ShardSettings) -> _ShardRun:
-        plan = await read_plan(s3, settings.plan_location)
-        shard = await read_shard_plan(s3, MultiModelPlanFolder(settings.plan_location).shard(settings.shard))
-        return cls(connection, s3, settings, plan, shard)
-
-    async def result_of_before(self) -> FinishedShard | None:
-        """Return what this very run has finished before; None when there is something to do.
+    async def earlier_result(self) -> FinishedShard | None:
+        """Read the report if an earlier try of this run has finished the shard; None when work is left.
 
         :raises FencedOff: a later try has worked on the shard
         :raises PlanReplaced: a later plan counts
         """
         await self._fence.check()
-        journal = await read_journal(self._s3, self.folder, self._group_of, keep=False)
+        journal = await read_journal(self.s3, self.folder, self._group_of, keep=False)
         if self._origin_of(journal.writer) is not Origin.SAME_RUN or not journal.is_finished:
             return None
         if any(ended.retryable for ended in journal.failed.values()):
             return None
-        body = await self._s3.read_if_any(self.folder.report(journal.claim))
+        body = await self.s3.read_if_any(self.folder.report(journal.claim))
         if body is None:
             return None
         log.info("%s: this run has done it before", self.about)
-        return await self._finished(ShardReport.from_json(body), journal, self._claim(journal.claim))
-
-    def _claim(self, number: int) -> Claim:
-        return Claim(self._s3, self.folder, token="", number=number, also=self._fence.check)
+        claim = Claim(self.s3, self.folder, token="", number=journal.claim, also=self._fence.check)
+        return await self._finished(ShardReport.from_json(body), journal, claim)
 
     def _origin_of(self, writer: StateWriter | None) -> Origin | None:
-        """Return how the try that wrote the journal relates to this one; None when there is no journal.
+        """Compare the try that wrote the journal with this one; None when there is no journal.
 
-        :raises FencedOff: it is a later one
+        :raises FencedOff: it is a later try
         """
-        origin = None if writer is None else self._settings.writer.origin_of(writer)
+        origin = None if writer is None else self.settings.writer.origin_of(writer)
         if origin is Origin.LATER_TRY:
             raise fenced_off(self.folder.location)
         return origin
 
     async def resume(self) -> FinishedShard:
-        """Do what is left."""
-        settings = self._settings
+        """Do the work that is left."""
+        settings = self.settings
         claim = await Claim.taken(
-            self._s3,
+            self.s3,
             self.folder,
             token=uuid.uuid4().hex[:16],
             task_try=settings.writer.task_try,
             also=self._fence.check,
         )
         store = await JournalStore.take_over(
-            self._s3,
-            self.folder,
-            claim,
-            group_of=self._group_of,
-            writer=settings.writer,
-            decide=self._decide,
+            self.s3, self.folder, claim, group_of=self._group_of, writer=settings.writer, decide=self._decide
         )
-        journal, statistics = store.journal, Statistics()
+        journal = store.journal
         todo = self._todo(journal)
-        progress = self._progress(journal)
         failures: Sequence[Mapping[str, object]] = ()
         if todo:
-            progress.begin(models=len(todo))
-            endpoint = await EndpointFacts(self._connection, settings.engine.endpoint_name).models()
-            slash = None if endpoint is None else endpoint.ends_in_slash
-            engine = dataclasses.replace(settings.engine, prefix_ends_in_slash=slash)
-            failures = await self._work(engine, store, statistics, progress, todo)
+            failures = await self._work(store, todo)
         else:
             await store.append(JournalPart(token=store.token, at=time.time(), finished=True), b"")
         await claim.check()
         report = await self._report(journal, failures)
-        await self._s3.write(self.folder.report(claim.number), report.as_json())
+        await self.s3.write(self.folder.report(claim.number), report.as_json())
         total = report.total
-        log.info(
-            "%s: %d inputs, %d records, %d failed",
-            self.about,
-            total.inputs,
-            total.records,
-            total.records_failed,
-        )
+        counts = (total.inputs, total.records, total.records_failed)
+        log.info("%s: %d inputs, %d records, %d failed", self.about, *counts)
         return await self._finished(report, journal, claim)
 
     def _decide(self, journal: Journal) -> TakeOver:
-        """Decide what of the journal counts, and which failures are tried again: what may pass; when cleared, all."""
+        """Decide which parts of the journal count, and which failures are tried again: all in a cleared task."""
         origin = self._origin_of(journal.writer)
         if self._origin_of(journal.first_writer) not in (None, Origin.SAME_RUN):
             self._trusts_plan = False  # a missing artefact may have been added before the task was cleared
         if origin is Origin.DELETED_RUN or (
-            origin is Origin.CLEARED and self._settings.restart and journal.is_finished
+            origin is Origin.CLEARED and self.settings.restart and journal.is_finished
         ):
             self._kept = []
             return TakeOver(is_restart=True)
         again = journal.to_retry(everything=origin is Origin.CLEARED)
         chosen = set(again)
-        self._kept = [placed for placed in journal.failures() if placed.failure not in chosen][:MOST_FAILURES]
-        if again:
-            log.info("%s: failures of before in %d places are tried again", self.about, len(again))
-        return TakeOver(again=again, taken_back=self._counted(again))
-
-    def _counted(self, again: Sequence[Failure]) -> Mapping[str, Any]:
-        """Return what takes failures that are tried again out of the statistics."""
+        self._kept = [kept for kept in journal.failures() if kept.failure not in chosen][:MOST_FAILURES]
+        if not again:
+            return TakeOver()
+        log.info("%s: %d ranges of records that failed before are tried again", self.about, len(again))
         counted = Statistics()
         for failure in again:
-            model = self._shard.models[self._group_of(failure.entry)].target_model
+            model = self.shard.models[self._group_of(failure.entry)].target_model
             counted.failed(model, failure.error, records=-(failure.records or 0))
-        return counted.as_json() if again else {}
+        return TakeOver(again=again, taken_back=counted.as_json())
 
     def _group_of(self, entry: int) -> int:
         return bisect.bisect_right(self._firsts, entry) - 1
 
     def _todo(self, journal: Journal) -> Todo:
-        todo: Todo = []
-        for work in self._shard.models:
-            numbers = journal.left(work.first, work.count)
-            if numbers:
-                missing = work.missing and self._trusts_plan
-                todo.append((msgspec.structs.replace(work, missing=missing), numbers))
-        return todo
+        return [
+            (msgspec.structs.replace(work, missing=work.missing and self._trusts_plan), entries)
+            for work in self.shard.models
+            if (entries := journal.left(work.first, work.count))
+        ]
 
     def _progress(self, journal: Journal) -> BatchProgress:
-        before = Before(
-            inputs=journal.clean.bit_count() + len(journal.failed),
-            records=journal.clean_records.total()
+        inputs_before = journal.clean.bit_count() + len(journal.failed)
+        left = 1 - inputs_before / self.shard.inputs if self.shard.inputs else 0.0
+        return BatchProgress(
+            about=self.about,
+            total_inputs=self.shard.inputs,
+            left_bytes=0 if self.settings.engine.gunzip else round(self.shard.bytes * left),
+            inputs_before=inputs_before,
+            records_before=journal.clean_records.total()
             + sum(ended.records for ended in journal.failed.values())
             + sum(progress.records for progress in journal.progress.values()),
         )
-        left = 1 - before.inputs / self._shard.inputs if self._shard.inputs else 0.0
-        size = 0 if self._settings.engine.gunzip else round(self._shard.bytes * left)
-        return BatchProgress(self.about, total_inputs=self._shard.inputs, left_bytes=size, before=before)
 
-    async def _work(
-        self,
-        engine: EngineSettings,
-        store: JournalStore,
-        statistics: Statistics,
-        progress: BatchProgress,
-        todo: Todo,
-    ) -> Sequence[Mapping[str, object]]:
+    async def _work(self, store: JournalStore, todo: Todo) -> Sequence[Mapping[str, object]]:
+        """Run the engine; return the first rows of errors."""
+        progress = self._progress(store.journal)
+        progress.begin(models=len(todo))
+        endpoint_name = self.settings.engine.endpoint_name
+        endpoint = await EndpointFacts(self.connection, endpoint_name).models()
+        slash = None if endpoint is None else endpoint.ends_in_slash
+        settings = dataclasses.replace(self.settings.engine, prefix_ends_in_slash=slash)
         async with (
-            S3Objects.open(self._connection, max_connections=_READING_CONNECTIONS) as reads,
+            S3Objects.open(self.connection, max_connections=_READING_CONNECTIONS) as reads,
             EndpointInvoker.open(
-                self._connection, engine.endpoint_name, max_connections=engine.max_concurrent_transforms
+                self.connection, endpoint_name, max_connections=settings.max_concurrent_transforms
             ) as invoker,
             self._writer(store) as writer,
         ):
-            working = ModelEngine(
-                engine,
+            engine = ModelEngine(
+                settings=settings,
                 reads=reads,
-                inputs=self._inputs,
+                inputs=ChunkedInputs(self.s3, self.folder.location, CHUNK),
                 invoker=invoker,
                 writer=writer,
                 store=store,
-                statistics=statistics,
                 progress=progress,
                 todo=todo,
             )
-            await working.run()
-            return working.failures
+            return await engine.run()
 
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:
         claim = store.claim
-        records = UploadRecords(self._s3, self.folder.uploads)
+        records = UploadRecords(self.s3, self.folder.uploads)
         await records.give_up_all(claim.check)
         writer = OutputWriter(
-            self._s3,
-            self._plan.outputs,
-            content_type=self._settings.engine.accept or "application/octet-stream",
+            self.s3,
+            self.plan.outputs,
+            content_type=self.settings.engine.accept or "application/octet-stream",
             data_prefix=self.folder.data(""),
-            mark=f"{self._plan.nonce}/{claim.token}",
+            mark=f"{self.plan.nonce}/{claim.token}",
             records=records,
-            options=self._settings.options,
+            options=self.settings.options,
             check=claim.check,
             check_lately=claim.check_lately,
         )
@@ -309,10 +278,10 @@ class _ShardRun:
             work.target_model: ModelCounts(
                 inputs=journal.clean_inputs[group], records=journal.clean_records[group]
             )
-            for group, work in enumerate(self._shard.models)
+            for group, work in enumerate(self.shard.models)
         }
         for entry, ended in journal.failed.items():
-            model = self._shard.models[self._group_of(entry)].target_model
+            model = self.shard.models[self._group_of(entry)].target_model
             counts[model] += ModelCounts(
                 inputs=1,
                 inputs_failed=1,
@@ -320,12 +289,12 @@ class _ShardRun:
                 records_failed=ended.failed,
                 inputs_unread=int(ended.unreadable),
             )
-        rows = [await self._row(*placed) for placed in self._kept]
+        rows = [await self._row(*kept) for kept in self._kept]
         return ShardReport(
-            shard=self._shard.number,
-            plan_digest=self._plan.digest,
-            plan_nonce=self._plan.nonce,
-            endpoint_name=self._plan.endpoint_name,
+            shard=self.shard.number,
+            plan_digest=self.plan.digest,
+            plan_nonce=self.plan.nonce,
+            endpoint_name=self.plan.endpoint_name,
             counts=counts,
             statistics=journal.statistics.as_json(),
             failures=[*rows, *failures][:MOST_FAILURES],
@@ -334,18 +303,18 @@ class _ShardRun:
         )
 
     async def _row(self, failure: Failure, data: str) -> Mapping[str, Any]:
-        """Return the first row of a failure of before."""
+        """Read the first row of a failure of an earlier process."""
         size = min(failure.size, _LONGEST_ROW)
-        body = await self._s3.read_range(self.folder.data(data), failure.at, size)
+        body = await self.s3.read_range(self.folder.data(data), failure.at, size)
         row: Mapping[str, Any] = json.loads(body.partition(b"\n")[0])
         return row
 
     async def _finished(self, report: ShardReport, journal: Journal, claim: Claim) -> FinishedShard:
         if not report.total.failed:
-            await sweep(self._s3, self.folder, claim)
+            await sweep(self.s3, self.folder, claim)
         retryable = sum(ended.retryable for ended in journal.failed.values())
         return FinishedShard(report, self.folder.report(claim.number), retryable)
 
 
-def _iso(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
+def _iso(epoch_seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(epoch_seconds, datetime.UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""A shard in a process of its own, which a test may kill, or stop and leave behind."""
+"""A shard in a process of its own, which a test kills, or stops and resumes later."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from airflow_sm_plugin.multi_model.shard import ShardSettings, run_shard
 
 FINISHED = 0
 FENCED_OFF = 3
-"""Exit codes: any other says that the shard failed."""
+"""Exit codes: any other means that the shard failed."""
 
 
 def do_shard(settings: ShardSettings) -> None:
-    """Do the shard, and end the process with how it ended."""
+    """Run the shard, and end the process with its exit code."""
     try:
         asyncio.run(run_shard(AwsConnection(aws_conn_id=None, region_name="us-east-1"), settings))
     except FencedOff:

@@ -44,7 +44,7 @@ def transform_fn(model, data, content_type, accept, context):
         raise error
     return "\\n".join(model + "/" + row for row in rows) + "\\n"
 """
-"""Answers each record behind the model's name; refuses payloads in which a record says ``bad``."""
+"""Answers each record with the model's name before it; refuses payloads with a record that contains ``bad``."""
 
 
 @dataclass
@@ -63,36 +63,34 @@ class MultiModel:
     ) -> MultiModel:
         """Deploy an endpoint with artefacts ``<model>.tar.gz``; its prefix is spelled with, or without, a slash."""
         root = unique("mm")
-        mine = cls(account, unique("mm"), f"s3://{account.bucket}/{root}", f"{root}/models/")
+        endpoint = cls(account, unique("mm"), f"s3://{account.bucket}/{root}", f"{root}/models/")
         for model in models:
-            mine.add_model(model, code)
+            endpoint.add_model(model, code)
         account.sagemaker.create_model(
-            ModelName=mine.name,
+            ModelName=endpoint.name,
             ExecutionRoleArn=ROLE,
             PrimaryContainer={
                 "Image": IMAGE,
                 "Mode": "MultiModel",
-                "ModelDataUrl": f"s3://{account.bucket}/{mine.prefix.rstrip('/')}{slash}",
+                "ModelDataUrl": f"s3://{account.bucket}/{endpoint.prefix.rstrip('/')}{slash}",
             },
         )
-        account.create_config(mine.name, name=mine.name)
-        account.sagemaker.create_endpoint(EndpointName=mine.name, EndpointConfigName=mine.name)
-        account.wait_for_endpoint(mine.name)
-        return mine
+        account.create_config(endpoint.name, name=endpoint.name)
+        account.sagemaker.create_endpoint(EndpointName=endpoint.name, EndpointConfigName=endpoint.name)
+        account.wait_for_endpoint(endpoint.name)
+        return endpoint
 
     def add_model(self, model: str, code: str = NAMED) -> None:
-        """Upload an artefact."""
         body = archive({"code/inference.py": code, "name.txt": model})
         self.account.s3.put_object(Bucket=self.account.bucket, Key=f"{self.prefix}{model}.tar.gz", Body=body)
 
     def put(self, model: str, name: str, body: bytes | str) -> None:
-        """Upload an input of a model."""
         key = f"{self.root.removeprefix(f's3://{self.account.bucket}/')}/in/model={model}/{name}"
         content = body.encode() if isinstance(body, str) else body
         self.account.s3.put_object(Bucket=self.account.bucket, Key=key, Body=content)
 
     def output(self, model: str, name: str, suffix: str = ".out") -> bytes | None:
-        """Return an output; None when there is none."""
+        """Read an output; None when there is none."""
         key = f"{self.root.removeprefix(f's3://{self.account.bucket}/')}/out/model={model}/{name}{suffix}"
         try:
             body: bytes = self.account.s3.get_object(Bucket=self.account.bucket, Key=key)["Body"].read()
@@ -101,7 +99,7 @@ class MultiModel:
         return body
 
     def errors(self, model: str, name: str) -> list[dict[str, Any]]:
-        """Return the rows of an input's errors."""
+        """Read the rows of an input's errors."""
         return [json.loads(line) for line in (self.output(model, name, ".errors.jsonl") or b"").splitlines()]
 
     def plan(
@@ -113,7 +111,7 @@ class MultiModel:
         target_model: str = "{model}.tar.gz",
         **settings: Any,  # noqa: ANN401 - PlanSettings' own
     ) -> str:
-        """Plan the inputs, and return where the plan lies."""
+        """Plan the inputs, and return the plan's location."""
         plan = PlanSettings(
             endpoint_name=self.name,
             source=InputSource(location=f"{self.root}/in/"),
@@ -141,7 +139,6 @@ class MultiModel:
         restart: bool = False,
         **engine: Any,  # noqa: ANN401 - EngineSettings' own
     ) -> ShardSettings:
-        """Return settings for a shard."""
         given: Mapping[str, Any] = {"content_type": "text/csv", "accept": "text/csv", **engine}
         return ShardSettings(
             plan_location=location,
@@ -153,26 +150,26 @@ class MultiModel:
 
     @contextmanager
     def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
-        """Have rules of the fault plan for the block; ``resource`` is this endpoint where none is given."""
-        mine = [{"resource": self.name, **rule} for rule in rules]
-        self._ask("POST", "faults", mine)
+        """Apply rules of the fault plan during the block; ``resource`` is this endpoint by default."""
+        complete = [{"resource": self.name, **rule} for rule in rules]
+        self._ask("POST", "faults", complete)
         try:
             yield
         finally:
-            for resource in {str(rule["resource"]) for rule in mine}:
+            for resource in {str(rule["resource"]) for rule in complete}:
                 self._ask("DELETE", f"faults?resource={quote(resource)}")
 
     def invocations(self) -> list[dict[str, Any]]:
-        """Return the invocations of this endpoint that were carried out, from the call log."""
-        found = self._ask("GET", f"calls?service=*&operation=InvokeEndpoint&resource={quote(self.name)}")
-        return [call for call in found["calls"] if not call["fault"]]
+        """List the invocations of this endpoint without an injected fault, from the call log."""
+        log = self._ask("GET", f"calls?service=*&operation=InvokeEndpoint&resource={quote(self.name)}")
+        return [call for call in log["calls"] if not call["fault"]]
 
     def calls(self) -> int:
-        """Return how many calls of any service have ended."""
+        """Count the calls of all services that have ended."""
         return len(self._ask("GET", "calls?service=*")["calls"])
 
     def struck(self) -> int:
-        """Return how often the rules of the fault plan struck."""
+        """Count how often rules of the fault plan applied."""
         return sum(rule["struck"] for rule in self._ask("GET", "faults")["rules"])
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
@@ -182,7 +179,7 @@ class MultiModel:
             return json.load(answer)
 
     def run(self, location: str, **settings: Any) -> FinishedShard:  # noqa: ANN401 - as settings()
-        """Do a shard in this process."""
+        """Run a shard in this process."""
         return asyncio.run(run_shard(CONNECTION, self.settings(location, **settings)))
 
 

@@ -1,4 +1,4 @@
-"""Shards through a multi-model endpoint of the embedded SageMaker: what lies in S3 in the end."""
+"""Shards through a multi-model endpoint of the embedded SageMaker, and their outputs in S3."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def rows(model: str, *records: str) -> bytes:
     return "".join(f"{model}/{record}\n" for record in records).encode()
 
 
-def test_outputs_lie_under_the_inputs_names_in_the_inputs_order(batch: MultiModel) -> None:
+def test_outputs_have_the_inputs_names_and_order(batch: MultiModel) -> None:
     records = [f"r{number}" for number in range(200)]
     for model in ("a", "b", "c"):
         batch.put(model, "one.csv", "\n".join(records))
-    done = batch.run(batch.plan(), max_concurrent_transforms=16)
+    finished = batch.run(batch.plan(), max_concurrent_transforms=16)
     for model in ("a", "b", "c"):
         assert batch.output(model, "one.csv") == rows(model, *records)
         assert batch.output(model, "one.csv", ".errors.jsonl") is None
-    assert done.report.total.records == 600
-    assert not done.report.total.failed
+    assert finished.report.total.records == 600
+    assert not finished.report.total.failed
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ def test_each_line_is_a_record(batch: MultiModel, content: str, records: tuple[s
 def test_several_records_go_in_one_payload(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "header\n" + "".join(f"r{number}\n" for number in range(10)))
     split = SplitOptions(batch_strategy="MultiRecord", skip_header=True, max_records=4)
-    done = batch.run(batch.plan(), split=split)
+    finished = batch.run(batch.plan(), split=split)
     assert batch.output("a", "x.csv") == rows("a", *[f"r{number}" for number in range(10)])
-    assert done.report.summary()["invocations"] == 3
+    assert finished.report.summary()["invocations"] == 3
 
 
-def test_compressed_inputs_are_read_as_what_they_hold(batch: MultiModel) -> None:
+def test_compressed_inputs_are_decompressed(batch: MultiModel) -> None:
     batch.put("a", "x.csv.gz", gzip.compress(b"one\ntwo\n"))
     batch.put("b", "y.csv.gz", gzip.compress(b"one\ntwo\n")[:-6])
-    done = batch.run(batch.plan(), gunzip=True)
+    finished = batch.run(batch.plan(), gunzip=True)
     assert batch.output("a", "x.csv.gz") == rows("a", "one", "two")
     assert [row["error"] for row in batch.errors("b", "y.csv.gz")] == ["InvalidRequest"]
-    assert done.report.total.inputs_unread == 1
+    assert finished.report.total.inputs_unread == 1
 
 
-def test_whole_objects_are_records_where_nothing_splits_them(batch: MultiModel) -> None:
+def test_an_object_is_one_record_without_a_split_type(batch: MultiModel) -> None:
     batch.put("a", "x.txt", "one\ntwo")
     output = OutputOptions(assemble_with="None")
     batch.run(batch.plan(), split=SplitOptions(split_type="None"), output=output)
@@ -106,10 +106,12 @@ def test_answers_are_joined_to_their_records(batch: MultiModel) -> None:
     assert batch.output("a", "x.csv") == b"1,2,a/1,2\n3,4,a/3,4\n"
 
 
-def test_what_the_model_refuses_stands_in_the_errors_and_the_rest_in_the_output(batch: MultiModel) -> None:
+def test_records_that_the_model_refuses_are_in_the_errors_and_the_rest_in_the_output(
+    batch: MultiModel,
+) -> None:
     batch.put("a", "x.csv", "one\nbad\nthree\n")
     batch.put("b", "y.csv", "one\n")
-    done = batch.run(batch.plan())
+    finished = batch.run(batch.plan())
     assert batch.output("a", "x.csv") == rows("a", "one", "three")
     [row] = batch.errors("a", "x.csv")
     assert list(row) == ERROR_KEYS
@@ -121,8 +123,8 @@ def test_what_the_model_refuses_stands_in_the_errors_and_the_rest_in_the_output(
     )
     assert (row["message"], row["attempts"]) == ("a bad record in 1", 1)
     assert row["target_model"] == "a.tar.gz"
-    assert (done.report.total.records, done.report.total.records_failed) == (4, 1)
-    assert done.retryable == 0
+    assert (finished.report.total.records, finished.report.total.records_failed) == (4, 1)
+    assert finished.retryable == 0
 
 
 def test_error_texts_can_be_left_out(batch: MultiModel) -> None:
@@ -155,23 +157,25 @@ def test_a_record_larger_than_a_payload_fails_alone(batch: MultiModel) -> None:
 def test_a_missing_artefact_fails_its_records_and_no_others(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     batch.put("gone", "y.csv", "one\ntwo\nthree\n")
-    known = batch.run(batch.plan())
+    finished = batch.run(batch.plan())
     [row] = batch.errors("gone", "y.csv")
     assert (row["error"], row["record_count"], row["attempts"]) == ("TargetModelNotFound", 3, 0)
     assert batch.output("a", "x.csv") == rows("a", "one")
-    assert known.report.total.records_failed == 3
+    assert finished.report.total.records_failed == 3
 
 
-def test_a_missing_artefact_that_nobody_looked_for_is_told_by_the_endpoint(batch: MultiModel) -> None:
+def test_a_missing_artefact_that_the_plan_did_not_check_is_reported_by_the_endpoint(
+    batch: MultiModel,
+) -> None:
     batch.put("gone", "y.csv", "one\ntwo\nthree\n")
-    done = batch.run(batch.plan(check_models=False))
-    found = batch.errors("gone", "y.csv")
-    assert {row["error"] for row in found} == {"TargetModelNotFound"}
-    assert sum(row["record_count"] for row in found) == 3
-    assert done.report.total.records_failed == 3
+    finished = batch.run(batch.plan(check_models=False))
+    errors = batch.errors("gone", "y.csv")
+    assert {row["error"] for row in errors} == {"TargetModelNotFound"}
+    assert sum(row["record_count"] for row in errors) == 3
+    assert finished.report.total.records_failed == 3
 
 
-def test_a_bad_day_loses_no_record(batch: MultiModel) -> None:
+def test_many_faults_lose_no_record(batch: MultiModel) -> None:
     records = [f"r{number}" for number in range(150)]
     for model in ("a", "b", "c"):
         batch.put(model, "x.csv", "\n".join(records))
@@ -181,21 +185,21 @@ def test_a_bad_day_loses_no_record(batch: MultiModel) -> None:
         {"operation": "InvokeEndpoint", "fault": "drop", "probability": 0.03},
         {"operation": "InvokeEndpoint", "fault": "lost_answer", "probability": 0.02},
     ):
-        done = batch.run(batch.plan(), max_concurrent_transforms=16, attempts=12)
+        finished = batch.run(batch.plan(), max_concurrent_transforms=16, attempts=12)
     for model in ("a", "b", "c"):
         assert batch.output(model, "x.csv") == rows(model, *records)
-    repeats = [one.get("repeats", {}) for one in done.report.statistics["models"].values()]
+    repeats = [model.get("repeats", {}) for model in finished.report.statistics["models"].values()]
     assert sum(sum(each.values()) for each in repeats) > 10
 
 
-def test_a_payload_that_fails_at_every_attempt_may_be_tried_again_by_a_retry_alone(batch: MultiModel) -> None:
+def test_a_retry_sends_again_a_payload_that_failed_at_every_attempt(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\ntwo\n")
     batch.put("b", "y.csv", "one\n")
     location = batch.plan()
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "target_model": "a.tar.gz"}
     with batch.faults(rule):
-        done = batch.run(location, attempts=2, payload_seconds=1)
-    assert done.retryable == 1
+        finished = batch.run(location, attempts=2, payload_seconds=1)
+    assert finished.retryable == 1
     assert [row["error"] for row in batch.errors("a", "x.csv")] == ["ServiceUnavailable"] * 2
     before = len(batch.invocations())
     again = batch.run(location)
@@ -205,7 +209,9 @@ def test_a_payload_that_fails_at_every_attempt_may_be_tried_again_by_a_retry_alo
     assert batch.output("a", "x.csv", ".errors.jsonl") is None
 
 
-def test_what_no_retry_can_mend_is_tried_again_only_when_the_task_is_cleared(batch: MultiModel) -> None:
+def test_failures_that_no_retry_can_mend_are_tried_again_only_when_the_task_is_cleared(
+    batch: MultiModel,
+) -> None:
     batch.put("a", "x.csv", "one\nbad\nthree\n")
     location = batch.plan()
     batch.run(location)
@@ -217,7 +223,7 @@ def test_what_no_retry_can_mend_is_tried_again_only_when_the_task_is_cleared(bat
     assert batch.output("a", "x.csv") == rows("a", "one", "three")
 
 
-def test_clearing_may_restart_everything(batch: MultiModel) -> None:
+def test_a_cleared_task_restarts_everything_on_request(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\ntwo\n")
     location = batch.plan()
     batch.run(location)
@@ -228,16 +234,16 @@ def test_clearing_may_restart_everything(batch: MultiModel) -> None:
     assert len(batch.invocations()) == before + 2
 
 
-def test_an_outage_ends_the_task_and_keeps_what_was_done(batch: MultiModel) -> None:
+def test_an_outage_ends_the_task_and_keeps_the_results(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "".join(f"r{number}\n" for number in range(60)))
     location = batch.plan()
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 503, "after": 10}
     with batch.faults(rule), pytest.raises(ServiceUnavailable, match="payload after payload"):
         batch.run(location, attempts=1, max_concurrent_transforms=4, payload_seconds=0.1)
     before = len(batch.invocations())
-    done = batch.run(location)
+    finished = batch.run(location)
     assert len(batch.invocations()) - before == 50
-    assert not done.report.total.failed
+    assert not finished.report.total.failed
     assert batch.output("a", "x.csv") == rows("a", *[f"r{number}" for number in range(60)])
 
 
@@ -249,16 +255,16 @@ def test_attributes_go_with_each_payload_and_come_back_in_a_file(batch: MultiMod
         fields={"run": "r1"},
         keep_attributes=True,
     )
-    found = [
+    attributes = [
         json.loads(line) for line in (batch.output("a", "x.csv", ".attributes.jsonl") or b"").splitlines()
     ]
-    assert found == [
-        {"first_record": number, "record_count": 1, "custom_attributes": f"seen:r1/a/{number}"}
-        for number in range(2)
+    assert attributes == [
+        {"first_record": record, "record_count": 1, "custom_attributes": f"seen:r1/a/{record}"}
+        for record in range(2)
     ]
 
 
-def test_relative_keys_in_attributes_are_those_of_the_results_names(batch: MultiModel) -> None:
+def test_relative_keys_in_attributes_equal_those_in_output_names(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     batch.run(batch.plan(), custom_attributes="{relative}", keep_attributes=True)
     (line,) = (batch.output("a", "x.csv", ".attributes.jsonl") or b"").splitlines()
@@ -280,12 +286,12 @@ def test_an_input_that_changed_after_it_was_planned_is_not_taken(batch: MultiMod
     batch.put("b", "y.csv", "one\n")
     location = batch.plan()
     batch.put("a", "x.csv", "two\n")
-    done = batch.run(location)
+    finished = batch.run(location)
     assert [row["error"] for row in batch.errors("a", "x.csv")] == ["InputChanged"]
     assert [row["record_count"] for row in batch.errors("a", "x.csv")] == [None]
     assert batch.output("a", "x.csv") is None
     assert batch.output("b", "y.csv") == rows("b", "one")
-    assert done.report.total.inputs_unread == 1
+    assert finished.report.total.inputs_unread == 1
 
 
 def test_one_input_without_permission_fails_alone(batch: MultiModel) -> None:
@@ -330,9 +336,9 @@ def test_an_endpoint_of_one_model_is_refused(account: Account, batch: MultiModel
 def test_prefix_and_target_model_have_one_slash_between_them(
     account: Account, slash: str, target_model: str
 ) -> None:
-    """SageMaker joins them as they are spelled; the batch knows the prefix, and spells the model's name to fit."""
+    """SageMaker joins both unchanged; the batch reads the prefix, and spells the model's name to fit."""
     batch = MultiModel.deployed(account, ["a"], slash=slash)
     batch.put("a", "x.csv", "one\n")
-    done = batch.run(batch.plan(target_model=target_model))
+    finished = batch.run(batch.plan(target_model=target_model))
     assert batch.output("a", "x.csv") == rows("a", "one")
-    assert not done.report.total.failed
+    assert not finished.report.total.failed

@@ -22,19 +22,19 @@ from tests.support import Account, unique
 
 pytestmark = pytest.mark.airflow
 
-Said = tuple[int, Mapping[str, bytes], bytes]
+Response = tuple[int, Mapping[str, bytes], bytes]
 
 
-def model_error(message: bytes, status: bytes = b"400") -> Said:
+def model_error(message: bytes, status: bytes = b"400") -> Response:
     body = b'{"Message": "m", "OriginalMessage": %b, "OriginalStatusCode": %b}' % (message, status)
     return 424, {"X-Amzn-ErrorType": b"ModelError"}, body
 
 
-def refused(message: bytes, code: bytes = b"ValidationError") -> Said:
+def refused(message: bytes, code: bytes = b"ValidationError") -> Response:
     return 400, {"X-Amzn-ErrorType": code}, b'{"Message": %b}' % message
 
 
-FAILING: Mapping[str, Said] = {
+FAILING: Mapping[str, Response] = {
     "half-a-pair": model_error(rb'"half \ud800 of it"'),
     "the-other-half": model_error(rb'"\udfff"'),
     "nul": model_error(rb'"nul \u0000 and \u001b[31m"'),
@@ -55,7 +55,7 @@ FAILING: Mapping[str, Said] = {
     "a-code-in-utf-8": refused(b'"x"', "CaféException:http://é".encode()),
     "a-code-of-a-half": (400, {}, rb'{"__type": "a#\ud800", "message": "\ud800"}'),
 }
-ANSWERING: Mapping[str, Said] = {
+ANSWERING: Mapping[str, Response] = {
     "any-bytes": (200, {}, bytes(range(256))),
     "half-a-pair-in-json": (200, {}, rb'{"a": "\ud800", "b": "\u0000"}'),
     "latin-1-attributes": (200, {"X-Amzn-SageMaker-Custom-Attributes": b"caf\xe9\x80"}, b"1\n"),
@@ -65,8 +65,8 @@ ANSWERING: Mapping[str, Said] = {
 
 
 @contextmanager
-def endpoint_that_says(answers: Mapping[str, Said]) -> Iterator[str]:
-    """Answer each payload with what is said for it; payloads are names."""
+def answering_endpoint(answers: Mapping[str, Response]) -> Iterator[str]:
+    """Serve an endpoint that answers each payload with the response of that name."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -74,13 +74,13 @@ def endpoint_that_says(answers: Mapping[str, Said]) -> Iterator[str]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             name = json.loads(body)["name"] if body.startswith(b"{") else body.decode()
-            status, headers, said = answers[name]
-            lines = [b"HTTP/1.1 %d Said" % status, b"Content-Length: %d" % len(said)]
+            status, headers, content = answers[name]
+            lines = [b"HTTP/1.1 %d Status" % status, b"Content-Length: %d" % len(content)]
             lines += [b"%b: %b" % (header.encode(), value) for header, value in headers.items()]
-            self.wfile.write(b"\r\n".join([*lines, b"", b""]) + said)
+            self.wfile.write(b"\r\n".join([*lines, b"", b""]) + content)
 
         def log_message(self, *_: object) -> None:
-            """Stay silent."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -102,7 +102,7 @@ def shared(module_account: Account) -> MultiModel:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("content_type", ["text/csv", "application/jsonlines"])
 @pytest.mark.parametrize("joined", [False, True])
-def test_every_record_ends_in_the_output_or_in_a_row_whatever_the_endpoint_says(
+def test_every_record_ends_in_the_output_or_in_a_row_after_any_answer(
     *,
     shared: MultiModel,
     account: Account,
@@ -119,12 +119,12 @@ def test_every_record_ends_in_the_output_or_in_a_row_whatever_the_endpoint_says(
     location = batch.plan(check_models=False)
     output = OutputOptions(join_source="Input" if joined else "None", content_type=content_type)
     arguments: dict[str, Any] = {"attempts": 1, "keep_attributes": True, "output": output}
-    with endpoint_that_says(answers) as url:
+    with answering_endpoint(answers) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
         settings = batch.settings(location, content_type=content_type, accept=content_type, **arguments)
         connection = AwsConnection(aws_conn_id=None, botocore_config=TRANSPORTS[transport])
-        done = asyncio.run(run_shard(connection, settings))
-    total = done.report.total
+        finished = asyncio.run(run_shard(connection, settings))
+    total = finished.report.total
     assert (total.inputs, total.records) == (len(answers), len(answers))
     failed = [name for name in answers if batch.errors("a", name)]
     assert len(failed) == total.records_failed
@@ -135,10 +135,12 @@ def test_every_record_ends_in_the_output_or_in_a_row_whatever_the_endpoint_says(
         assert len(row["message"]) <= 1_000
         assert batch.output("a", name) == b""
     for name in set(answers) - set(failed):
-        said = answers[name][2]
+        content = answers[name][2]
         assert (
-            (batch.output("a", name) or b"").rstrip(b"\n").endswith(said.rstrip(b"\n") if not joined else b"")
+            (batch.output("a", name) or b"")
+            .rstrip(b"\n")
+            .endswith(content.rstrip(b"\n") if not joined else b"")
         )
         (note,) = (batch.output("a", name, ".attributes.jsonl") or b"").splitlines()
         assert json.loads(note)["record_count"] == 1
-    assert ShardReport.from_json(account.read(done.location)).total == total
+    assert ShardReport.from_json(account.read(finished.location)).total == total

@@ -1,4 +1,4 @@
-"""A whole shard, taken over from a process that is stopped before it writes an output, and goes on afterwards."""
+"""A shard that is taken over from a process which is stopped before it writes an output, and resumed afterwards."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def batch(account: Account) -> MultiModel:
     return MultiModel.deployed(account, ["a"])
 
 
-def test_a_worse_output_never_comes_over_the_retrys(
+def test_an_orphans_worse_output_never_replaces_the_retrys(
     batch: MultiModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The orphan has rows of errors for what passes at the retry."""
+    """The orphan has rows of errors for records that succeed in the retry."""
     batch.put("a", "x.csv", "".join(f"r{number}\n" for number in range(RECORDS)))
     plan = batch.plan()
     fails = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "probability": 0.3}

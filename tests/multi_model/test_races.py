@@ -1,7 +1,7 @@
-"""A whole batch whose process is stopped before any of its requests to S3, and goes on when a later try has begun.
+"""A batch whose process is stopped before any of its requests to S3, and resumed when a later try has begun.
 
-The later try, which Airflow waits for, always succeeds, and what lies in S3 in the end is its work.
-``AIRFLOW_SM_RACE_SEED`` chooses other places.
+Airflow waits for the later try. That try always succeeds, and the objects in S3 are its own in the end.
+``AIRFLOW_SM_RACE_SEED`` chooses other requests to stop at.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LONGEST = 400
 """More requests than a process sends."""
 
 STEP = 9
-"""Of how many places one is tried, from a random first one on."""
+"""Every ninth request is a stop, from a random first one on."""
 
 _STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
 
@@ -55,14 +55,14 @@ def batch(shared: MultiModel, account: Account) -> MultiModel:
 
 @pytest.fixture(autouse=True)
 def _stopped_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each process of this test have its own place to stop at."""
+    """Give each process of this test a request of its own to stop at."""
     live = set[str]()
 
     @asynccontextmanager
     async def calls(connection: AwsConnection, service: str, **how: Any) -> AsyncIterator[AwsCalls]:  # noqa: ANN401 - as open_calls()
-        async with open_calls(connection, service, **how) as found:
+        async with open_calls(connection, service, **how) as opened:
             stop = _STOP.get()
-            yield found if stop is None else StoppedCalls(found, stop, live)
+            yield opened if stop is None else StoppedCalls(opened, stop, live)
 
     monkeypatch.setattr("airflow_sm_plugin.aws.s3.objects.open_calls", calls)
 
@@ -72,8 +72,8 @@ class Race:
     """Two tries of one task instance.
 
     :param orphan: the earlier one, which is stopped
-    :param before: an earlier try still, which had done all there was to do
-    :param rewritten: whether all inputs are written anew when the later one begins
+    :param before: a try before both, which finished all work
+    :param rewritten: whether all inputs are replaced when the later try begins
     """
 
     orphan: StateWriter
@@ -83,8 +83,8 @@ class Race:
     restart: bool = False
 
 
-def first_of(started: float, number: int, run: str = "0") -> StateWriter:
-    return StateWriter(TaskTry(started, number), run)
+def first_of(started: float, try_number: int, run: str = "0") -> StateWriter:
+    return StateWriter(TaskTry(started, try_number), run)
 
 
 RACES = {
@@ -92,7 +92,7 @@ RACES = {
     "a DAG run created again": Race(first_of(1.0, 1), first_of(2.0, 1), rewritten=True),
     "its retry": Race(first_of(2.0, 1), first_of(2.0, 2), before=first_of(1.0, 5)),
     "cleared": Race(first_of(1.0, 1), first_of(2.0, 2, "1"), rewritten=True),
-    "started anew": Race(first_of(2.0, 2, "1"), first_of(2.0, 3, "1"), before=first_of(1.0, 1), restart=True),
+    "restarted": Race(first_of(2.0, 2, "1"), first_of(2.0, 3, "1"), before=first_of(1.0, 1), restart=True),
 }
 
 
@@ -133,7 +133,7 @@ class Batch:
         return await run_batch(CONNECTION, given, planned)
 
     def process(self, writer: StateWriter, stop: Stop) -> asyncio.Task[BatchOutcome]:
-        """Begin a try that is stopped somewhere."""
+        """Start a try that stops at a request."""
         token = _STOP.set(stop)
         try:
             return asyncio.create_task(self.run(writer))
@@ -141,9 +141,9 @@ class Batch:
             _STOP.reset(token)
 
     def check(self, outcome: BatchOutcome, text: str, *, failed: int = 0) -> None:
-        """Make sure that what lies in S3 is what the later try says."""
-        found = (self.batch.output("a", "x.csv"), self.batch.output("b", "y.csv"))
-        assert found == (f"a/{text}1\na/{text}2\n".encode(), f"b/{text}3\n".encode())
+        """Check that the objects in S3 agree with the later try's outcome."""
+        outputs = (self.batch.output("a", "x.csv"), self.batch.output("b", "y.csv"))
+        assert outputs == (f"a/{text}1\na/{text}2\n".encode(), f"b/{text}3\n".encode())
         assert (self.batch.errors("a", "x.csv"), self.batch.errors("b", "y.csv")) == ([], [])
         summary = outcome.summary
         assert (summary["inputs"] + summary["inputs_carried"], summary["failed"]) == (2, failed)
@@ -153,10 +153,10 @@ class Batch:
 
 
 async def raced(batch: Batch, stops: tuple[int, int], first: str) -> tuple[bool, int]:
-    """Have the orphan stop and the later try stop, the orphan go on to its end, then the later one.
+    """Stop the orphan and the later try, then let first the orphan and then the later try run to its end.
 
-    :param first: what the inputs say when the orphan begins
-    :return: whether the orphan came as far as where it is stopped, and how often the later try invoked a model
+    :param first: text of the inputs when the orphan begins
+    :return: whether the orphan reached the request where it stops, and how often the later try invoked a model
     """
     race, at_orphan, at_later = batch.race, *map(Stop, stops)
     batch.put("before" if race.before else first)
@@ -177,7 +177,7 @@ async def raced(batch: Batch, stops: tuple[int, int], first: str) -> tuple[bool,
     if race.rewritten:
         batch.check(await later, second)
     else:
-        await later  # of inputs that say "bad" the orphan may be the one that failed
+        await later  # the orphan, too, may have failed the inputs that contain "bad"
     retry = replace(race.later, task_try=replace(race.later.task_try, number=race.later.task_try.number + 1))
     before = len(batch.batch.invocations())
     batch.check(await batch.run(retry), second)
@@ -185,19 +185,19 @@ async def raced(batch: Batch, stops: tuple[int, int], first: str) -> tuple[bool,
 
 
 @pytest.mark.parametrize("name", RACES)
-def test_the_later_try_succeeds_wherever_the_earlier_one_is_stopped(batch: MultiModel, name: str) -> None:
-    """Both are stopped: half of the later ones before they are done, half when all is over."""
+def test_the_later_try_succeeds_for_every_stop_of_the_earlier_one(batch: MultiModel, name: str) -> None:
+    """Both tries are stopped: half of the later tries during their work, half after it."""
     chance = random.Random(f"{SEED} {name}")  # noqa: S311 - where to stop
     first = "bad" if RACES[name].rewritten else "good"  # the orphan has rows of errors
 
     async def everywhere() -> int:
-        for number in range(chance.randrange(STEP), LONGEST, STEP):
-            at = chance.choice((chance.randrange(40), LONGEST))
-            tries = Batch(batch, RACES[name], str(number))
-            stopped, invoked = await raced(tries, (number, at), first)
-            assert invoked == 0, f"{number}, {at}: a retry of what was done sent it again"
+        for orphan_stop in range(chance.randrange(STEP), LONGEST, STEP):
+            later_stop = chance.choice((chance.randrange(40), LONGEST))
+            tries = Batch(batch, RACES[name], str(orphan_stop))
+            stopped, invoked = await raced(tries, (orphan_stop, later_stop), first)
+            assert invoked == 0, f"{orphan_stop}, {later_stop}: a retry invoked finished records again"
             if not stopped:
-                return number
+                return orphan_stop
         raise AssertionError("it never ends")
 
     assert asyncio.run(everywhere()) > 15

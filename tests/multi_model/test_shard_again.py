@@ -1,4 +1,4 @@
-"""Shards whose task ended early, was tried again, or was cleared."""
+"""Shards whose task ended early, was retried, or was cleared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.multi_model.multi_models import MultiModel
 from tests.support import Account, unique
 
 REFUSED = {"operation": "InvokeEndpoint", "fault": "error", "code": "AccessDeniedException", "status": 403}
-"""What ends a task at once."""
+"""A fault that ends a task at once."""
 
 RECORDS = 120
 
@@ -58,15 +58,15 @@ def test_a_task_that_ended_early_goes_on_with_the_rest(
     for after in (20, 12):
         with batch.faults({**REFUSED, "after": after}), pytest.raises(AccessDenied):
             batch.run(location, **given)
-    done = batch.run(location, **given)
+    finished = batch.run(location, **given)
     good = [record for record in records if "bad" not in record]
     assert batch.output("a", name) == "".join(f"a/{record}\n" for record in good).encode()
     failed = [row["first_record"] for row in batch.errors("a", name)]
     assert failed == [number for number in range(RECORDS) if number % 37 == 5]
-    assert (done.report.total.records, done.report.total.records_failed) == (RECORDS, len(failed))
+    assert (finished.report.total.records, finished.report.total.records_failed) == (RECORDS, len(failed))
 
 
-def test_a_model_that_was_brought_is_found_by_every_try_of_the_cleared_task(batch: MultiModel) -> None:
+def test_every_try_of_a_cleared_task_uses_a_model_that_was_added(batch: MultiModel) -> None:
     model = unique("late")
     batch.put(model, "x.csv", "one\n")
     location = batch.plan()
@@ -78,7 +78,7 @@ def test_a_model_that_was_brought_is_found_by_every_try_of_the_cleared_task(batc
     assert batch.output(model, "x.csv") == f"{model}/one\n".encode()
 
 
-def test_a_report_of_before_is_not_taken_for_this_runs(batch: MultiModel) -> None:
+def test_an_earlier_runs_report_is_not_taken_for_this_runs(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     location = batch.plan()
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500}
@@ -90,7 +90,7 @@ def test_a_report_of_before_is_not_taken_for_this_runs(batch: MultiModel) -> Non
     assert not batch.run(location, run="2").report.total.failed
 
 
-def test_restart_starts_anew_though_a_run_between_had_nothing_to_do(batch: MultiModel) -> None:
+def test_restart_repeats_everything_after_a_run_without_work(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     location = batch.plan()
     for run in ("1", "2"):
@@ -106,37 +106,39 @@ def test_failures_are_counted_once_however_often_they_were_tried(batch: MultiMod
     batch.run(location)
     with batch.faults(REFUSED), pytest.raises(AccessDenied):
         batch.run(location, run="2")
-    done = batch.run(location, run="2")
-    assert done.report.statistics["models"]["a.tar.gz"]["failures"] == {"ModelError": 1}
-    assert [row["error"] for row in done.report.failures] == ["ModelError"]
+    finished = batch.run(location, run="2")
+    assert finished.report.statistics["models"]["a.tar.gz"]["failures"] == {"ModelError": 1}
+    assert [row["error"] for row in finished.report.failures] == ["ModelError"]
 
 
-def test_failures_of_before_that_are_not_tried_again_stay_in_the_report(batch: MultiModel) -> None:
+def test_earlier_failures_that_are_not_tried_again_stay_in_the_report(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "bad\ntwo\n")
     batch.put("b", "y.csv", "one\n")
     location = batch.plan()
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "target_model": "b.tar.gz"}
     with batch.faults(rule):
         batch.run(location, attempts=1, payload_seconds=0.1)
-    done = batch.run(location)
-    assert [(row["source"][-5:], row["error"]) for row in done.report.failures] == [("x.csv", "ModelError")]
-    assert done.report.total.records_failed == 1
+    finished = batch.run(location)
+    assert [(row["source"][-5:], row["error"]) for row in finished.report.failures] == [
+        ("x.csv", "ModelError")
+    ]
+    assert finished.report.total.records_failed == 1
 
 
 def test_attributes_of_one_input_that_cannot_be_sent_fail_that_input(batch: MultiModel) -> None:
     batch.put("a", "1.csv", "one\n")
     batch.put("a", f"2{'x' * 400}.csv", "one\n")
-    done = batch.run(batch.plan(), custom_attributes="{name}{name}{name}")
+    finished = batch.run(batch.plan(), custom_attributes="{name}{name}{name}")
     assert batch.output("a", "1.csv") == b"a/one\n"
     [row] = batch.errors("a", f"2{'x' * 400}.csv")
     assert row["error"] == "InvalidCustomAttributes"
-    assert done.report.total.inputs_unread == 1
+    assert finished.report.total.inputs_unread == 1
 
 
 def test_one_bad_answer_of_a_listing_fails_nothing(
     batch: MultiModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here each other answer is bad: the rule of a number lets so many pass that no other has struck."""
+    """Every second answer is bad: a rule counts only calls that no other rule applied to."""
     monkeypatch.setattr(random, "random", lambda: 0.0)  # full jitter: no pauses
     batch.put("a", "x.csv", "one\n")
     location = batch.plan()
@@ -154,11 +156,13 @@ def test_a_clean_shard_leaves_no_results_in_its_journal(batch: MultiModel) -> No
         batch.run(location, checkpoint_seconds=0.05, max_concurrent_transforms=4)
     batch.run(location)
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    found = batch.account.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/shards/").get("Contents", [])
-    assert not [one["Key"] for one in found if "/data/" in one["Key"]]
+    listed_objects = batch.account.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/shards/").get(
+        "Contents", []
+    )
+    assert not [key for each in listed_objects if "/data/" in (key := each["Key"])]
 
 
-def test_who_was_left_behind_before_a_restart_is_fenced_off(batch: MultiModel) -> None:
+def test_a_process_from_before_a_restart_is_fenced_off(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     location = batch.plan()
     batch.run(location)
@@ -171,14 +175,14 @@ def test_who_was_left_behind_before_a_restart_is_fenced_off(batch: MultiModel) -
 
 
 def test_a_later_dag_run_of_the_same_name_does_everything_itself(batch: MultiModel) -> None:
-    """Here it was deleted and created again, and the batch task got the deleted one's plan."""
+    """The DAG run was deleted and created again, and the batch task got the deleted run's plan."""
     batch.put("a", "x.csv", "one\nbad\n")
     location = batch.plan()
     batch.run(location)
     before = len(batch.invocations())
-    anew = batch.run(location, task_try=TaskTry(200.0, 1))
+    later = batch.run(location, task_try=TaskTry(200.0, 1))
     assert len(batch.invocations()) == before + 2
-    assert (anew.report.total.records, anew.report.total.records_failed) == (2, 1)
-    assert anew.report.statistics["models"]["a.tar.gz"]["failures"] == {"ModelError": 1}
-    assert batch.run(location, task_try=TaskTry(200.0, 2)).location == anew.location
+    assert (later.report.total.records, later.report.total.records_failed) == (2, 1)
+    assert later.report.statistics["models"]["a.tar.gz"]["failures"] == {"ModelError": 1}
+    assert batch.run(location, task_try=TaskTry(200.0, 2)).location == later.location
     assert len(batch.invocations()) == before + 2

@@ -1,4 +1,4 @@
-"""A shard whose process is SIGKILLed, or frozen and left behind: every record once, in order, and little done twice.
+"""A shard whose process is SIGKILLed, or frozen: every record is in an output once, in order, and few are repeated.
 
 ``AIRFLOW_SM_KILL_SEED`` chooses other moments.
 """
@@ -56,50 +56,49 @@ def may_pass(model):
             count("passed", model)
         return is_allowed
 
-def count(what, model):
-    with open(path(what, model), "a") as log:
+def count(event, model):
+    with open(path(event, model), "a") as log:
         log.write(".")
 
-def size(what, model):
-    return os.path.getsize(path(what, model))
+def size(event, model):
+    return os.path.getsize(path(event, model))
 
-def path(what, model):
-    return FOLDER + "/" + what + "-" + model
+def path(event, model):
+    return FOLDER + "/" + event + "-" + model
 """
-"""It answers so many payloads as a file says, and holds all others; it counts those that come and those that pass."""
+"""It answers as many payloads as a file permits, and holds all others; it counts both."""
 
 _ALL = 1_000_000
 
 
 class Turnstile:
-    """Lets payloads pass through the models; all of them at first."""
+    """Limits how many payloads the models answer; no limit at first."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._allowed: dict[str, int] = {}
         for model in MODELS:
-            for what in ("begun", "passed"):
-                (folder / f"{what}-{model}").touch()
+            for event in ("begun", "passed"):
+                (folder / f"{event}-{model}").touch()
         self.open()
 
     @property
     def code(self) -> str:
-        """The models' code."""
         return f"FOLDER = {str(self._folder)!r}\n{COUNTED}"
 
     @property
     def begun(self) -> int:
-        """How many payloads have come to the models, those of killed processes included."""
+        """Payloads that have reached the models, those of killed processes included."""
         return sum(self._size("begun", model) for model in MODELS)
 
     @property
     def passed(self) -> int:
-        """How many were answered."""
+        """Payloads that were answered."""
         return sum(self._size("passed", model) for model in MODELS)
 
     @property
     def held(self) -> int:
-        """How many are at models that answer no more."""
+        """Payloads at models that have reached their limit."""
         held = 0
         for model in MODELS:
             passed = self._size("passed", model)
@@ -108,12 +107,12 @@ class Turnstile:
         return held
 
     def let_pass(self, counts: Mapping[str, int]) -> None:
-        """Have each model answer so many more."""
+        """Let each model answer *counts* more payloads."""
         for model, count in counts.items():
             self._allow(model, self._size("passed", model) + count)
 
     def open(self) -> None:
-        """Have the models answer all."""
+        """Let the models answer all payloads."""
         for model in MODELS:
             self._allow(model, _ALL)
 
@@ -123,8 +122,8 @@ class Turnstile:
         written.write_text(str(count))
         written.rename(self._folder / f"allowed-{model}")
 
-    def _size(self, what: str, model: str) -> int:
-        return (self._folder / f"{what}-{model}").stat().st_size
+    def _size(self, event: str, model: str) -> int:
+        return (self._folder / f"{event}-{model}").stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -145,22 +144,22 @@ def shared(module_account: Account, shared_turnstile: Turnstile) -> MultiModel:
 
 @pytest.fixture
 def batch(shared: MultiModel, account: Account) -> MultiModel:
-    found = MultiModel(account, shared.name, f"s3://{account.bucket}/{unique('mm')}", shared.prefix)
+    batch = MultiModel(account, shared.name, f"s3://{account.bucket}/{unique('mm')}", shared.prefix)
     for model in MODELS:
-        found.put(model, "long.csv", "".join(f"r{number}\n" for number in range(LONG)))
+        batch.put(model, "long.csv", "".join(f"r{number}\n" for number in range(LONG)))
         for number in range(SHORT):
-            found.put(model, f"short-{number}.csv", f"s{number}\n")
-    return found
+            batch.put(model, f"short-{number}.csv", f"s{number}\n")
+    return batch
 
 
 @contextmanager
 def process(batch: MultiModel, plan: str) -> Iterator[BaseProcess]:
-    """Do the shard in a process of its own, which is SIGKILLed at the end of the block unless it has ended."""
+    """Run the shard in a process of its own, which is SIGKILLed at the end of the block unless it has ended."""
     settings = batch.settings(
         plan, max_concurrent_transforms=AT_ONCE, checkpoint_seconds=0.2, attempts=100_000
     )
-    with process_of(partial(do_shard, settings)) as found:
-        yield found
+    with process_of(partial(do_shard, settings)) as started:
+        yield started
 
 
 def ended(process: BaseProcess) -> int | None:
@@ -170,28 +169,28 @@ def ended(process: BaseProcess) -> int | None:
 
 
 def accepting(batch: MultiModel, count: int) -> AbstractContextManager[None]:
-    """Have the endpoint carry out so many invocations, and throttle all others, for the block.
+    """Let the endpoint accept *count* invocations, and throttle all others, during the block.
 
-    So no process ends before it is killed or stopped, however late that is.
+    So no process ends before it is killed or stopped, however late that happens.
     """
     return batch.faults({"fault": "throttle", "operation": "InvokeEndpoint", "after": count})
 
 
 def wait_until(is_so: Callable[[], object], process: BaseProcess | None = None) -> None:
-    """Wait for something, which may be up to a process; pytest's own limit ends a wait in vain."""
+    """Wait for a condition while the process lives; pytest's own limit ends a wait in vain."""
     while not is_so():
         assert process is None or process.is_alive(), "it ended before it could be killed"
         time.sleep(0.02)
 
 
 def wait_for_more(batch: MultiModel, count: int, process: BaseProcess) -> None:
-    """Return when so many more payloads were invoked."""
+    """Wait until *count* more payloads were invoked."""
     wanted = len(batch.invocations()) + count
     wait_until(lambda: len(batch.invocations()) >= wanted, process)
 
 
 def check(batch: MultiModel) -> None:
-    """Every record is in an output once, in order."""
+    """Check that every record is in an output once, in order."""
     for model in MODELS:
         wanted = "".join(f"{model}/r{number}\n" for number in range(LONG))
         assert (batch.output(model, "long.csv") or b"").decode() == wanted
@@ -200,22 +199,23 @@ def check(batch: MultiModel) -> None:
 
 
 def journal(batch: MultiModel, plan: str) -> list[JournalPart]:
-    """Return the parts of the shard's journal."""
+    """Read the parts of the shard's journal."""
     bucket, _, prefix = plan.removeprefix("s3://").partition("/")
     pages = batch.account.s3.get_paginator("list_objects_v2").paginate(
         Bucket=bucket, Prefix=f"{prefix}/shards/"
     )
     keys = sorted(
-        one["Key"] for page in pages for one in page.get("Contents", []) if "/journal/" in one["Key"]
+        key for page in pages for each in page.get("Contents", []) if "/journal/" in (key := each["Key"])
     )
     return [JournalPart.from_json(batch.account.read(f"s3://{bucket}/{key}")) for key in keys]
 
 
-def known(parts: list[JournalPart]) -> int:
-    """Return of how many records parts of a journal know the result."""
-    ended = {one.entry for part in parts for one in part.ended}
-    return sum(one.records for part in parts for one in part.ended) + sum(
-        run.records for part in parts for run in part.runs if run.entry not in ended
+def recorded(parts: list[JournalPart]) -> int:
+    """Count the records whose results are in parts of a journal."""
+    all_ended = [ended for part in parts for ended in part.ended]
+    entries = {ended.entry for ended in all_ended}
+    return sum(ended.records for ended in all_ended) + sum(
+        run.records for part in parts for run in part.runs if run.entry not in entries
     )
 
 
@@ -224,50 +224,48 @@ def before_the_last(parts: list[JournalPart]) -> list[JournalPart]:
     return parts[: max(number for number, part in enumerate(parts) if part.claim is not None)]
 
 
-def test_killed_processes_lose_nothing_and_repeat_only_what_was_not_written_down(
+def test_killed_processes_lose_nothing_and_repeat_only_results_outside_the_journal(
     batch: MultiModel, turnstile: Turnstile
 ) -> None:
-    """Each is killed while the models hold all that it may have on its way."""
+    """Each is killed while the models hold all of its invocations in flight."""
     chance = random.Random(SEED)  # noqa: S311 - when to kill
     plan, before = batch.plan(), turnstile.begun
     for _ in range(KILLS):
         turnstile.let_pass({model: chance.randint(2, 8) for model in MODELS})
         with process(batch, plan) as killed:
             wait_until(lambda: turnstile.held == AT_ONCE, killed)
-        answer_the_dead(turnstile)
+        answer_held_payloads(turnstile)
     begun = turnstile.begun - before
     with process(batch, plan) as last:
         assert ended(last) == FINISHED
     check(batch)
     parts = journal(batch, plan)
     repeated = turnstile.begun - before - len(MODELS) * RECORDS
-    assert repeated == begun - known(before_the_last(parts))
+    assert repeated == begun - recorded(before_the_last(parts))
     assert repeated >= KILLS * AT_ONCE
     assert parts[-1].finished
 
 
-def test_what_was_answered_before_the_last_checkpoint_is_not_repeated(
-    batch: MultiModel, turnstile: Turnstile
-) -> None:
+def test_answers_before_the_last_checkpoint_are_not_repeated(batch: MultiModel, turnstile: Turnstile) -> None:
     plan, before, passed = batch.plan(), turnstile.begun, turnstile.passed
     turnstile.let_pass(dict.fromkeys(MODELS, 6))
     with process(batch, plan) as killed:
         wait_until(lambda: turnstile.held == AT_ONCE, killed)
-        wait_until(lambda: known(journal(batch, plan)) == turnstile.passed - passed, killed)
-    answer_the_dead(turnstile)
+        wait_until(lambda: recorded(journal(batch, plan)) == turnstile.passed - passed, killed)
+    answer_held_payloads(turnstile)
     with process(batch, plan) as last:
         assert ended(last) == FINISHED
     check(batch)
     assert turnstile.begun - before == len(MODELS) * RECORDS + AT_ONCE
 
 
-def answer_the_dead(turnstile: Turnstile) -> None:
-    """Have the models answer what a killed process has left there."""
+def answer_held_payloads(turnstile: Turnstile) -> None:
+    """Let the models answer the payloads of a killed process."""
     turnstile.open()
     wait_until(lambda: turnstile.passed == turnstile.begun)
 
 
-def test_a_process_left_behind_stops_at_its_next_word_and_harms_nothing(batch: MultiModel) -> None:
+def test_a_frozen_process_stops_at_its_next_write_and_harms_nothing(batch: MultiModel) -> None:
     plan = batch.plan()
     with process(batch, plan) as orphan:
         with accepting(batch, 40):
@@ -282,7 +280,7 @@ def test_a_process_left_behind_stops_at_its_next_word_and_harms_nothing(batch: M
     check(batch)
 
 
-def test_an_orphan_that_wakes_when_all_is_done_changes_nothing(batch: MultiModel) -> None:
+def test_an_orphan_that_resumes_after_the_end_changes_nothing(batch: MultiModel) -> None:
     plan = batch.plan()
     with process(batch, plan) as orphan:
         with accepting(batch, 40):

@@ -1,10 +1,11 @@
-"""The engine of a multi-model batch: open models, read their inputs, hand results on until all have ended."""
+"""Run a multi-model batch: open models, read their inputs, and pass results on until all inputs have ended."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.exceptions import (
@@ -14,15 +15,22 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result, failed_records
+from airflow_sm_plugin.multi_model.engine.feed import (
+    InputReader,
+    Job,
+    ModelFeed,
+    OpenInput,
+    Result,
+    failed_records,
+)
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.reader import InputReader
-from airflow_sm_plugin.multi_model.engine.recorder import OutputFinisher, ResultRecorder
+from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -32,41 +40,40 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.plan.plan import ModelWork
     from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
     from airflow_sm_plugin.multi_model.state.store import JournalStore
-    from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 _DRAINS = 4
 """Models without an artefact whose inputs are read at the same time, to count their records."""
 
 _LEAST_BUDGET = 65_536
+"""Bytes of waiting payloads that every model may have, however many models are open."""
+
 _UNREADABLE_IN_A_ROW = 20
+"""When so many inputs in a row cannot be read because of S3 or credentials, the task fails instead of its inputs."""
+
 _SAMPLE_SECONDS = 1.0
-_NO_ARTEFACT = Judgement(PayloadFate.NO_MODEL, TargetModelNotFound, None)
+_MISSING = "the endpoint's model prefix holds no such artefact"
+_NO_ARTEFACT = Judgement(PayloadFate.NO_MODEL, TargetModelNotFound, None, message=_MISSING)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ModelEngine:
     """One process's work on a shard. It settles every payload exactly once.
 
-    :param reads: connections for inputs, held while their models are waited for; others than those for writing
-    :param todo: the models with work left, in order, each with the numbers of its inputs that have not ended
+    :param reads: connections for inputs, which are held while the models load; separate from those for writing
+    :param todo: the models with work left, in order, each with the positions of its inputs that have not ended
     """
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        reads: S3Objects,
-        inputs: ChunkedInputs,
-        invoker: EndpointInvoker,
-        writer: OutputWriter,
-        store: JournalStore,
-        statistics: Statistics,
-        progress: BatchProgress,
-        todo: Sequence[tuple[ModelWork, list[int]]],
-    ) -> None:
-        self._settings = settings
-        self._statistics = statistics
-        self._progress = progress
-        self._todo = todo
+    settings: EngineSettings
+    reads: S3Objects
+    inputs: ChunkedInputs
+    invoker: EndpointInvoker
+    writer: OutputWriter
+    store: JournalStore
+    progress: BatchProgress
+    todo: Sequence[tuple[ModelWork, list[int]]]
+
+    def __post_init__(self) -> None:
+        self._statistics = Statistics()
         self._begun = 0
         self._draining = 0
         self._feeds: set[ModelFeed] = set()
@@ -75,41 +82,37 @@ class ModelEngine:
         self._stopped = False
         self._over = asyncio.Event()
         self._group = asyncio.TaskGroup()
-        self._finisher = OutputFinisher(writer, spawn=self._spawn, ended=self._ended)
-        self._recorder = self._finisher.recorder = ResultRecorder(
-            store,
-            statistics,
-            seconds=settings.checkpoint_seconds,
-            recorded=self._finisher.recorded,
+        self._recorder = ResultRecorder(
+            self.store,
+            self.writer,
+            self._statistics,
+            seconds=self.settings.checkpoint_seconds,
+            spawn=self._spawn,
+            ended=self._ended,
             written=self._pump,
         )
         self._reader = InputReader(
-            settings, reads=reads, inputs=inputs, journal=store.journal, record_etag=self._recorder.etag
+            self.settings, self.reads, self.inputs, self.store.journal, record_etag=self._recorder.etag
         )
         self._calls = Invocations(
-            invoker,
-            settings,
-            statistics,
-            self,
+            self.invoker,
+            self.settings,
+            self._statistics,
+            settler=self,
             spawn=self._spawn,
             unwritten_bytes=lambda: self._recorder.unwritten_bytes,
         )
 
-    @property
-    def failures(self) -> list[Mapping[str, object]]:
-        """The first rows of errors."""
-        return self._recorder.rows
-
-    async def run(self) -> None:
-        """Work until every input has ended.
+    async def run(self) -> list[Mapping[str, object]]:
+        """Work until every input has ended; return the first rows of errors.
 
         :raises FencedOff: another process has taken the shard over
-        :raises SageMakerInferenceError: the endpoint or S3 cannot be used; what was done is written down
+        :raises SageMakerInferenceError: the endpoint or S3 cannot be used; results so far are in the journal
         """
         recording = asyncio.create_task(self._recorder.run(is_over=self._over.is_set))
         try:
             async with self._group:
-                watching = self._group.create_task(self._watch(recording))
+                watching = self._group.create_task(self._guarded(asyncio.shield(recording)))
                 sampling = self._group.create_task(self._guarded(self._sample()))
                 self._admit()
                 self._end_if_done()
@@ -125,11 +128,11 @@ class ModelEngine:
             await recording
         await self._recorder.flush(finished=True)
         self._calls.attempts.conclusions.check_served()
+        return self._recorder.rows
 
     def _stop(self) -> None:
-        """Begin nothing more: a group that ends takes no further task."""
+        """Start nothing more: a task group that ends takes no further task."""
         self._stopped = True
-        self._finisher.stop()
         self._calls.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -138,7 +141,7 @@ class ModelEngine:
         else:
             self._group.create_task(self._guarded(work))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
         except BaseException:
@@ -152,27 +155,24 @@ class ModelEngine:
     # Models
 
     def _admit(self) -> None:
-        """Begin with further models, as many as may be warm."""
-        while self._begun < len(self._todo):
-            work, numbers = self._todo[self._begun]
+        """Open further models, as many as may be warm."""
+        while self._begun < len(self.todo):
+            work, entries = self.todo[self._begun]
             if not (self._draining < _DRAINS if work.missing else self._calls.schedule.has_room):
                 return
             self._begun += 1
-            queue = (
-                ModelQueue[Job](work.target_model)
-                if work.missing
-                else self._calls.schedule.open(work.target_model)
-            )
-            feed = ModelFeed(work, queue, numbers)
+            model = work.target_model
+            queue = ModelQueue[Job](model) if work.missing else self._calls.schedule.open(model)
+            feed = ModelFeed(work, queue, entries)
             if work.missing:
                 self._draining += 1
-                feed.lost = (_NO_ARTEFACT, "the endpoint's model prefix holds no such artefact")
+                feed.lost = _NO_ARTEFACT
             self._feeds.add(feed)
             self._spawn(self._feed(feed))
 
     async def _feed(self, feed: ModelFeed) -> None:
         await feed.run(
-            lambda number: self._open_input(number, feed),
+            lambda entry: self._open_input(entry, feed),
             self._read,
             budget=self._budget,
             has_room=lambda: self._open < OPEN_INPUTS,
@@ -194,17 +194,17 @@ class ModelEngine:
         self._admit()
         self._pump()
         if not self._feeds:
-            self._recorder.hurry()  # nothing more comes that could be written down with it
+            self._recorder.hurry()  # no further results would join the next part of the journal
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._begun == len(self._todo) and not self._feeds and not self._open:
+        if self._begun == len(self.todo) and not self._feeds and not self._open:
             self._over.set()
 
     # Inputs
 
-    async def _open_input(self, number: int, feed: ModelFeed) -> OpenInput:
-        open_input = await self._reader.open(number, feed)
+    async def _open_input(self, entry: int, feed: ModelFeed) -> OpenInput:
+        open_input = await self._reader.open(entry, feed)
         self._open += 1
         return open_input
 
@@ -215,32 +215,32 @@ class ModelEngine:
         except SageMakerInferenceError as error:
             self._fail_rest(open_input, error)
         open_input.is_read = True
-        if open_input.is_complete:
+        if not open_input.unsettled:
             self._complete(open_input)
 
     def _offer(self, open_input: OpenInput, batch: Sequence[Payload]) -> None:
-        feed = open_input.feed
+        feed, add = open_input.feed, self._calls.attempts.add
         open_input.unsettled += len(batch)
         feed.outstanding += len(batch)
         for payload in batch:
             if payload.oversized:
-                limit = self._settings.split.max_payload_bytes
+                limit = self.settings.split.max_payload_bytes
                 message = f"the record has {payload.oversized} bytes, a payload takes up to {limit}"
-                failed = failed_records(payload, RecordTooLarge, status=None, message=message, attempts=0)
-                self.failed(open_input, failed)
+                too_large = Judgement(PayloadFate.FAILED, RecordTooLarge, None, message=message)
+                self.failed(open_input, failed_records(payload, too_large, attempts=0))
             elif feed.lost is not None:
-                self.failed(open_input, feed.failed_with_it(payload, attempts=0))
+                self.failed(open_input, failed_records(payload, feed.lost, attempts=0))
             else:
-                self._calls.add(feed.queue, Job(open_input, payload))
+                add(Job(open_input, payload))
         self._pump()
 
     def _fail_rest(self, open_input: OpenInput, error: SageMakerInferenceError) -> None:
-        """Let what could not be read of an input fail; when nothing at all can be read, it is S3 that has failed."""
+        """Let the rest of an input fail that could not be read; when no input can be read, S3 is at fault."""
         if isinstance(error, CredentialsExpired | ServiceUnavailable):
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error
-        message = str(error)[: max(self._settings.error_text_limit, 200)]
+        message = str(error)[: max(self.settings.error_text_limit, 200)]
         byte, record = open_input.read_to
         self._keep(open_input, FailedRecords(byte, byte, record, None, type(error), None, message, 0))
 
@@ -248,7 +248,7 @@ class ModelEngine:
 
     def succeeded(self, job: Job, result: Result) -> None:
         self._recorder.result(job.open_input, result)
-        self._progress.records += result.records
+        self.progress.records += result.records
         self._settled(job.open_input, result.end - result.start)
 
     def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
@@ -259,23 +259,19 @@ class ModelEngine:
         records = failed.records or 0
         self._recorder.failure(open_input, failed)
         self._statistics.failed(open_input.feed.queue.model, failed.error.__name__, records=records)
-        self._progress.records_failed += records
-
-    def halved(self, open_input: OpenInput) -> None:
-        open_input.unsettled += 1
-        open_input.feed.outstanding += 1
+        self.progress.records_failed += records
 
     def model_lost(self) -> None:
-        """Begin with another model in its place."""
+        """Open another model instead."""
         self._admit()
 
     def _complete(self, open_input: OpenInput) -> None:
-        self._finisher.complete(open_input)
+        self._recorder.complete(open_input)
         if not self._feeds:
             self._recorder.hurry()
 
     def _settled(self, open_input: OpenInput, size: int) -> None:
-        self._progress.bytes += size
+        self.progress.bytes += size
         open_input.unsettled -= 1
         feed = open_input.feed
         feed.outstanding -= 1
@@ -285,8 +281,7 @@ class ModelEngine:
             self._close_if_done(feed)
 
     def _ended(self) -> None:
-        """Note that an input's outputs are written."""
-        self._progress.inputs += 1
+        self.progress.inputs += 1
         self._open -= 1
         if self._open >= OPEN_INPUTS - 1:
             for feed in self._feeds:
@@ -294,15 +289,7 @@ class ModelEngine:
         self._pump()
         self._end_if_done()
 
-    # Meanwhile
-
-    async def _watch(self, recording: asyncio.Task[None]) -> None:
-        """Raise when the recorder does."""
-        try:
-            await asyncio.shield(recording)
-        except Exception:
-            self._stop()
-            raise
+    # Statistics and progress
 
     def _note_work(self, feed: ModelFeed) -> None:
         if feed.worked_from is not None:
@@ -323,17 +310,13 @@ class ModelEngine:
                 "loading": schedule.count(ModelStage.COLD),
             }
             self._statistics.sample(at=time.time(), **load)
-            self._progress.report(**load, repeats=self._calls.attempts.repeats)
+            self.progress.report(**load, repeats=self._calls.attempts.repeats)
             self._pump()
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of ours in a group, else the first at all."""
-    leaves = list(_leaves(errors))
-    return next((error for error in leaves if isinstance(error, SageMakerInferenceError)), leaves[0])
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
+def _first(error: BaseException) -> BaseException:
+    """Choose the first of our errors in a group, else the first error."""
     if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        return error
+    ours, _ = error.split(SageMakerInferenceError)
+    return _first((ours or error).exceptions[0])

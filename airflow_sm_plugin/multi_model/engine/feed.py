@@ -1,33 +1,44 @@
-"""Read one model's inputs into its queue, as far ahead as memory allows; small ones side by side."""
+"""Open a model's inputs and read them into its queue, as far ahead as memory permits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
-from airflow_sm_plugin.multi_model.engine.judgement import Evidence
-from airflow_sm_plugin.multi_model.engine.settings import OVERHEAD, READERS
+from airflow_sm_plugin.batches.templates import attribute_fields, attributes_of
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.multi_model.engine.judgement import Evidence, Judgement
+from airflow_sm_plugin.multi_model.engine.settings import (
+    OVERHEAD,
+    READERS,
+    SMALL,
+    SMALL_READERS,
+    EngineSettings,
+)
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
+from airflow_sm_plugin.multi_model.payloads.source import payloads
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
-from airflow_sm_plugin.multi_model.state.journal import InputProgress
+from airflow_sm_plugin.multi_model.state.journal import InputProgress, Journal
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.judgement import Judgement
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
+    from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
     from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
 
 _UNKNOWN_SIZE = 65_536
 _ISOLATED = 32
-"""Bad records of a model that are searched for whatever the others are."""
+"""Bad records of a model to search for, whatever the share of its good ones."""
 
 
 class Result(NamedTuple):
-    """The result of one payload: bytes for the output, and a row of the response's attributes."""
+    """The result of one payload: bytes for the output, and a row with the response's attributes."""
 
     start: int
     end: int
@@ -39,14 +50,14 @@ class Result(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class OpenInput:
-    """An input at work, with what of it is not written down yet.
+    """An input in work, with its results and failures that are not in the journal yet.
 
-    :param number: its place in the shard
-    :param progress: what was written down of it before
-    :param output: what becomes of its model's answers
+    :param entry: position in the shard
+    :param progress: its results and failures in the journal
+    :param output: format of its output
     """
 
-    number: int
+    entry: int
     batch_input: BatchInput
     feed: ModelFeed
     progress: InputProgress
@@ -58,25 +69,17 @@ class OpenInput:
     is_read: bool = False
     read_to: tuple[int, int] = (0, 0)
     """Byte and record that come next."""
-    is_recorded: bool = field(init=False)
-    """Whether any of it is in the journal, or being written there."""
+    is_recorded: bool = False
+    """Whether this process has written results or failures into the journal, or is writing them."""
     unfit: InvalidRequest | None = None
     """Why none of its payloads can be sent."""
     fields: dict[str, str] | None = None
     """The fields of a template of custom attributes."""
 
-    def __post_init__(self) -> None:
-        self.is_recorded = not self.progress.is_new
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every payload has a result or failed."""
-        return self.is_read and not self.unsettled
-
     @property
     def is_in_memory(self) -> bool:
-        """Whether nothing of it is in the journal, and nothing failed: its output can be written from here."""
-        return not (self.is_recorded or self.failures)
+        """Whether all of its results are here, and nothing failed: then its output is written from memory."""
+        return not (self.is_recorded or self.failures) and self.progress.is_new
 
 
 class Job:
@@ -90,56 +93,49 @@ class Job:
         self.open_input = open_input
         self.payload = payload
         self.is_half = is_half
-        """Whether it was cut from another to find bad records."""
+        """Whether it was cut from another payload to find bad records."""
         self.attempts = 0
         self.was_unready = False
         """Whether it ever found its model not loaded."""
         self.evictions = evictions
-        """Times that its model had been loaded, and was not any more when it came."""
+        """How often it found its model evicted."""
         self.size = len(payload.body) + OVERHEAD
         """Bytes it takes in memory."""
         self.began = 0.0
-        """When it was sent first, by the loop's clock; 0 before."""
+        """When it was first sent, by the loop's clock; 0 before."""
 
 
+@dataclass(eq=False, repr=False)
 class ModelFeed:
-    """The way from one model's inputs to its queue.
+    """Reads one model's inputs into its queue.
 
-    :param numbers: the inputs to read
+    :param entries: the inputs to read
     """
 
-    def __init__(self, work: ModelWork, queue: ModelQueue[Job], numbers: list[int]) -> None:
-        self.work = work
-        self.queue = queue
-        self.lost: tuple[Judgement, str] | None = None
-        """Why none of its payloads can be invoked any more, with a text."""
+    work: ModelWork
+    queue: ModelQueue[Job]
+    entries: list[int]
+
+    def __post_init__(self) -> None:
+        self.lost: Judgement | None = None
+        """Why the model was given up: none of its payloads can be invoked any more."""
         self.outstanding = 0
         """Payloads that were read and are not settled."""
         self.waiting_bytes = 0
-        """Of payloads in the queue."""
+        """Size of the payloads in the queue."""
         self.is_read = False
         self.is_closed = False
         self.worked_from: float | None = None
-        """Since when the model has answered, as far as the statistics do not know; epoch seconds."""
+        """Since when the model's work is missing in the statistics, epoch seconds; None until the model is loaded."""
         self.probes = 0
         """Probes in a row that found the model not loaded."""
         self.isolated_bad = self.isolated_good = 0
-        """Parts of payloads that were refused, and that were not, when bad records were searched for."""
+        """Halves of payloads that failed, and that succeeded, in the search for bad records."""
         self.evidence = Evidence()
-        """Of that the model does not serve."""
-        self._numbers = numbers
-        self._on_order = 0
+        """Failures that suggest that the model does not serve."""
+        self._unread_bytes = 0
         self._reading = 0
         self._awake = asyncio.Event()
-
-    def failed_with_it(self, payload: Payload, *, attempts: int) -> FailedRecords:
-        """Return the records of a payload that cannot be invoked because the model is lost."""
-        if self.lost is None:
-            raise LookupError("only a lost model's payloads fail with it")
-        judgement, message = self.lost
-        return failed_records(
-            payload, judgement.error, status=judgement.status, message=message, attempts=attempts
-        )
 
     async def run(
         self,
@@ -151,17 +147,17 @@ class ModelFeed:
     ) -> None:
         """Read every input.
 
-        :param read: reads an input into the queue; never raises for what is the input's own fault
-        :param budget: how many bytes may be waiting or on order
+        :param read: reads an input into the queue; an error of the input itself is not raised
+        :param budget: limit of bytes in the queue and still to be read
         :param has_room: whether more inputs may be open
         """
         async with asyncio.TaskGroup() as readers:
-            for number in self._numbers:
-                while not self._is_hungry(budget(), has_room=has_room()):
+            for entry in self.entries:
+                while not self._may_read_another(budget(), has_room=has_room()):
                     await self._until_woken()
-                opened = await open_input(number)
+                opened = await open_input(entry)
                 size = _UNKNOWN_SIZE if opened.batch_input.size is None else opened.batch_input.size
-                self._on_order += size
+                self._unread_bytes += size
                 self._reading += 1
                 readers.create_task(self._read(read, opened, size))
         self.is_read = True
@@ -172,17 +168,17 @@ class ModelFeed:
         try:
             await read(open_input)
         finally:
-            self._on_order -= size
+            self._unread_bytes -= size
             self._reading -= 1
             self.wake()
 
-    def _is_hungry(self, budget: int, *, has_room: bool) -> bool:
+    def _may_read_another(self, budget: int, *, has_room: bool) -> bool:
         if not self._reading and not self.waiting_bytes:
             return True
-        return has_room and self._reading < READERS and self.waiting_bytes + self._on_order < budget
+        return has_room and self._reading < READERS and self.waiting_bytes + self._unread_bytes < budget
 
     async def until_room(self, budget: Callable[[], int]) -> None:
-        """Wait until less than the budget is waiting in the queue; nothing waits for a model that is lost."""
+        """Wait until the queue holds no more bytes than the budget, or the model is given up."""
         while self.waiting_bytes > budget() and self.lost is None:
             await self._until_woken()
 
@@ -193,8 +189,11 @@ class ModelFeed:
     def taken(self, size: int) -> None:
         """Note that a payload has left the queue."""
         self.waiting_bytes -= size
-        if not self._awake.is_set():
-            self._awake.set()
+        self._awake.set()
+
+    def wake(self) -> None:
+        """Let the readers check again whether there is room."""
+        self._awake.set()
 
     @property
     def may_isolate(self) -> bool:
@@ -203,19 +202,101 @@ class ModelFeed:
             self.isolated_bad < _ISOLATED or self.isolated_bad <= self.isolated_good
         )
 
-    def wake(self) -> None:
-        """Let the readers check again whether there is room."""
-        self._awake.set()
+
+def failed_records(payload: Payload, judgement: Judgement, *, attempts: int) -> FailedRecords:
+    position = (payload.start, payload.end, payload.first_record, payload.records)
+    return FailedRecords(*position, judgement.error, judgement.status, judgement.message, attempts)
 
 
-def failed_records(
-    payload: Payload,
-    error: type[SageMakerInferenceError],
-    *,
-    status: int | None,
-    message: str,
-    attempts: int,
-) -> FailedRecords:
-    """Return the records of a payload that has failed for good."""
-    place = (payload.start, payload.end, payload.first_record, payload.records)
-    return FailedRecords(*place, error, status, message, attempts)
+@dataclass(eq=False, repr=False)
+class InputReader:
+    """Open and read a shard's inputs.
+
+    :param reads: connections for inputs, which are held while the models load
+    :param record_etag: called with the ETag of an input's object when the plan has none
+    """
+
+    settings: EngineSettings
+    reads: S3Objects
+    inputs: ChunkedInputs
+    journal: Journal
+    record_etag: Callable[[OpenInput, str], None]
+
+    def __post_init__(self) -> None:
+        self._is_prepared = False
+        self._small = asyncio.Semaphore(SMALL_READERS)
+
+    async def open(self, entry: int, feed: ModelFeed) -> OpenInput:
+        """Open an input.
+
+        :raises InvalidRequest: the arguments do not fit the first input. An error of a later input fails that input
+            alone, and :meth:`read` raises it
+        """
+        batch_input = await self.inputs.input(entry)
+        opened = OpenInput(entry, batch_input, feed, self.journal.progress_of(entry), self.settings.output)
+        if batch_input.etag is None:
+            await self._bind(opened)
+        try:
+            self._prepare(opened)
+            self._is_prepared = True
+        except InvalidRequest as error:
+            if not self._is_prepared:  # nothing was sent yet
+                raise
+            opened.unfit = error
+        return opened
+
+    async def _bind(self, opened: OpenInput) -> None:
+        """Record the ETag of an input that was planned without one, so that no later try reads another object."""
+        etag = self.journal.etags.get(opened.entry)
+        if etag is None:
+            listed_object = await self.reads.stat(opened.batch_input.source)
+            if not isinstance(listed_object, ListedObject):
+                return  # reading it fails
+            etag = listed_object.etag
+            self.record_etag(opened, etag)
+        opened.batch_input = replace(opened.batch_input, etag=etag)
+
+    def _prepare(self, opened: OpenInput) -> None:
+        """Set the output options and template fields of an input.
+
+        :raises InvalidRequest: its attributes cannot be sent, or its records and answers cannot be joined
+        """
+        settings, batch_input = self.settings, opened.batch_input
+        if batch_input.content_type is not None and settings.output.join_source != "None":
+            output = replace(settings.output, content_type=batch_input.content_type)
+            opened.output = output.checked(settings.split.split_type)
+        if settings.custom_attributes is not None:
+            opened.fields = attribute_fields(
+                batch_input.source, settings.fields, relative=batch_input.relative
+            )
+            attributes_of(settings.custom_attributes, opened.fields, first_record=0)
+
+    async def read(
+        self,
+        opened: OpenInput,
+        offer: Callable[[OpenInput, Sequence[Payload]], None],
+        *,
+        budget: Callable[[], int],
+    ) -> None:
+        """Read an input into its model's queue, and keep the position reached in ``opened.read_to``.
+
+        :param offer: takes payloads
+        :param budget: limit of bytes in the queue
+        :raises SageMakerInferenceError: the rest of the input cannot be read or sent
+        """
+        gaps, settings, batch_input = list(opened.progress.gaps()), self.settings, opened.batch_input
+        if gaps:
+            opened.read_to = (gaps[0].start, gaps[0].first_record)
+        if opened.unfit is not None:
+            raise opened.unfit
+        is_small = not settings.gunzip and batch_input.size is not None and batch_input.size <= SMALL
+        content_type = batch_input.content_type or settings.content_type
+        split = replace(settings.split, content_type=content_type)
+        stream = payloads(self.reads, batch_input, split, gunzip=settings.gunzip, gaps=gaps)
+        async with self._small if is_small else nullcontext(), aclosing(stream) as batches:
+            async for batch in batches:
+                last = batch[-1]
+                opened.read_to = (last.end, last.first_record + last.records)
+                offer(opened, batch)
+                if not is_small:
+                    await opened.feed.until_room(budget)

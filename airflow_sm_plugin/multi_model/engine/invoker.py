@@ -1,4 +1,4 @@
-"""InvokeEndpoint from an event loop: exactly one call for each request, many at once."""
+"""Call InvokeEndpoint from an event loop: one call for each request, many calls at the same time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEADERS = {
     "TargetModel": "X-Amzn-SageMaker-Target-Model",
     "TargetVariant": "X-Amzn-SageMaker-Target-Variant",
 }
-"""botocore's parameters that are headers on the wire."""
+"""botocore's parameters, and the HTTP headers that carry them."""
 
 _NO_HEADER = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\\ud800-\\udfff]")
 
@@ -46,14 +46,13 @@ class ModelAnswer:
     custom_attributes: str | None = field(repr=False)
 
 
-Invoke = Callable[[bytes, Mapping[str, str]], Awaitable[ModelAnswer]]
-"""Send one InvokeEndpoint, once, with botocore's parameters."""
-
-
 class EndpointInvoker:
-    """InvokeEndpoint of one endpoint. Nothing is repeated here; nothing of a request is logged."""
+    """InvokeEndpoint of one endpoint. It retries nothing and logs nothing of a request.
 
-    def __init__(self, invoke: Invoke) -> None:
+    :param invoke: sends a body, once, with botocore's parameters
+    """
+
+    def __init__(self, invoke: Callable[[bytes, Mapping[str, str]], Awaitable[ModelAnswer]]) -> None:
         self._invoke = invoke
 
     @classmethod
@@ -63,7 +62,7 @@ class EndpointInvoker:
     ) -> AsyncIterator[EndpointInvoker]:
         """Open connections for the block. A read time-out below 70 s is raised to it: SageMaker answers within 60.
 
-        :param max_connections: how many invocations are in flight at once; others wait
+        :param max_connections: limit of invocations in flight; others wait
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region, or no endpoint can have that name
         """
@@ -91,12 +90,12 @@ class EndpointInvoker:
         custom_attributes: str | None = None,
         target_variant: str | None = None,
     ) -> ModelAnswer:
-        """Send one request, once, as it is: the caller checks limits.
+        """Send one request, once, unchanged: the caller checks limits.
 
         :param body: up to 26,214,400 bytes
         :param target_model: path below the endpoint's model prefix
-        :raises ClientError: of botocore's own classes: SageMaker answered an error
-        :raises BotoCoreError: it did not answer, or could not be asked, or a value can be in no header;
+        :raises ClientError: SageMaker answered an error; the class is botocore's own
+        :raises BotoCoreError: SageMaker did not answer, the request could not be sent, or no header can hold a value;
             :func:`~airflow_sm_plugin.invoke.errors.failure_of` reads both
         """
         given = {
@@ -129,8 +128,8 @@ async def _through_botocore(
 
 
 def _check(name: str, value: str) -> None:
-    """Refuse what no header can hold, without the value itself in the error: it may be secret."""
+    """Refuse a value that no header can hold. The error does not show the value, which may be secret."""
     if not value:
         raise ParamValidationError(report=f"{name} is empty")
-    if found := _NO_HEADER.search(value):
-        raise ParamValidationError(report=f"{name} holds U+{ord(found[0]):04X}, which no header can hold")
+    if match := _NO_HEADER.search(value):
+        raise ParamValidationError(report=f"{name} holds U+{ord(match[0]):04X}, which no header can hold")

@@ -1,4 +1,4 @@
-"""What one failed invocation means for its payload, and what many of them prove of a model or an endpoint."""
+"""Decide what one failed invocation means for its payload, and what many failures prove of a model or an endpoint."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from airflow_sm_plugin.invoke.failure import CallFailure, ContainerError, contai
 
 
 class PayloadFate(enum.Enum):
-    """What follows from a failed invocation."""
+    """The consequence of a failed invocation."""
 
-    RETRY = "the payload goes again, a few times"
+    RETRY = "the payload is sent again, a few times"
     LOADING = "the model is not loaded: it is probed until its deadline"
     NO_MEMORY = "the endpoint has no memory for the model: fewer models at once"
     FAILED = "the payload has failed"
@@ -43,7 +43,7 @@ _NO_ANSWER = 0
 """OriginalStatusCode of a container that gave no answer within a minute, or whose process has exited."""
 
 _PASSING = {Meaning.CREDENTIALS_EXPIRED: CredentialsExpired, Meaning.THROTTLED: Throttled}
-"""Fresh credentials were tried at once; what renews them may be late."""
+"""Fresh credentials were tried at once, but the system that renews them may be late."""
 
 _SETTLED: dict[Meaning, tuple[PayloadFate, type[SageMakerInferenceError]]] = {
     Meaning.NOT_FOUND: (PayloadFate.ENDPOINT, EndpointNotFound),
@@ -58,12 +58,13 @@ _SETTLED: dict[Meaning, tuple[PayloadFate, type[SageMakerInferenceError]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a failed invocation means.
+    """The meaning of a failed invocation.
 
-    :param error: our class for it; it knows whether a retry of the task may help
-    :param status: HTTP status, or what the container answered; None without an answer
-    :param slow_down: whether fewer should be in flight
-    :param loaded: whether only a loaded model answers so
+    :param error: our exception class, which knows whether a retry of the task can help
+    :param status: HTTP status, or the container's status; None without an answer
+    :param slow_down: whether fewer invocations should be in flight
+    :param loaded: whether only a loaded model gives this answer
+    :param message: text for the row of errors
     """
 
     fate: PayloadFate
@@ -71,6 +72,7 @@ class Judgement:
     status: int | None
     slow_down: bool = False
     loaded: bool = False
+    message: str = ""
 
 
 def judge(failure: CallFailure) -> Judgement:
@@ -117,17 +119,16 @@ _EXHAUSTED = 20
 _DENIED = 8
 """Payloads that AWS refused because there is no such endpoint, permission or artefact."""
 
-_TRIALS = 3
-"""Places of the queue from which payloads are tried: its front, halfway behind that, and halfway again."""
-
-_OF_A_TRIAL = 4
-"""Payloads of the second and third place that have to fail."""
+_TRIALS, _OF_A_TRIAL = 3, 4
+"""Payloads are tried from three positions of the queue: its front, halfway behind that, and halfway again. From the
+second and third position four have to fail."""
 
 
 class Evidence:
-    """Counts of what has failed since the last success; payloads that were sent before it prove nothing.
+    """Counts of failures since the last success; payloads that were sent before that success prove nothing.
 
-    Mutable and single-threaded, since it is asked after each failed invocation; it reads no clock.
+    Mutable and single-threaded, because it is asked after each failed invocation. The caller reads the clock.
+    ``began`` is the time when a payload was first sent.
     """
 
     __slots__ = ("_denied", "_exhausted", "_since", "_success", "_total", "trials", "unready")
@@ -145,37 +146,30 @@ class Evidence:
         """Payloads that found the model not loaded."""
 
     def exhausted(self, *, began: float) -> bool:
-        """Count a payload that failed at every attempt; return whether there are enough of these.
-
-        :param began: when it was sent first
-        """
+        """Count a payload that failed at every attempt; report whether there are enough of these."""
         self._exhausted += began >= self._since
         self._total += began >= self._success
         return max(self._exhausted, self._total) >= _EXHAUSTED
 
     def denied(self, *, began: float, first: bool) -> bool:
-        """Count a payload that was denied; return whether there are enough of these.
-
-        :param began: when it was sent first
-        :param first: whether it was its first attempt
-        """
+        """Count a payload that was denied at its first attempt; report whether there are enough of these."""
         self._denied += first and began >= self._since
         self._total += first and began >= self._success
         return self._denied >= _DENIED or self._total >= _EXHAUSTED
 
     def is_late(self) -> bool:
-        """Decide whether enough payloads have found the model not loaded; they probe it in turn."""
+        """Decide whether enough payloads have found the model not loaded; they probe it one after the other."""
         return self.unready >= _DENIED
 
     def concludes(self, now: float, *, can_try_others: bool) -> bool:
-        """Decide whether enough failed for a conclusion, or others from elsewhere in the queue have to be tried first.
+        """Decide whether the failures suffice, or payloads from elsewhere in the queue have to be tried first.
 
-        :param can_try_others: whether any was never tried
+        :param can_try_others: whether the queue holds a payload that was never sent
         """
         if not can_try_others:
             return self._total >= _EXHAUSTED
         if self._exhausted < _EXHAUSTED and self._denied < _DENIED:
-            return False  # those of the trial have not ended yet
+            return False  # the payloads of this trial have not ended yet
         self.trials += 1
         if self.trials >= _TRIALS:
             return True

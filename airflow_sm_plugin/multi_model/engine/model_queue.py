@@ -1,9 +1,9 @@
 """A queue per model of a batch, and the order in which the queues send.
 
-The oldest models first: then they end one after the other, their places in the endpoint's memory become free one after
-the other, and the next models load while others work, instead of all at the same time. Before that, every cold model is
-probed, and every warm one gets three quarters of its fair share. A model that is slow, or slower than it can be because
-it has more to do than it can, has no more than twice its share: it never starves the rest.
+The oldest models come first: so they end one after the other, memory of the endpoint becomes free bit by bit, and the
+next models load while others work, instead of all at the same time. Before that, every cold model is probed, and every
+warm one gets three quarters of its fair share. A model that is slow, or slower than its best because of its backlog,
+has no more than twice its share: it never starves the others.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ import enum
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Generic, TypeVar
 
-from airflow_sm_plugin.multi_model.engine.eviction_signs import LoadedLatency
-
 _PROBE, _LEAST, _MORE = range(3)
-"""In this order queues send, each time the oldest first."""
+"""Ranks: the queues of a lower rank send first, and of one rank the oldest."""
+
+_MEMORY = 16
+"""Answers over which a mean is taken."""
+
+_QUICK = 0.5
+"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken."""
+
+_UNHURRIED = 2.0
+"""A model that takes more than so many times its best has more to do than it can."""
 
 Job = TypeVar("Job")
 
@@ -26,42 +33,70 @@ Job = TypeVar("Job")
 class ModelStage(enum.Enum):
     """How far a model has come at the endpoint."""
 
-    COLD = "cold"
-    """Not asked yet, or loading: it is probed."""
+    COLD = "not invoked yet, or loading: it is probed"
+    WARM = "it has answered"
+    PARKED = "it was evicted, and waits until fewer models are in use"
+    CLOSED = "it has no work left"
 
-    WARM = "warm"
-    """It has answered."""
 
-    PARKED = "parked"
-    """It was evicted, and waits until fewer models are in use."""
+@dataclass(slots=True, eq=False)
+class LoadedLatency:
+    """How long one loaded model takes, and how much more than its share it can bear. Times are seconds."""
 
-    CLOSED = "closed"
-    """It has no work left."""
+    answers: int = 0
+    usual: float | None = None
+    """Mean of its recent answers."""
+    best: float = inf
+    """The lowest mean so far: that of a model without a backlog."""
+    least: float = inf
+    """The quickest answer."""
+    doubts: int = 0
+    """Signs of an eviction since the last quick answer."""
+    window: int = 0
+    """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it may keep others waiting for long."""
+        return self.usual is None or self.usual >= _QUICK
+
+    def answered(self, seconds: float) -> None:
+        count = self.answers = min(self.answers + 1, _MEMORY)
+        before = 0.0 if self.usual is None else self.usual
+        self.usual = usual = before + (seconds - before) / count
+        if count == _MEMORY and usual < self.best:
+            self.best = usual
+        self.least = min(self.least, seconds)
+        self.doubts = 0
+        if seconds < _QUICK and seconds <= _UNHURRIED * self.best:
+            self.window += 1
+        elif self.window:
+            self.window -= 1
 
 
 @dataclass(slots=True, eq=False)
 class ModelQueue(Generic[Job]):
-    """One model's payloads that are ready to go, and what is known of the model.
+    """One model's payloads that are ready to be sent, and the model's state.
 
-    :param number: how many were opened before
+    :param position: in the order in which models were opened
     """
 
     model: str
-    number: int = 0
+    position: int = 0
     stage: ModelStage = ModelStage.COLD
     ready: deque[Job] = field(default_factory=deque)
     in_flight: int = 0
-    asked_at: float | None = None
-    """When the probe that is or was waited for went out first; None before it."""
+    first_probe_at: float | None = None
+    """When the cold model was first probed."""
     has_loaded: bool = False
     probing: bool = False
     probe_at: float = 0.0
     probes: int = 0
     latency: LoadedLatency = field(default_factory=LoadedLatency)
     rank: int | None = None
-    """Where it stands in the order; None when it has nothing to send."""
+    """None when it has nothing to send."""
     entered: int = 0
-    """A bit for each rank in whose heap it lies."""
+    """Bit set of the ranks whose heaps hold it."""
 
 
 class QueueOrder(Generic[Job]):
@@ -69,21 +104,21 @@ class QueueOrder(Generic[Job]):
 
     def __init__(self) -> None:
         self.limit = 1
-        """How many payloads may be in flight at once."""
+        """Payloads that may be in flight at the same time."""
         self.active = 1
-        """How many models are loading or warm."""
+        """Models that are loading or warm."""
         self.probes = 0
         """Probes in flight."""
         self._waiting: tuple[list[tuple[int, ModelQueue[Job]]], ...] = ([], [], [])
         self._resting: list[tuple[float, int, ModelQueue[Job]]] = []
 
     def first(self, now: float) -> ModelQueue[Job] | None:
-        """Return the queue that sends next; probes hold at most half of the places while others have work."""
+        """Choose the queue that sends next; probes hold at most half of the slots while other queues have work."""
         while self._resting and self._resting[0][0] <= now:
             queue = heapq.heappop(self._resting)[2]
             if queue.stage is ModelStage.COLD and queue.probe_at <= now:
                 queue.probe_at = 0.0
-                self.place(queue)
+                self.update(queue)
         late = 2 * self.probes >= self.limit > 1
         for rank in (_LEAST, _MORE, _PROBE) if late else (_PROBE, _LEAST, _MORE):
             waiting = self._waiting[rank]
@@ -96,17 +131,17 @@ class QueueOrder(Generic[Job]):
         return None
 
     def rest(self, queue: ModelQueue[Job], until: float) -> None:
-        """Let a cold model wait until it may be probed again."""
+        """Hold a cold model back until its next probe is due."""
         queue.probe_at = until
-        heapq.heappush(self._resting, (until, queue.number, queue))
-        self.place(queue)
+        heapq.heappush(self._resting, (until, queue.position, queue))
+        self.update(queue)
 
-    def place(self, queue: ModelQueue[Job]) -> None:
-        """Put a queue where it belongs now: after everything that happens to it."""
+    def update(self, queue: ModelQueue[Job]) -> None:
+        """Rank a queue again. Call it after every change of the queue."""
         rank = queue.rank = self._rank(queue)
         if rank is not None and not queue.entered >> rank & 1:
             queue.entered |= 1 << rank
-            heapq.heappush(self._waiting[rank], (queue.number, queue))
+            heapq.heappush(self._waiting[rank], (queue.position, queue))
 
     def _rank(self, queue: ModelQueue[Job]) -> int | None:
         if not queue.ready:

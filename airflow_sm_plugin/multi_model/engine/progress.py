@@ -1,4 +1,4 @@
-"""How far a batch is, in the task's log every few seconds."""
+"""Log the progress of a batch every few seconds."""
 
 from __future__ import annotations
 
@@ -11,89 +11,68 @@ from airflow_sm_plugin.core.text import duration
 log = get_log(__name__)
 
 _EVERY_SECONDS = 5.0
-_TELLING_SHARE, _TELLING_SECONDS = 0.1, 15.0
-"""Before that share and so many seconds, cold starts hide how long the rest takes."""
+_ESTIMATE_SHARE, _ESTIMATE_SECONDS = 0.1, 15.0
+"""Before that share is done, and so many seconds have passed, cold starts hide how long the rest takes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Before:
-    """What earlier processes have done of a shard.
+@dataclass(kw_only=True, eq=False)
+class BatchProgress:
+    """Counts of the work that this process has done.
 
-    :param inputs: that have ended
-    :param records: with a result, or failed, of these and of others
+    :param about: beginning of each line
+    :param total_inputs: of the shard
+    :param left_bytes: of inputs that have not ended; 0 for compressed inputs, whose sizes do not measure the work
+    :param inputs_before: inputs that ended in earlier processes
+    :param records_before: records with a result, or failed, in earlier processes
+    :param inputs: inputs that have ended
+    :param records: records with a result
+    :param bytes: size of the inputs' settled records
     """
 
+    about: str
+    total_inputs: int
+    left_bytes: int
+    inputs_before: int
+    records_before: int
     inputs: int = 0
     records: int = 0
+    records_failed: int = 0
+    bytes: int = 0
 
-
-class BatchProgress:
-    """Counts of what this process has done.
-
-    :param about: what opens each line
-    :param total_inputs: of the shard
-    :param left_bytes: of inputs that have not ended; 0 when they say nothing about the work, as of compressed ones
-    """
-
-    def __init__(self, about: str, *, total_inputs: int, left_bytes: int, before: Before) -> None:
-        self._about = about
-        self._total_inputs = total_inputs
-        self._left_bytes = left_bytes
-        self._before = before
+    def __post_init__(self) -> None:
         self._began = self._reported = time.monotonic()
         self._reported_records = 0
-        self.inputs = 0
-        """Inputs that have ended."""
-        self.records = 0
-        """Records with a result."""
-        self.records_failed = 0
-        self.bytes = 0
-        """Of the inputs, as far as their records are settled."""
 
     def begin(self, *, models: int) -> None:
-        """Log what there is to do, and what was done before."""
-        left = self._total_inputs - self._before.inputs
-        log.info("%s: %d inputs of %d models to do, %d bytes", self._about, left, models, self._left_bytes)
-        if self._before.inputs or self._before.records:
-            log.info(
-                "%s: goes on: %d inputs are done, the results of %d records are written down",
-                self._about,
-                self._before.inputs,
-                self._before.records,
-            )
+        """Log the work left, and the work of earlier processes."""
+        left = self.total_inputs - self.inputs_before
+        log.info("%s: %d inputs of %d models to do, %d bytes", self.about, left, models, self.left_bytes)
+        if self.inputs_before or self.records_before:
+            counts = (self.inputs_before, self.records_before)
+            log.info("%s: goes on: %d inputs are done, %d records have results", self.about, *counts)
 
     def report(self, *, warm: int, loading: int, in_flight: int, bound: int, repeats: int) -> None:
-        """Log how far it is, when it is time to.
+        """Log the progress if the last line is five seconds old.
 
-        :param repeats: attempts that failed and went again
+        :param repeats: attempts that failed and were followed by another
         """
         now = time.monotonic()
         if now - self._reported < _EVERY_SECONDS:
             return
-        done = self.records + self.records_failed
-        rate = (done - self._reported_records) / (now - self._reported)
-        log.info(
-            "%s: %d of %d inputs, %d records (%d failed in this try), %.0f records/s; %d models warm, %d loading; %d "
-            "of %d invocations in flight, %d repeated; %s",
-            self._about,
-            self._before.inputs + self.inputs,
-            self._total_inputs,
-            self._before.records + done,
-            self.records_failed,
-            rate,
-            warm,
-            loading,
-            in_flight,
-            bound,
-            repeats,
-            self._left(now),
+        settled = self.records + self.records_failed
+        rate = (settled - self._reported_records) / (now - self._reported)
+        text = (
+            f"{self.inputs_before + self.inputs} of {self.total_inputs} inputs, {self.records_before + settled} "
+            f"records ({self.records_failed} failed in this try), {rate:.0f} records/s; {warm} models warm, {loading} "
+            f"loading; {in_flight} of {bound} invocations in flight, {repeats} repeated; {self._left(now)}"
         )
-        self._reported, self._reported_records = now, done
+        log.info("%s: %s", self.about, text)
+        self._reported, self._reported_records = now, settled
 
     def _left(self, now: float) -> str:
-        left = self._total_inputs - self._before.inputs
-        share = self.bytes / self._left_bytes if self._left_bytes else self.inputs / max(1, left)
+        left = self.total_inputs - self.inputs_before
+        share = self.bytes / self.left_bytes if self.left_bytes else self.inputs / max(1, left)
         passed = now - self._began
-        if share <= 0 or (share < _TELLING_SHARE and passed < _TELLING_SECONDS):
+        if share <= 0 or (share < _ESTIMATE_SHARE and passed < _ESTIMATE_SECONDS):
             return "time left unknown yet"
         return f"about {duration(round(passed * max(0.0, 1 - share) / share))} left"

@@ -1,81 +1,137 @@
-"""Which payload goes next: one probe for each cold model, then the oldest models, and only so many models at once.
+"""Choose the next payload: one probe for each cold model, then the oldest models, and a limited number of models.
 
-A model that is not known to be loaded gets one payload as a probe; the others wait for its answer, so that a cold model
-is asked once and not by a stampede, while warm ones work. A model that was evicted is probed again, or parked when more
-models are in use than the endpoint holds. The order is in :mod:`airflow_sm_plugin.multi_model.engine.model_queue`.
+A model that is not known to be loaded gets one payload as a probe. The other payloads wait for its answer, so that a
+cold model gets one request at a time, while warm models work. A model that was evicted is probed again, or parked when
+more models are in use than the endpoint holds. :mod:`airflow_sm_plugin.multi_model.engine.model_queue` has the order.
 
-Mutable and single-threaded, for it is asked thousands of times a second; it reads no clock and does no I/O.
+Mutable and single-threaded, because it is asked thousands of times a second. It reads no clock and does no I/O.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from math import inf
 from typing import Generic
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.engine.eviction_signs import EvictionSigns
-from airflow_sm_plugin.multi_model.engine.model_queue import Job, ModelQueue, ModelStage, QueueOrder
+from airflow_sm_plugin.multi_model.engine.model_queue import (
+    Job,
+    LoadedLatency,
+    ModelQueue,
+    ModelStage,
+    QueueOrder,
+)
 
-_FIRST = 4
-_CUT = 0.75
+_FIRST, _CUT = 4, 0.75
+"""The adaptive limit begins with four models; an eviction cuts it to three quarters of the models in use."""
 
+_LEAST_LOAD = 0.25
+"""Seconds: a shorter load costs little, and cannot be distinguished from a slow answer."""
 
-@dataclass(frozen=True, slots=True)
-class WarmLimit:
-    """How many models may be loading or warm. Made by :meth:`starting`; each method returns a new one."""
+_OF_LOAD, _TIMES_LEAST = 0.5, 8.0
+"""An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer."""
 
-    limit: int
-    is_fixed: bool
-    _settled: bool = False
-    _undisturbed: int = 0
+_DOUBTS = 4
+"""A model that gives so many signs, with no quick answer between them, is slow."""
 
-    @classmethod
-    def starting(cls, max_warm_models: int | None) -> WarmLimit:
-        """Return the limit to begin with; None lets it be found.
-
-        :raises InvalidRequest: it is below 1
-        """
-        if max_warm_models is not None and max_warm_models < 1:
-            raise InvalidRequest(f"max_warm_models must be 1 or more, not {max_warm_models}")
-        return cls(max_warm_models or _FIRST, max_warm_models is not None)
-
-    def loaded(self) -> WarmLimit:
-        """Return the limit after a model was loaded for the first time."""
-        if self.is_fixed or self._settled:
-            return self
-        return replace(self, limit=self.limit + 1)
-
-    def finished(self) -> WarmLimit:
-        """Return the limit after a model has done all its work."""
-        if self.is_fixed or not self._settled:
-            return self
-        if self._undisturbed + 1 < self.limit:
-            return replace(self, _undisturbed=self._undisturbed + 1)
-        return replace(self, limit=self.limit + 1, _undisturbed=0)
-
-    def evicted(self, active: int) -> WarmLimit:
-        """Return the limit after a warm model was evicted, or the endpoint had no memory left for one.
-
-        :param active: how many models were loading or warm
-        """
-        if self.is_fixed:
-            return self
-        return replace(self, limit=max(1, min(self.limit, int(active * _CUT))), _settled=True, _undisturbed=0)
-
+_MODELS = 2
+"""Models with signs that prove evictions: a single one can be slow by itself."""
 
 _STALLED_PROBES = 20
-"""Probes in vain that mean that models evict each other before they ever answer. SageMaker itself holds a probe for a
-minute while the model loads, so that its deadline comes first there."""
+"""So many probes in vain mean that models evict each other before they ever answer. SageMaker itself holds a probe for
+a minute while the model loads, so that there the model's deadline comes first."""
+
+
+class WarmLimit:
+    """The limit of models that are loading or warm. Without a fixed one it begins with four and adapts.
+
+    :raises InvalidRequest: *max_warm_models* is below 1
+    """
+
+    def __init__(self, max_warm_models: int | None) -> None:
+        if max_warm_models is not None and max_warm_models < 1:
+            raise InvalidRequest(f"max_warm_models must be 1 or more, not {max_warm_models}")
+        self.value = max_warm_models or _FIRST
+        self._is_fixed = max_warm_models is not None
+        self._settled = False
+        self._undisturbed = 0
+
+    def loaded(self) -> None:
+        """Grow by one for a model's first load, until the first eviction."""
+        if not (self._is_fixed or self._settled):
+            self.value += 1
+
+    def finished(self) -> None:
+        """Grow by one, after an eviction, when as many models as the limit permits have done all their work."""
+        if self._is_fixed or not self._settled:
+            return
+        self._undisturbed += 1
+        if self._undisturbed >= self.value:
+            self.value += 1
+            self._undisturbed = 0
+
+    def evicted(self, active: int) -> None:
+        """Fall to three quarters of *active*, the models that were loading or warm: their memory did not suffice."""
+        if not self._is_fixed:
+            self.value = max(1, min(self.value, int(active * _CUT)))
+            self._settled, self._undisturbed = True, 0
+
+
+class EvictionSigns:
+    """Signs of evictions since the limit of warm models last fell, from the latency of loaded models.
+
+    SageMaker holds a call for up to a minute while it loads a model, and answers ModelNotReady only then. So an evicted
+    model that is loaded again for a call shows as one answer that takes about as long as a load, from a model that is
+    quick otherwise. One such answer proves nothing. Several models with such answers to calls that were sent after the
+    limit last fell mean that still too many models are warm.
+    """
+
+    __slots__ = ("_cut_at", "_least", "_least_load", "_models")
+
+    def __init__(self) -> None:
+        self._least_load = self._least = inf
+        self._models: set[int] = set()
+        self._cut_at = -inf
+
+    def loaded(self, seconds: float) -> None:
+        """Note how long a model was loading."""
+        if _LEAST_LOAD <= seconds < self._least_load:
+            self._least_load = seconds
+
+    def answered(self, model_number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
+        """Note a loaded model's answer."""
+        least = self._least if latency.usual is None else latency.least
+        if seconds < _OF_LOAD * self._least_load or seconds < _TIMES_LEAST * least:
+            latency.answered(seconds)
+            self._least = min(self._least, seconds)
+            return
+        if now - seconds >= self._cut_at:
+            self._models.add(model_number)
+        latency.doubts += 1
+        if latency.doubts >= _DOUBTS:
+            latency.least = inf
+            latency.answered(seconds)
+
+    def are_many(self, active: int) -> bool:
+        """Decide whether too many models are in use.
+
+        :param active: models that are loading or warm
+        """
+        return len(self._models) >= min(_MODELS, active)
+
+    def cut(self, now: float) -> None:
+        """Begin again: the limit of warm models falls now."""
+        self._models.clear()
+        self._cut_at = now
 
 
 class Schedule(Generic[Job]):
     """The queues of all open models.
 
-    :param max_warm_models: how many models may be loading or warm at once; None lets it be found
+    :param max_warm_models: limit of models that are loading or warm; None adapts to the endpoint
     """
 
     def __init__(self, *, max_warm_models: int | None = None) -> None:
-        self._limit = WarmLimit.starting(max_warm_models)
+        self._limit = WarmLimit(max_warm_models)
         self._signs = EvictionSigns()
         self._queues: dict[str, ModelQueue[Job]] = {}
         self._parked: list[ModelQueue[Job]] = []
@@ -88,16 +144,16 @@ class Schedule(Generic[Job]):
 
     @property
     def active(self) -> int:
-        """How many models are loading or warm."""
+        """Models that are loading or warm."""
         return len(self._queues) - len(self._parked)
 
     @property
     def has_room(self) -> bool:
-        """Whether another model may be opened: parked ones go first."""
-        return not self._parked and self.active < self._limit.limit
+        """Whether another model may be opened: parked models come first."""
+        return not self._parked and self.active < self._limit.value
 
     def busy(self) -> set[str]:
-        """Return the models that have payloads ready or in flight."""
+        """List the models that have payloads ready or in flight."""
         return {queue.model for queue in self._queues.values() if queue.ready or queue.in_flight}
 
     def queues(self) -> tuple[ModelQueue[Job], ...]:
@@ -112,25 +168,25 @@ class Schedule(Generic[Job]):
         return queue
 
     def close(self, queue: ModelQueue[Job]) -> None:
-        """End a model that has no work left; a parked one takes its place."""
+        """End a model that has no work left, and let a parked model load instead."""
         if self._queues.pop(queue.model, None) is None:
             return
         if queue.stage is ModelStage.PARKED:
             self._parked.remove(queue)
         elif queue.has_loaded:
-            self._limit = self._limit.finished()
+            self._limit.finished()
         if queue.probing:
             self._end_probe(queue)
         queue.stage = ModelStage.CLOSED
-        self._order.place(queue)
+        self._order.update(queue)
         self._unpark()
 
     def _unpark(self) -> None:
-        while self._parked and self.active < self._limit.limit:
-            queue = min(self._parked, key=lambda queue: queue.number)
+        while self._parked and self.active < self._limit.value:
+            queue = min(self._parked, key=lambda queue: queue.position)
             self._parked.remove(queue)
-            queue.stage, queue.asked_at, queue.probe_at = ModelStage.COLD, None, 0.0
-            self._order.place(queue)
+            queue.stage, queue.first_probe_at, queue.probe_at = ModelStage.COLD, None, 0.0
+            self._order.update(queue)
 
     # Payloads
 
@@ -138,18 +194,18 @@ class Schedule(Generic[Job]):
         """Add a payload behind the model's others."""
         queue.ready.append(job)
         if queue.rank is None:
-            self._order.place(queue)
+            self._order.update(queue)
 
     def put_back(self, queue: ModelQueue[Job], job: Job) -> None:
-        """Add a payload before the model's others: it was in flight already."""
+        """Add a payload that was in flight already before the model's others."""
         queue.ready.appendleft(job)
         if queue.rank is None:
-            self._order.place(queue)
+            self._order.update(queue)
 
     def take(self, now: float, *, limit: int) -> tuple[ModelQueue[Job], Job] | None:
-        """Return the next payload to send, counted as in flight; None while none may go.
+        """Choose the next payload to send, and count it as in flight; None while no payload may be sent.
 
-        :param limit: how many may be in flight at once
+        :param limit: payloads that may be in flight at the same time
         """
         if self.in_flight >= limit:
             return None
@@ -160,12 +216,12 @@ class Schedule(Generic[Job]):
         if queue.stage is ModelStage.COLD:
             queue.probing = True
             self._order.probes += 1
-            if queue.asked_at is None:
-                queue.asked_at = now
+            if queue.first_probe_at is None:
+                queue.first_probe_at = now
         queue.in_flight += 1
         self.in_flight += 1
         job = queue.ready.popleft()
-        self._order.place(queue)
+        self._order.update(queue)
         return queue, job
 
     # Answers
@@ -175,41 +231,67 @@ class Schedule(Generic[Job]):
     ) -> float | None:
         """Note an answer that only a loaded model gives.
 
-        :param seconds: how long it took; None when it failed
-        :return: when a cold model was asked first, at its first answer; else None
+        :param seconds: its latency; None when it was an error
+        :return: at a cold model's first answer the time of its first probe, else None
         """
         self._landed(queue)
-        asked_at = None
+        first_probe_at = None
         if queue.stage is ModelStage.COLD:
-            asked_at, queue.asked_at, queue.probes = queue.asked_at, None, 0
+            first_probe_at, queue.first_probe_at, queue.probes = queue.first_probe_at, None, 0
             queue.stage, queue.probe_at = ModelStage.WARM, 0.0
-            if asked_at is not None:
-                self._signs.loaded(now - asked_at)
+            if first_probe_at is not None:
+                self._signs.loaded(now - first_probe_at)
             if not queue.has_loaded:
                 queue.has_loaded = True
-                self._limit = self._limit.loaded()
+                self._limit.loaded()
         elif seconds is not None:
-            self._signs.answered(queue.number, queue.latency, seconds=seconds, now=now)
+            self._signs.answered(queue.position, queue.latency, seconds=seconds, now=now)
             if self._signs.are_many(self.active) and queue.stage is ModelStage.WARM:
                 self._cut(now)
-        self._order.place(queue)
-        return asked_at
+        self._order.update(queue)
+        return first_probe_at
+
+    def unsettled(self, queue: ModelQueue[Job]) -> None:
+        """Note an answer that does not show whether the model is loaded: throttling, an outage, a lost connection."""
+        self._landed(queue)
+        self._order.update(queue)
+
+    def not_ready(self, queue: ModelQueue[Job], *, probe_at: float, is_full: bool = False) -> bool:
+        """Note that the model is not loaded; report whether it was evicted, so that it had answered before.
+
+        :param probe_at: when it may be probed again
+        :param is_full: whether the endpoint has no memory for it
+        """
+        self._landed(queue)
+        if queue.stage in (ModelStage.PARKED, ModelStage.CLOSED):
+            return False
+        was_warm = queue.stage is ModelStage.WARM
+        if not is_full:
+            queue.probes += 1
+            is_full = was_warm or queue.probes >= _STALLED_PROBES
+            queue.probes = 0 if is_full else queue.probes
+        if is_full:
+            self._limit.evicted(self.active)
+            if self.active > self._limit.value:
+                self._park(queue)
+            else:
+                queue.stage = ModelStage.COLD
+        self._order.rest(queue, probe_at)
+        return was_warm
 
     def _cut(self, now: float) -> None:
-        """Keep fewer models warm: those begun last wait."""
+        """Keep fewer models warm, and park those opened last."""
         self._signs.cut(now)
-        self._limit = self._limit.evicted(self.active)
-        warm = sorted(
-            (queue for queue in self._queues.values() if queue.stage is ModelStage.WARM),
-            key=lambda queue: -queue.number,
-        )
-        for queue in warm[: max(0, self.active - self._limit.limit)]:
+        self._limit.evicted(self.active)
+        warm = [queue for queue in self._queues.values() if queue.stage is ModelStage.WARM]
+        warm.sort(key=lambda queue: -queue.position)
+        for queue in warm[: max(0, self.active - self._limit.value)]:
             self._park(queue)
 
     def _park(self, queue: ModelQueue[Job]) -> None:
         queue.stage = ModelStage.PARKED
         self._parked.append(queue)
-        self._order.place(queue)
+        self._order.update(queue)
 
     def _landed(self, queue: ModelQueue[Job]) -> None:
         queue.in_flight -= 1
@@ -220,40 +302,3 @@ class Schedule(Generic[Job]):
     def _end_probe(self, queue: ModelQueue[Job]) -> None:
         queue.probing = False
         self._order.probes -= 1
-
-    def unsettled(self, queue: ModelQueue[Job]) -> None:
-        """Note an answer that says nothing about the model: throttling, an outage, a lost connection."""
-        self._landed(queue)
-        self._order.place(queue)
-
-    def not_ready(self, queue: ModelQueue[Job], *, probe_at: float) -> bool:
-        """Note that the model is not loaded; return whether it was evicted: it had answered before.
-
-        :param probe_at: when it may be probed again
-        """
-        return self._missed(queue, probe_at, is_full=False)
-
-    def no_memory(self, queue: ModelQueue[Job], *, probe_at: float) -> bool:
-        """Note that the endpoint has no memory for the model; return whether it had answered before.
-
-        :param probe_at: when it may be probed again
-        """
-        return self._missed(queue, probe_at, is_full=True)
-
-    def _missed(self, queue: ModelQueue[Job], probe_at: float, *, is_full: bool) -> bool:
-        self._landed(queue)
-        if queue.stage in (ModelStage.PARKED, ModelStage.CLOSED):
-            return False
-        was_warm = queue.stage is ModelStage.WARM
-        if not is_full:
-            queue.probes += 1
-            is_full = was_warm or queue.probes >= _STALLED_PROBES
-            queue.probes = 0 if is_full else queue.probes
-        if is_full:
-            self._limit = self._limit.evicted(self.active)
-            if self.active > self._limit.limit:
-                self._park(queue)
-            else:
-                queue.stage = ModelStage.COLD
-        self._order.rest(queue, probe_at)
-        return was_warm

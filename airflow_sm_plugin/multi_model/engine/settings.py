@@ -1,36 +1,35 @@
-"""How a batch invokes its models, and what bounds its memory."""
+"""How a batch invokes its models, and the bounds of its memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from airflow_sm_plugin.core.names import joined_to
 from airflow_sm_plugin.invoke.request import MODEL_LOAD_SECONDS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
 WAITING_BYTES = 8 * 1024 * 1024
-"""Of payloads that wait in queues, over all models; each model may have one payload and one chunk more."""
+"""Payloads waiting in queues, over all models; each model may have one payload and one chunk more."""
 
 OVERHEAD = 400
-"""Bytes that a payload, or a result, takes beside its body."""
+"""Bytes of memory that a payload, or a result, takes beside its body."""
 
 UNWRITTEN_BYTES = 32 * 1024 * 1024
-"""Of results that are not written down yet: nothing is sent while there are more."""
+"""Results in memory that are not in S3 yet; above this limit no payload is sent."""
 
 FLUSH_BYTES = 8 * 1024 * 1024
-"""Of results that are written down without waiting for the next checkpoint."""
+"""Results that are written at once, without waiting for the next checkpoint."""
 
 READERS = 32
-"""Inputs of one model that are read at the same time, where they are small."""
+"""Inputs of one model that are read at the same time."""
 
 SMALL, SMALL_READERS = 65_536, 48
-"""Bytes up to which an input is small, and how many such are read at the same time, over all models: a connection with
-TLS takes a quarter of a megabyte."""
+"""Size up to which an input is small, in bytes, and how many small inputs are read at the same time, over all models: a
+connection with TLS takes a quarter of a megabyte."""
 
 OPEN_INPUTS = 512
-"""Inputs that are being read, invoked or written at the same time, but for one of each model."""
+"""Inputs that are read, invoked or written at the same time; each model may have one more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +40,15 @@ class EngineSettings:
     :param custom_attributes: template over the fields of the input's key, ``fields``, ``source`` and ``first_record``
     :param fields: e.g. ``run``
     :param keep_attributes: whether the responses' CustomAttributes are kept in a file beside the output
-    :param max_concurrent_transforms: invocations in flight at the same time at most
-    :param max_warm_models: models loading or warm at the same time at most; None finds it out
-    :param attempts: invocations of one payload at most, those that found its model loading not counted
-    :param payload_seconds: how long a payload is tried again
-    :param model_load_seconds: how long a cold model is waited for
+    :param max_concurrent_transforms: limit of invocations in flight
+    :param max_warm_models: limit of models that are loading or warm; None adapts to the endpoint
+    :param attempts: limit of invocations of one payload, without those that found its model loading
+    :param payload_seconds: how long a payload is retried
+    :param model_load_seconds: how long to wait for a cold model
     :param isolate_bad_records: halve a payload that the model refuses, until only the bad records fail
-    :param prefix_ends_in_slash: whether the endpoint's model prefix does; None where that is not known
-    :param error_text_limit: characters of a container's error text that a row shows; 0 shows none
-    :param checkpoint_seconds: results are written down so often
+    :param prefix_ends_in_slash: whether the endpoint's model prefix does; None when unknown
+    :param error_text_limit: characters of a container's error text in a row of errors; 0 leaves the text out
+    :param checkpoint_seconds: interval between writes of results
     """
 
     endpoint_name: str
@@ -71,16 +70,3 @@ class EngineSettings:
     prefix_ends_in_slash: bool | None = None
     error_text_limit: int = 1_000
     checkpoint_seconds: float = 1.0
-
-    def name_to_send(self, target_model: str) -> str:
-        """Return a target model's name such that the endpoint's prefix and it have exactly one slash between them."""
-        return joined_to(target_model, prefix_ends_in_slash=self.prefix_ends_in_slash)
-
-    def output_for(self, content_type: str | None) -> OutputOptions:
-        """Return what becomes of answers to an input of its own content type; None is the batch's.
-
-        :raises InvalidRequest: its records and answers cannot be joined
-        """
-        if content_type is None or self.output.join_source == "None":
-            return self.output
-        return replace(self.output, content_type=content_type).checked(self.split.split_type)

@@ -34,17 +34,17 @@ LONGEST = 3_000.0
 
 
 class VirtualTime(selectors.SelectSelector):
-    """Whoever waits is there at once: waiting only moves the clock."""
+    """A selector that never waits: a time-out only moves the clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(0)
-        if not found and timeout:
+        events = super().select(0)
+        if not events and timeout:
             self.now += timeout
-        return found
+        return events
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def answer_of(kind: str) -> ModelAnswer:
-    """Return an answer, or raise what the word says."""
+    """Answer well, or raise the error of that kind."""
     errors: dict[str, tuple[str, int, dict[str, Any]]] = {
         "throttled": ("ThrottlingException", 400, {}),
         "unavailable": ("ServiceUnavailable", 503, {}),
@@ -83,7 +83,11 @@ def answer_of(kind: str) -> ModelAnswer:
 
 
 class Script:
-    """An endpoint that answers by a script, then well; each answer takes a while."""
+    """An endpoint that answers from a list of kinds, then well.
+
+    :param seconds: latency of each answer
+    :param most: limit of requests in flight
+    """
 
     def __init__(self, words: list[str], seconds: float, most: int) -> None:
         self._words = list(reversed(words))
@@ -115,7 +119,7 @@ class Ends:
         self.calls: Invocations | None = None
 
     def _end(self, open_input: OpenInput, first: int, records: int) -> None:
-        self.ended.update((open_input.number, record) for record in range(first, first + records))
+        self.ended.update((open_input.entry, record) for record in range(first, first + records))
         self.left -= records
         feed = open_input.feed
         feed.outstanding -= 1
@@ -126,7 +130,7 @@ class Ends:
             self.over.set()
 
     def succeeded(self, job: Job, result: Result) -> None:
-        self.good.update((job.open_input.number, result.first_record + n) for n in range(result.records))
+        self.good.update((job.open_input.entry, result.first_record + n) for n in range(result.records))
         self._end(job.open_input, result.first_record, result.records)
 
     def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
@@ -135,9 +139,6 @@ class Ends:
         assert failed.records is not None
         self.errors.add(failed.error)
         self._end(open_input, failed.first_record, failed.records)
-
-    def halved(self, open_input: OpenInput) -> None:
-        open_input.feed.outstanding += 1
 
     def model_lost(self) -> None:
         pass
@@ -153,7 +154,10 @@ async def send(
     batch: list[list[Payload]], endpoint: Script | Poisoned | Behaving, *, at_once: int, isolate: bool = False
 ) -> Ends:
     """Send each model's payloads until each record has ended."""
-    ends, tasks = Ends(sum(payload.records for one in batch for payload in one)), set[asyncio.Task[None]]()
+    ends, tasks = (
+        Ends(sum(payload.records for payloads in batch for payload in payloads)),
+        set[asyncio.Task[None]](),
+    )
     failed: list[BaseException] = []
 
     def spawn(work: Coroutine[Any, Any, None]) -> None:
@@ -167,7 +171,7 @@ async def send(
             failed.append(error)
             ends.over.set()
 
-    given_ = EngineSettings(
+    engine_settings = EngineSettings(
         endpoint_name="e",
         max_concurrent_transforms=at_once,
         attempts=3,
@@ -175,17 +179,24 @@ async def send(
         isolate_bad_records=isolate,
     )
     invoker = EndpointInvoker(endpoint.invoke)
-    calls = Invocations(invoker, given_, Statistics(), ends, spawn=spawn, unwritten_bytes=lambda: 0)
+    calls = Invocations(
+        invoker=invoker,
+        settings=engine_settings,
+        statistics=Statistics(),
+        settler=ends,
+        spawn=spawn,
+        unwritten_bytes=lambda: 0,
+    )
     ends.calls = calls
     for number, payloads in enumerate(batch):
         work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
         feed = ModelFeed(work, calls.schedule.open(work.target_model), [])
         open_input = OpenInput(
-            number, BatchInput(source="s3://b/k"), feed, InputProgress(number, []), given_.output
+            number, BatchInput(source="s3://b/k"), feed, InputProgress(number, []), engine_settings.output
         )
         feed.outstanding = len(payloads)
         for payload in payloads:
-            calls.add(feed.queue, Job(open_input, payload))
+            calls.attempts.add(Job(open_input, payload))
     calls.pump()
     try:
         async with asyncio.timeout(LONGEST):
@@ -245,8 +256,8 @@ def test_any_sequence_of_answers_ends_each_payload_exactly_once(
     assert set(ends.ended.values()) == {1}
 
 
-def test_payloads_sit_out_an_outage_of_half_a_minute() -> None:
-    """They would have spent their attempts within seconds."""
+def test_payloads_outlast_an_outage_of_half_a_minute() -> None:
+    """Without the rule for outages they would have spent their attempts within seconds."""
 
     async def through_outage() -> Ends:
         return await run(["ok"] + ["unavailable"] * 30, models=1, payloads=40, at_once=4, seconds=0.02)
@@ -270,8 +281,8 @@ def test_an_endpoint_that_never_answers_ends_the_task() -> None:
 class Poisoned:
     """An endpoint that answers well, but for a request that holds certain records.
 
-    :param drawn: what a record draws, by model and number
-    :param times: how often it draws that; None for ever
+    :param drawn: the situation that a record draws, by model and record number
+    :param times: how often the record draws it; None is each time
     """
 
     def __init__(self, drawn: Mapping[tuple[int, int], str], *, times: int | None) -> None:
@@ -307,7 +318,7 @@ def lines(first: int, records: int) -> Payload:
     times=st.sampled_from([None, 1, 2]),
     at_once=st.integers(1, 8),
 )
-def test_records_that_draw_an_error_answer_take_no_other_record_with_them(
+def test_records_that_draw_an_error_answer_fail_no_other_record(
     *,
     sizes: list[list[int]],
     bad: list[tuple[int, int, str]],
@@ -393,7 +404,7 @@ def test_one_record_that_is_denied_ends_nothing_while_the_other_model_loads(situ
     assert set(ends.ended) == ends.good | {(0, 0)}
 
 
-def test_a_model_that_is_denied_is_given_up_and_the_others_are_not() -> None:
+def test_a_model_that_is_denied_is_engine_settingsup_and_the_others_are_not() -> None:
     """A policy may permit some target models only."""
 
     def behave(model: int, numbers: list[int], now: float) -> str | None:
@@ -424,7 +435,9 @@ def test_an_endpoint_that_is_gone_ends_even_a_task_of_one_record() -> None:
 
 @pytest.mark.parametrize("seconds", [0.5, 60.0])
 @pytest.mark.parametrize("served", [0, 50])
-def test_a_model_that_does_not_load_any_more_is_given_up_in_its_time(served: int, seconds: float) -> None:
+def test_a_model_that_does_not_load_any_more_is_engine_settingsup_in_its_time(
+    served: int, seconds: float
+) -> None:
     """SageMaker holds a call for a minute while the model loads."""
     endpoint = Behaving(
         lambda _, __, ___: None if endpoint.calls <= served else "the target model is being loaded",
@@ -449,9 +462,7 @@ def test_a_model_that_does_not_load_any_more_is_given_up_in_its_time(served: int
     ],
 )
 @pytest.mark.parametrize(("bad", "at_once"), [(30, 1), (60, 8), (100, 64)])
-def test_bad_records_that_lie_side_by_side_take_no_good_one_with_them(
-    situation: str, bad: int, at_once: int
-) -> None:
+def test_neighbouring_bad_records_fail_no_good_record(situation: str, bad: int, at_once: int) -> None:
     endpoint = Behaving(lambda _, numbers, __: situation if min(numbers) < bad else None)
     ends = through([singles(400)], endpoint, at_once=at_once)
     assert len(ends.good) == 400 - bad

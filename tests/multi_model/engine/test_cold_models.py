@@ -19,7 +19,7 @@ RECORDS = 30
 
 @pytest.fixture
 def cold(account: Account) -> Iterator[MultiModel]:
-    """An endpoint that holds few models, loads for 0.2 s, and makes nobody wait for it."""
+    """An endpoint that holds few models, loads for 0.2 s, and holds no call meanwhile."""
     with account.settings(
         multi_model_capacity=3, multi_model_load_seconds=0.2, multi_model_ready_wait_seconds=0
     ):
@@ -27,9 +27,9 @@ def cold(account: Account) -> Iterator[MultiModel]:
 
 
 class Invoked:
-    """What is invoked in this process.
+    """Counts of the invocations in this process.
 
-    :param gate: made when a first model has been asked three times in vain
+    :param gate: file to create after three probes of the first model
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, gate: Path | None = None) -> None:
@@ -37,13 +37,13 @@ class Invoked:
         self._invoke = EndpointInvoker.invoke
         self._begun: set[str] = set()
         self._answers: Counter[str] = Counter()
-        self._on_their_way = 0
+        self._in_flight = 0
         self.probes: list[bytes] = []
-        """What was sent before anything was answered."""
+        """Payloads that were sent before the first answer."""
         self.most_probes = 0
-        """How many of these were on their way at once."""
+        """The most probes in flight at the same time."""
         self.most_models = 0
-        """How many models had begun, and not ended, at once."""
+        """The most models with unanswered records at the same time."""
 
         def invoke(invoker: EndpointInvoker, body: bytes, **how: Any) -> Awaitable[ModelAnswer]:  # noqa: ANN401 - as invoke()
             return self._invoked(invoker, body, **how)
@@ -61,14 +61,14 @@ class Invoked:
         self._begun.add(target_model)
         in_use = sum(self._answers[model] < RECORDS for model in self._begun)
         self.most_models = max(self.most_models, in_use)
-        self._on_their_way += 1
+        self._in_flight += 1
         if not self._answers:
             self.probes.append(body)
-            self.most_probes = max(self.most_probes, self._on_their_way)
+            self.most_probes = max(self.most_probes, self._in_flight)
         try:
             answer = await self._invoke(invoker, body, target_model=target_model, **how)
         finally:
-            self._on_their_way -= 1
+            self._in_flight -= 1
             if self._gate and len(self.probes) >= 3:
                 self._gate.touch()
         self._answers[target_model] += 1
@@ -82,32 +82,32 @@ def fill(batch: MultiModel) -> None:
 
 def test_every_model_is_loaded_though_few_fit(cold: MultiModel) -> None:
     fill(cold)
-    done = cold.run(cold.plan(), max_concurrent_transforms=8)
-    assert not done.report.total.failed
+    finished = cold.run(cold.plan(), max_concurrent_transforms=8)
+    assert not finished.report.total.failed
     for model in MODELS:
         assert (cold.output(model, "x.csv") or b"").count(b"\n") == RECORDS
-    assert all(one["loads"] >= 1 for one in done.report.statistics["models"].values())
+    assert all(model["loads"] >= 1 for model in finished.report.statistics["models"].values())
 
 
 def test_each_model_is_loaded_once_where_one_more_fits_than_is_used(
     account: Account, cold: MultiModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was not asked for longest goes first, which may be a model that still has work."""
+    """The endpoint evicts the model that was used least recently, even if that model still has work."""
     account.change_settings(multi_model_capacity=4)
     fill(cold)
     invoked = Invoked(monkeypatch)
-    done = cold.run(cold.plan(), max_warm_models=3, max_concurrent_transforms=8)
-    assert not done.report.total.failed
+    finished = cold.run(cold.plan(), max_warm_models=3, max_concurrent_transforms=8)
+    assert not finished.report.total.failed
     for model in MODELS:
         assert (cold.output(model, "x.csv") or b"").count(b"\n") == RECORDS
-    assert {one["loads"] for one in done.report.statistics["models"].values()} == {1}
+    assert {model["loads"] for model in finished.report.statistics["models"].values()} == {1}
     assert invoked.most_models <= 3
 
 
-def test_a_cold_model_is_probed_and_not_stormed(
+def test_a_cold_model_gets_one_probe_at_a_time(
     account: Account, cold: MultiModel, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven payloads wait for one's answer instead of asking, too. They take schedule: it may be one's own fault."""
+    """Seven payloads wait for one probe's answer. Each probe is another payload, since one may be at fault itself."""
     waits = f"""
 import os, time
 while not os.path.exists({str(gate)!r}):
@@ -116,16 +116,16 @@ while not os.path.exists({str(gate)!r}):
     cold.add_model("gated", waits + NAMED)
     cold.put("gated", "x.csv", "".join(f"r{number}\n" for number in range(8)))
     invoked = Invoked(monkeypatch, gate)
-    done = cold.run(cold.plan(), max_concurrent_transforms=8)
-    assert not done.report.total.failed
+    finished = cold.run(cold.plan(), max_concurrent_transforms=8)
+    assert not finished.report.total.failed
     assert invoked.most_probes == 1
     assert len(invoked.probes) > 3
     assert invoked.probes[:4] == [b"r0", b"r1", b"r2", b"r3"]
-    repeats = done.report.statistics["models"]["gated.tar.gz"]["repeats"]
+    repeats = finished.report.statistics["models"]["gated.tar.gz"]["repeats"]
     assert repeats == {"ModelNotReadyException": len(invoked.probes) - 1}
 
 
-def test_a_model_that_does_not_load_in_time_fails_and_may_be_tried_again(
+def test_a_model_that_does_not_load_in_time_fails_and_is_retryable(
     account: Account, cold: MultiModel
 ) -> None:
     cold.put("m0", "x.csv", "one\ntwo\n")

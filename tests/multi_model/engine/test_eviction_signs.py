@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.multi_model.engine.eviction_signs import EvictionSigns, LoadedLatency
-from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.schedule import Schedule
+from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency, ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.schedule import EvictionSigns, Schedule
 
 
 def signs_of(*answers: float, load: float = 2.0) -> bool:
-    """Say whether two models that were quick, and then take so long, are a sign that too many are warm."""
+    """Decide whether such latencies of two models that were quick before mean that too many models are warm."""
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
     signs.loaded(load)
     now = 0.0
@@ -25,7 +24,7 @@ def signs_of(*answers: float, load: float = 2.0) -> bool:
         ((0.02, 0.05, 0.1), 2.0, False),
         ((2.1,), 2.0, True),
         ((0.9,), 2.0, False),  # less than half of a load
-        ((0.15,), 0.1, False),  # what loads so quickly is nothing to care about
+        ((0.15,), 0.1, False),  # such quick loads cost next to nothing
     ],
 )
 def test_several_answers_as_long_as_a_load_are_a_sign(
@@ -43,7 +42,7 @@ def test_one_model_alone_is_no_sign() -> None:
     assert signs.are_many(1)
 
 
-def test_calls_of_before_fewer_were_kept_warm_are_no_sign() -> None:
+def test_calls_from_before_the_limit_fell_are_no_sign() -> None:
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
     signs.loaded(2.0)
     for number, latency in enumerate(latencies):
@@ -66,17 +65,17 @@ def test_a_model_that_is_always_slow_gives_no_signs_for_ever() -> None:
 
 
 def warmed(schedule: Schedule[int], count: int, jobs: int) -> list[ModelQueue[int]]:
-    found = [schedule.open(f"m{number}") for number in range(count)]
-    for queue in found:
+    queues = [schedule.open(f"m{number}") for number in range(count)]
+    for queue in queues:
         for job in range(jobs):
             schedule.add(queue, job)
         assert schedule.take(0.0, limit=100) is not None
-    for queue in found:
+    for queue in queues:
         schedule.answered(queue, now=2.0, seconds=2.0)
-    return found
+    return queues
 
 
-def test_models_that_are_loaded_anew_for_their_calls_make_room() -> None:
+def test_models_that_are_loaded_again_for_their_calls_make_room() -> None:
     schedule = Schedule[int]()
     models = warmed(schedule, 8, 50)
     for seconds in (0.02, 2.0):

@@ -1,4 +1,4 @@
-"""InvokeEndpoint from an event loop, over both transports: one call for a request, and nothing of it in sight."""
+"""InvokeEndpoint from an event loop, over both transports: one call for each request, whose content is never shown."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def against(
             return failure_of(error), recorder.asked
 
 
-def test_an_endpoint_answers_what_its_model_says(account: Account, options: Mapping[str, Any]) -> None:
+def test_an_endpoint_returns_the_answer_of_its_model(account: Account, options: Mapping[str, Any]) -> None:
     endpoint = account.deploy()
     answers = invoke(options, b"1,2", b"3,4", endpoint=endpoint, content_type="text/csv", accept="text/csv")
     assert len({answer.body for answer in answers}) == 2
@@ -91,7 +91,7 @@ def test_an_endpoint_answers_what_its_model_says(account: Account, options: Mapp
     account.sagemaker.delete_endpoint(EndpointName=endpoint)
 
 
-def test_an_answer_has_what_the_container_set_and_shows_nothing_of_it(
+def test_an_answer_has_the_containers_headers_and_a_repr_without_them(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -107,7 +107,7 @@ def test_an_answer_has_what_the_container_set_and_shows_nothing_of_it(
     assert "secret" not in f"{answer!r} {answer} {ours}"
 
 
-def test_what_the_container_did_not_set_is_none(
+def test_headers_that_the_container_did_not_set_are_none(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer, _ = against(Said(200), monkeypatch, options)
@@ -118,8 +118,8 @@ def test_an_answer_has_six_mebibytes_and_bytes_beyond_ascii_in_its_headers(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = bytes(range(256)) * 24_576
-    said = Said(200, body, {"X-Amzn-SageMaker-Custom-Attributes": "gr\xfc\xdfe"})
-    answer, _ = against(said, monkeypatch, options)
+    response = Said(200, body, {"X-Amzn-SageMaker-Custom-Attributes": "gr\xfc\xdfe"})
+    answer, _ = against(response, monkeypatch, options)
     assert isinstance(answer, ModelAnswer)
     assert (answer.body == body, answer.custom_attributes) == (True, "gr\xfc\xdfe")
 
@@ -129,7 +129,7 @@ def error(status: int, code: str, **members: object) -> Said:
 
 
 @pytest.mark.parametrize(
-    ("said", "failure", "attempt"),
+    ("response", "failure", "attempt"),
     [
         (
             error(429, "ModelNotReadyException", Message="m"),
@@ -160,23 +160,25 @@ def error(status: int, code: str, **members: object) -> Said:
         (Said(504, b"<html>x</html>"), CallFailure("504", "Gateway Timeout", 504), Attempt.AGAIN),
     ],
 )
-def test_an_error_answer_is_read_whole_and_sent_for_once(
-    said: Said,
+def test_an_error_answer_is_read_completely_and_not_retried(
+    response: Said,
     failure: CallFailure,
     attempt: Attempt,
     options: Mapping[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever botocore's own configuration says of repeating."""
+    """The user's configuration of botocore's retries has no effect."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "7")
-    read, asked = against(said, monkeypatch, {**options, "retries": {"mode": "legacy", "max_attempts": 5}})
-    assert read == failure
-    assert isinstance(read, CallFailure)
-    assert read.attempt is attempt
+    failed, asked = against(
+        response, monkeypatch, {**options, "retries": {"mode": "legacy", "max_attempts": 5}}
+    )
+    assert failed == failure
+    assert isinstance(failed, CallFailure)
+    assert failed.attempt is attempt
     assert len(asked) == 1
 
 
-def test_what_broke_says_how_far_it_had_come(
+def test_a_failure_says_whether_the_request_was_sent(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, asked = against(Said(0), monkeypatch, options)
@@ -190,7 +192,7 @@ def test_what_broke_says_how_far_it_had_come(
     assert failure_of(NoRegionError()).kind == "local"
 
 
-def test_an_answer_that_is_cut_short_is_none(
+def test_an_answer_that_is_cut_short_counts_as_unanswered(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, _ = against(Said(200, b"1,", cut=3), monkeypatch, options)
@@ -199,7 +201,7 @@ def test_an_answer_that_is_cut_short_is_none(
 
 
 @pytest.mark.parametrize("value", ["", "a\nb", "a\r\nX-Evil: 1", "a\0", "\ud800"])
-def test_what_no_header_can_hold_is_not_sent(
+def test_a_value_that_no_header_can_hold_is_not_sent(
     value: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("target_model", "custom_attributes"):
@@ -210,7 +212,7 @@ def test_what_no_header_can_hold_is_not_sent(
         assert "Evil" not in failure.message
 
 
-def test_a_read_timeout_below_what_sagemaker_takes_is_raised(
+def test_a_read_timeout_below_sagemakers_own_is_raised(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_sm_plugin.multi_model.engine.invoker.READ_TIMEOUT", 0.5)
@@ -230,10 +232,10 @@ def test_a_read_timeout_below_what_sagemaker_takes_is_raised(
     assert time.monotonic() - began >= 0.5
 
 
-def test_as_many_are_on_their_way_at_once_as_was_asked_for(
+def test_as_many_calls_are_in_flight_as_there_are_connections(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than botocore's ten by default; the server lets nobody go before all have come."""
+    """More than botocore's ten by default; the server answers no request before all have come."""
     all_there = threading.Barrier(16)
 
     def answer(_: Asked) -> Said:

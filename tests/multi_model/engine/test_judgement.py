@@ -64,7 +64,7 @@ RETRY, FAILED, ENDPOINT = PayloadFate.RETRY, PayloadFate.FAILED, PayloadFate.END
         ("AccessDeniedException", "not authorized", 403, ENDPOINT, AccessDenied, False),
     ],
 )
-def test_what_an_answer_of_the_service_means(  # noqa: PLR0917 - a table's columns
+def test_the_services_error_code_decides(  # noqa: PLR0917 - a table's columns
     code: str,
     message: str,
     status: int,
@@ -72,9 +72,9 @@ def test_what_an_answer_of_the_service_means(  # noqa: PLR0917 - a table's colum
     error: type[SageMakerInferenceError],
     slow_down: bool,
 ) -> None:
-    found = judge(CallFailure(code, message, status))
-    assert (found.fate, found.error, found.slow_down) == (fate, error, slow_down)
-    assert not found.loaded
+    judgement = judge(CallFailure(code, message, status))
+    assert (judgement.fate, judgement.error, judgement.slow_down) == (fate, error, slow_down)
+    assert not judgement.loaded
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_what_an_answer_of_the_service_means(  # noqa: PLR0917 - a table's colum
         (507, PayloadFate.NO_MEMORY, ModelUnavailable, True),
     ],
 )
-def test_what_a_container_said_decides_about_a_model_error(
+def test_the_containers_status_decides_about_a_model_error(
     original: int, fate: PayloadFate, error: type[SageMakerInferenceError], slow_down: bool
 ) -> None:
-    found = judge(CallFailure("ModelError", "Received client error", 424, original, "words"))
-    assert (found.fate, found.error, found.status) == (fate, error, original)
-    assert found.slow_down == slow_down
+    judgement = judge(CallFailure("ModelError", "Received client error", 424, original, "words"))
+    assert (judgement.fate, judgement.error, judgement.status) == (fate, error, original)
+    assert judgement.slow_down == slow_down
 
 
 def test_a_model_that_refuses_is_loaded_and_one_without_memory_is_not() -> None:
@@ -110,38 +110,38 @@ def test_no_answer_goes_again_and_slows_down_only_if_something_was_sent() -> Non
     assert (unanswered.fate, unanswered.slow_down) == (RETRY, True)
 
 
-def test_what_cannot_be_sent_ends_the_task() -> None:
-    found = judge(CallFailure("NoRegionError", "", kind="local"))
-    assert (found.fate, found.error) == (ENDPOINT, InvalidRequest)
+def test_a_request_that_cannot_be_sent_ends_the_task() -> None:
+    judgement = judge(CallFailure("NoRegionError", "", kind="local"))
+    assert (judgement.fate, judgement.error) == (ENDPOINT, InvalidRequest)
 
 
 def conclusion(evidence: Evidence, *, untried: bool, began: float = 0.0, most: int = 1_000) -> int | None:
-    """Count payloads that fail at every attempt until they prove something."""
-    for number in range(1, most + 1):
-        if evidence.exhausted(began=began) and evidence.concludes(float(number), can_try_others=untried):
-            return number
+    """Count how many payloads that fail at every attempt it takes for a conclusion."""
+    for count in range(1, most + 1):
+        if evidence.exhausted(began=began) and evidence.concludes(float(count), can_try_others=untried):
+            return count
     return None
 
 
-def test_payloads_that_are_all_there_was_prove_it() -> None:
+def test_twenty_payloads_suffice_when_there_are_no_others() -> None:
     assert conclusion(Evidence(), untried=False) == 20
 
 
-def test_a_few_prove_nothing() -> None:
+def test_fewer_payloads_prove_nothing() -> None:
     assert conclusion(Evidence(), untried=False, most=19) is None
 
 
-def test_those_sent_before_a_trial_prove_nothing_while_others_can_be_tried() -> None:
+def test_payloads_sent_before_a_trial_prove_nothing_while_others_can_be_tried() -> None:
     evidence = Evidence()
     assert conclusion(evidence, untried=True) is None
     assert evidence.concludes(0.0, can_try_others=False)
 
 
-def test_those_of_three_places_prove_it() -> None:
+def test_payloads_from_three_positions_of_the_queue_suffice() -> None:
     assert conclusion(Evidence(), untried=True, began=2_000.0) == 20 + 4 + 4
 
 
-def test_what_was_sent_before_the_last_success_proves_nothing() -> None:
+def test_payloads_sent_before_the_last_success_prove_nothing() -> None:
     evidence = Evidence()
     evidence.clear(10.0)
     assert conclusion(evidence, untried=False, began=9.0) is None
@@ -151,8 +151,8 @@ def test_what_was_sent_before_the_last_success_proves_nothing() -> None:
 @pytest.mark.parametrize(("first", "enough"), [(True, 8), (False, None)])
 def test_each_payload_is_denied_once(first: bool, enough: int | None) -> None:
     evidence = Evidence()
-    found = next((n for n in range(1, 100) if evidence.denied(began=0.0, first=first)), None)
-    assert found == enough
+    needed = next((n for n in range(1, 100) if evidence.denied(began=0.0, first=first)), None)
+    assert needed == enough
 
 
 def test_eight_payloads_that_found_a_model_not_loaded_are_late() -> None:

@@ -1,4 +1,4 @@
-"""Batches over HTTP in which a few records draw each recorded answer: the others end in the output, all the same."""
+"""Batches over HTTP in which a few records draw each recorded answer: all others end in the output."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def endpoint(module_account: Account) -> MultiModel:
     return MultiModel.deployed(module_account, MODELS)
 
 
-def name_of(model: str, number: int) -> str:
-    """Return a record; those that draw an error say so."""
-    return f"{model}-{number}-{'poison' if number in POISON.get(model, ()) else 'fine'}"
+def name_of(model: str, record: int) -> str:
+    """Return a record's text; records that draw an error contain "poison"."""
+    return f"{model}-{record}-{'poison' if record in POISON.get(model, ()) else 'fine'}"
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_a_few_records_take_nothing_with_them(account: Account, endpoint: MultiModel, situation: str) -> None:
+def test_a_few_bad_records_fail_no_others(account: Account, endpoint: MultiModel, situation: str) -> None:
     batch = replace(endpoint, root=f"s3://{account.bucket}/{unique('mm')}")
     for model in MODELS:
         batch.put(model, "x.csv", "".join(f"{name_of(model, number)}\n" for number in range(RECORDS)))

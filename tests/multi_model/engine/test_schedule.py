@@ -16,14 +16,14 @@ Jobs = Schedule[int]
 
 def queues(schedule: Jobs, *counts: int) -> list[ModelQueue[int]]:
     """Open a model for each count, with so many payloads, numbered over all."""
-    found, number = [], 0
+    opened, job = [], 0
     for index, count in enumerate(counts):
         queue = schedule.open(f"m{index}")
         for _ in range(count):
-            schedule.add(queue, number)
-            number += 1
-        found.append(queue)
-    return found
+            schedule.add(queue, job)
+            job += 1
+        opened.append(queue)
+    return opened
 
 
 def warm(schedule: Jobs, queue: ModelQueue[int]) -> None:
@@ -33,7 +33,7 @@ def warm(schedule: Jobs, queue: ModelQueue[int]) -> None:
     schedule.answered(queue)
 
 
-def test_a_cold_model_is_asked_once_until_it_answers() -> None:
+def test_a_cold_model_gets_one_probe_until_it_answers() -> None:
     schedule = Jobs()
     [queue] = queues(schedule, 3)
     assert schedule.take(0.0, limit=10) == (queue, 0)
@@ -53,7 +53,7 @@ def test_warm_models_work_while_a_cold_one_loads() -> None:
     assert schedule.take(0.0, limit=10) is None
 
 
-def test_the_first_answer_tells_when_the_model_was_asked_first() -> None:
+def test_the_first_answer_returns_the_time_of_the_first_probe() -> None:
     schedule = Jobs()
     [queue] = queues(schedule, 2)
     schedule.take(3.0, limit=1)
@@ -93,19 +93,19 @@ def test_no_model_has_more_than_twice_its_fair_share() -> None:
     assert max(taken.values()) <= 2 * 40 / 5
 
 
-def test_a_slow_model_leaves_places_to_the_others() -> None:
+def test_a_slow_model_leaves_slots_to_the_others() -> None:
     schedule = Jobs()
     slow, quick = queues(schedule, 1_000, 1_000)
     warm(schedule, slow)
     warm(schedule, quick)
-    done = 0
+    answers = 0
     for _ in range(300):
         while (sent := schedule.take(0.0, limit=8)) is not None:
             assert sent[0] in (slow, quick)
         if quick.in_flight:
             schedule.answered(quick)
-            done += 1
-    assert done == 300
+            answers += 1
+    assert answers == 300
     assert slow.in_flight <= 6
 
 
@@ -117,7 +117,7 @@ def test_a_fixed_limit_bounds_the_models_in_use() -> None:
     assert schedule.has_room
 
 
-def test_found_limit_grows_with_each_load_until_the_first_eviction() -> None:
+def test_models_are_opened_as_others_load_until_the_first_eviction() -> None:
     schedule = Jobs()
     opened = []
     for number in range(20):
@@ -153,11 +153,11 @@ def test_a_parked_model_comes_back_when_another_ends() -> None:
     assert schedule.count(ModelStage.PARKED) == 1
     schedule.close(models[1])
     assert schedule.count(ModelStage.PARKED) == 0
-    found = {sent[0].model for _ in range(3) if (sent := schedule.take(5.0, limit=100))}
-    assert "m0" in found
+    sending = {sent[0].model for _ in range(3) if (sent := schedule.take(5.0, limit=100))}
+    assert "m0" in sending
 
 
-def test_answers_that_come_late_to_a_parked_model_do_not_wake_it() -> None:
+def test_late_answers_of_a_parked_model_do_not_unpark_it() -> None:
     schedule = Jobs()
     models = queues(schedule, *[4] * 4)
     for queue in models:
@@ -173,7 +173,7 @@ def test_answers_that_come_late_to_a_parked_model_do_not_wake_it() -> None:
     assert first.in_flight == 0
 
 
-def test_a_model_that_was_closed_or_parked_has_no_turn() -> None:
+def test_a_model_that_was_closed_or_parked_sends_nothing() -> None:
     schedule = Jobs()
     models = queues(schedule, *[3] * 4)
     for queue in models:
@@ -194,7 +194,7 @@ def test_no_memory_for_a_model_counts_as_too_many_models() -> None:
     while (sent := schedule.take(0.0, limit=100)) is not None:
         if sent[0] is models[3]:
             break
-    schedule.no_memory(models[3], probe_at=1.0)
+    schedule.not_ready(models[3], probe_at=1.0, is_full=True)
     assert [queue.stage for queue in models[1:]] == [ModelStage.WARM, ModelStage.WARM, ModelStage.PARKED]
     schedule.close(models[0])
     assert [queue.stage for queue in models[1:]] == [ModelStage.WARM, ModelStage.WARM, ModelStage.COLD]
@@ -216,7 +216,7 @@ def test_a_limit_below_one_is_refused() -> None:
 def test_every_payload_is_answered_once_whatever_the_endpoint_holds(  # noqa: C901 - an endpoint in one loop
     counts: list[int], limit: int, capacity: int, seed: int
 ) -> None:
-    """An endpoint of limited memory that evicts what was used least recently, and never waits for a load."""
+    """An endpoint of limited memory that evicts the model that was used least recently, and never waits for a load."""
     chance = random.Random(seed)  # noqa: S311 - which answer comes next
     schedule = Jobs()
     waiting = [(f"m{index}", count) for index, count in enumerate(counts)]
@@ -250,7 +250,7 @@ def test_every_payload_is_answered_once_whatever_the_endpoint_holds(  # noqa: C9
             continue
         schedule.not_ready(queue, probe_at=now + 0.1)
         schedule.put_back(queue, job)
-        busy = {one.model for one, _ in flying}
+        busy = {other.model for other, _ in flying}
         if len(loaded) >= capacity:
             idle = [model for model in loaded if model not in busy]
             if not idle:
@@ -263,38 +263,42 @@ def test_every_payload_is_answered_once_whatever_the_endpoint_holds(  # noqa: C9
     assert schedule.in_flight == 0
 
 
+def limit_after(*events: str, max_warm_models: int | None = None) -> int:
+    """Apply events to a limit; an eviction names how many models were loading or warm."""
+    limit = WarmLimit(max_warm_models)
+    for event in events:
+        if event.isdigit():
+            limit.evicted(int(event))
+        elif event == "loaded":
+            limit.loaded()
+        else:
+            limit.finished()
+    return limit.value
+
+
 def test_a_limit_that_the_user_gave_never_changes() -> None:
-    limit = WarmLimit.starting(7)
-    assert limit.loaded().evicted(7).finished().limit == 7
+    assert limit_after("loaded", "7", "finished", max_warm_models=7) == 7
 
 
-def test_it_grows_with_each_model_loaded_until_the_first_eviction() -> None:
-    limit = WarmLimit.starting(None)
-    for _ in range(10):
-        limit = limit.loaded()
-    assert limit.limit == 14
-    cut = limit.evicted(14)
-    assert cut.limit == 10
-    assert cut.loaded().limit == 10
+def test_the_limit_grows_with_each_loaded_model_until_the_first_eviction() -> None:
+    loads = ["loaded"] * 10
+    assert limit_after(*loads) == 14
+    assert limit_after(*loads, "14") == 10
+    assert limit_after(*loads, "14", "loaded") == 10
 
 
-def test_after_an_eviction_it_grows_by_one_in_as_many_undisturbed_models_as_it_allows() -> None:
-    limit = WarmLimit.starting(None).evicted(4)
-    assert limit.limit == 3
-    for _ in range(3):
-        limit = limit.finished()
-    assert limit.limit == 4
+def test_after_an_eviction_the_limit_grows_by_one_for_as_many_finished_models_as_it_permits() -> None:
+    assert limit_after("4") == 3
+    assert limit_after("4", "finished", "finished") == 3
+    assert limit_after("4", "finished", "finished", "finished") == 4
 
 
-def test_an_eviction_forgets_the_undisturbed_models_before() -> None:
-    limit = WarmLimit.starting(None).evicted(4).finished().finished().evicted(3)
-    assert limit.limit == 2
-    assert limit.finished().limit == 2
-    assert limit.finished().finished().limit == 3
+def test_an_eviction_forgets_the_models_finished_before() -> None:
+    events = ("4", "finished", "finished", "3")
+    assert limit_after(*events) == 2
+    assert limit_after(*events, "finished") == 2
+    assert limit_after(*events, "finished", "finished") == 3
 
 
-def test_it_is_never_below_one() -> None:
-    limit = WarmLimit.starting(None)
-    for _ in range(5):
-        limit = limit.evicted(1)
-    assert limit.limit == 1
+def test_the_limit_is_never_below_one() -> None:
+    assert limit_after(*["1"] * 5) == 1
