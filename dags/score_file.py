@@ -1,7 +1,7 @@
 """Score one file, asked for in Airflow's form: pick endpoint, input and content type, get the result's location.
 
 The result's location is the task's XCom `output_location`. A failed inference fails the task with the model's own words
-and the location of its failure object. A retry sends nothing a second time: sent requests are noted below `state_prefix`.
+and the location of its failure object. A retry sends nothing a second time: requests are noted below `state_prefix`.
 """
 
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
