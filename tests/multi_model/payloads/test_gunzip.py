@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.payloads.gunzip import MOST_AT_ONCE, Gunzip
+from airflow_sm_plugin.multi_model.payloads.source import MAX_PIECE_BYTES, Gunzip
 
 DATA = st.binary(max_size=200)
 
@@ -22,7 +22,7 @@ def gunzip(data: bytes, size: int = 65_536) -> bytes:
     for place in range(0, len(data), size):
         pieces += stream.feed(data[place : place + size])
     stream.finish()
-    assert all(0 < len(piece) <= MOST_AT_ONCE for piece in pieces)
+    assert all(0 < len(piece) <= MAX_PIECE_BYTES for piece in pieces)
     return b"".join(pieces)
 
 

@@ -1,4 +1,4 @@
-"""How an input may be cut, and what a payload shows of itself. The cutting is tested with the splitter."""
+"""How an input can be split, and the repr of a payload. The splitting is tested with the splitter."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_no_repr_shows_what_is_sent() -> None:
     assert "secret" not in repr(Payload(b"secret", 0, 7, 0, 1))
 
 
-def test_a_single_record_cannot_be_cut_in_two() -> None:
-    with pytest.raises(ValueError, match="1 record cannot be cut"):
+def test_a_single_record_cannot_be_split_in_two() -> None:
+    with pytest.raises(ValueError, match="1 record cannot be split"):
         split_in_two(Payload(b"a", 0, 2, 0, 1))
 
 
