@@ -1,4 +1,4 @@
-"""Which model an input of a multi-model batch goes to, and what its results are called."""
+"""Name the target model and the output of each input of a multi-model batch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _RESERVED = f"{STATE}/"
 
 @dataclass(frozen=True, kw_only=True)
 class EntryNames:
-    """How inputs are named.
+    """The templates of a batch's names.
 
     :param outputs: ``s3://bucket/prefix`` of the results
-    :param target_model: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, for inputs of
-        which no manifest says the model
+    :param target_model: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, for inputs whose
+        model no manifest gives
     :param output_name: template over the same fields and ``{target_model}``
-    :param many_buckets: whether the inputs lie in more than one bucket: ``{relative}`` then begins with the bucket
+    :param many_buckets: the inputs are in more than one bucket: then ``{relative}`` begins with the bucket
     """
 
     outputs: str
@@ -34,61 +34,61 @@ class EntryNames:
     many_buckets: bool = False
 
     def checked(self) -> EntryNames:
-        """Return the names themselves when the templates are well formed.
+        """Return the names themselves if the templates are well formed.
 
-        :raises InvalidRequest: one is not
+        :raises InvalidRequest: a template is not
         """
         if self.target_model is not None:
             check_template(self.target_model, what="target_model")
         check_template(self.output_name, what="output_name")
         return self
 
-    def named(self, one: BatchInput) -> BatchInput:
+    def named(self, entry: BatchInput) -> BatchInput:
         """Return the input with its target model and output name.
 
-        :raises InvalidRequest: it has no model, or one of the names cannot be; it says of which input
+        :raises InvalidRequest: the input has no model, or a name is not permitted; the message names the input
         """
-        uri = S3Uri.parse(one.source)
-        relative = f"{uri.bucket}/{one.relative or uri.key}" if self.many_buckets else one.relative
+        uri = S3Uri.parse(entry.source)
+        relative = f"{uri.bucket}/{entry.relative or uri.key}" if self.many_buckets else entry.relative
         fields = fields_of(uri.key, relative=relative)
-        model = self._model(one, fields)
-        name = render(self.output_name, {**fields, "target_model": model}, what="output_name")
-        self._check_name(name, one)
-        return dataclasses.replace(one, target_model=model, output=name, relative=relative)
+        model = self._model(entry, fields)
+        output = render(self.output_name, {**fields, "target_model": model}, what="output_name")
+        self._check_output(output, entry)
+        return dataclasses.replace(entry, target_model=model, output=output, relative=relative)
 
-    def _model(self, one: BatchInput, fields: dict[str, str]) -> str:
-        model = one.target_model
+    def _model(self, entry: BatchInput, fields: dict[str, str]) -> str:
+        model = entry.target_model
         if model is None and self.target_model is not None:
             model = render(self.target_model, fields, what="target_model")
         if model is None:
             raise InvalidRequest(
-                f"nothing says which model the input {one.source} goes to: give target_model, e.g. '{{stem}}.tar.gz', "
-                f"or {TARGET_MODEL!r} in its line of the manifest"
+                f"nothing says which model the input {entry.source} goes to: give target_model, e.g. '{{stem}}.tar.gz',"
+                f" or {TARGET_MODEL!r} in its line of the manifest"
             )
-        check_header(model, f"the target model of the input {one.source}")
+        check_header(model, f"the target model of the input {entry.source}")
         return model
 
-    def _check_name(self, name: str, one: BatchInput) -> None:
-        if not name or name.startswith(("/", _RESERVED)) or name.endswith("/"):
+    def _check_output(self, output: str, entry: BatchInput) -> None:
+        if not output or output.startswith(("/", _RESERVED)) or output.endswith("/"):
             raise InvalidRequest(
-                f"the output name {name!r:.120} of the input {one.source} is not allowed: it must not be empty, not "
-                f"begin or end with a slash, and not begin with {_RESERVED}, where the batch keeps its state; change "
-                f"output_name"
+                f"the output name {output!r:.120} of the input {entry.source} is not allowed: it must not be empty, "
+                f"not begin or end with a slash, and not begin with {_RESERVED}, where the batch keeps its state; "
+                f"change output_name"
             )
         try:
-            S3Uri.parse(f"{self.outputs.rstrip('/')}/{name}{ATTRIBUTES}")
+            S3Uri.parse(f"{self.outputs.rstrip('/')}/{output}{ATTRIBUTES}")
         except InvalidS3Uri:
             raise InvalidRequest(
-                f"the output name {name:.120}… of the input {one.source} is too long: with what is added to it the key "
-                f"has over {LONGEST_KEY} bytes, S3's limit; change output_name, or shorten the outputs' prefix"
+                f"the output name {output:.120}… of the input {entry.source} is too long: with what is added to it the "
+                f"key has over {LONGEST_KEY} bytes, S3's limit; change output_name, or shorten the outputs' prefix"
             ) from None
 
 
 def same_name(name: str, first: str, second: str) -> InvalidRequest:
-    """Return the error of two inputs whose results would have the same name.
+    """Return the error of two inputs with the same output name.
 
-    :param first: one input's location
-    :param second: the other's, which may be the same
+    :param first: location of one input
+    :param second: location of the other, which can be the same
     """
     whose = f"both entries of {first}" if first == second else f"{first} and {second}"
     return InvalidRequest(

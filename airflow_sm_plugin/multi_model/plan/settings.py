@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """What is to be planned.
+    """The arguments of a plan.
 
-    :param source: where the inputs are
-    :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs
-    :param owner: names the task instance that plans, over all its tries
-    :param target_model: template for inputs of which no manifest says the model
+    :param outputs: ``s3://bucket/prefix`` of the results, apart from the inputs
+    :param owner: identifies the task instance that plans, over all its tries
+    :param target_model: template for inputs whose model no manifest gives
     :param output_name: template of the results' names below the outputs
-    :param max_shards: into how many shards it is packed at most
+    :param max_shards: upper limit of the number of shards
     :param writer: this try of the task instance
-    :param restart: whether another run plans everything again, or only what is new, changed or was not done
-    :param check_models: whether artefacts are looked for, where the endpoint says where they lie
-    :param fail_on_missing: whether a missing artefact fails the plan, or is only recorded in it
-    :param empty_ok: whether no input at all makes an empty plan
-    :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows, which lie in ``_batch`` below it; by
-        default the outputs
+    :param restart: another run plans everything again, not only inputs that are new, changed or not finished
+    :param check_models: check that artefacts exist, if the endpoint tells their prefix
+    :param fail_on_missing: a missing artefact fails the plan; else the plan records it
+    :param empty_ok: no inputs make an empty plan; else they are an error
+    :param state_prefix: ``s3://bucket/prefix``; plans and all state are stored in ``_batch`` below it; by default the
+        outputs
     """
 
     endpoint_name: str
@@ -51,10 +50,11 @@ class PlanSettings:
     state_prefix: str | None = None
 
     def checked(self, endpoint: EndpointModels | None = None) -> PlanSettings:
-        """Return the settings with a source fit for target models, when every limit holds.
+        """Check every limit, and return the settings with a source that accepts target models.
 
-        :param endpoint: what it writes, and its models, must lie apart from the inputs; a manifest's inputs are known
-            only when it is read
+        The inputs must be apart from everything that the batch and its endpoint write, and from the endpoint's models.
+        A manifest's inputs are checked when the manifest is read.
+
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         check_name(self.endpoint_name, "endpoint name")
@@ -72,11 +72,11 @@ class PlanSettings:
             )
         self.names().checked()
         if not is_manifest:
-            check_inputs_apart(source.location, self.written_places(endpoint))
+            check_inputs_apart(source.location, self.written_locations(endpoint))
         return replace(self, source=source)
 
-    def written_places(self, endpoint: EndpointModels | None) -> dict[str, str]:
-        """Return where no input is permitted: what the batch and its endpoint write, and the endpoint's models."""
+    def written_locations(self, endpoint: EndpointModels | None) -> dict[str, str]:
+        """Return the prefixes below which no input is permitted, each by a name for messages."""
         state = {} if self.state_prefix is None else {"the state_prefix": self.state_prefix}
         return {"the outputs": self.outputs, **state, **({} if endpoint is None else endpoint.places)}
 
@@ -90,10 +90,10 @@ class PlanSettings:
 
     @property
     def arguments(self) -> str:
-        """Digest of what makes it another batch.
+        """Digest of the arguments that make another batch.
 
-        The number of shards does not. Neither do ``include`` and ``exclude``: they change the inputs, and what is done
-        of those that stay is not done again.
+        The number of shards is not among them, nor are ``include`` and ``exclude``: these change the inputs, and the
+        remaining inputs that are finished stay finished.
         """
         return digest(
             [
@@ -108,7 +108,7 @@ class PlanSettings:
 
     @property
     def folder(self) -> MultiModelFolder:
-        """Where all plans of this batch lie."""
+        """The folder of all plans of this batch."""
         return MultiModelFolder.below(
             self.outputs, owner=self.owner, arguments=self.arguments, state_prefix=self.state_prefix
         )

@@ -1,6 +1,6 @@
-"""The inputs of a plan in the making, in a database file of this process: memory stays flat whatever their number.
+"""The inputs of a plan in the making, in a database file of this process: memory stays flat, whatever their number.
 
-SQLite makes the file without a name and deletes it by itself, also when the process is killed.
+SQLite creates the file without a name, and the file vanishes with the process, even if that is killed.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.multi_model.plan.naming import same_name
 from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, ModelSize, Piece, weight_of
 
-_AT_ONCE = 1_000
+_ROWS_PER_INSERT = 1_000
 _DIGEST_LENGTH = 32
 _SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-2000")
 _TABLES = (
-    "CREATE TABLE listed (id INTEGER PRIMARY KEY, line TEXT)",
+    "CREATE TABLE staged (id INTEGER PRIMARY KEY, line TEXT)",
     "CREATE TABLE entries (id INTEGER PRIMARY KEY, model INTEGER, size INTEGER, output BLOB, mark BLOB, line TEXT)",
-    "CREATE TABLE done (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
+    "CREATE TABLE finished (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
 )
-_INTO_LISTED = "INSERT INTO listed (line) VALUES (?)"
+_INTO_STAGED = "INSERT INTO staged (line) VALUES (?)"
 _INTO_ENTRIES = "INSERT INTO entries (model, size, output, mark, line) VALUES (?, ?, ?, ?, ?)"
-_INTO_DONE = "INSERT OR REPLACE INTO done (output, mark) VALUES (?, ?)"
+_INTO_FINISHED = "INSERT OR REPLACE INTO finished (output, mark) VALUES (?, ?)"
 
 
 class PlanSpool:
-    """Entries in their order. Add all, then ask. Their marks are hashes: equal lines, equal marks."""
+    """The entries in order. Add all of them before any query. An entry's mark is a hash of its line."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._listed = _Rows(database, _INTO_LISTED)
+        self._staged = _Rows(database, _INTO_STAGED)
         self._entries = _Rows(database, _INTO_ENTRIES)
         self._digest = hashlib.sha256()
         self._models: dict[str, int] = {}
@@ -43,7 +43,7 @@ class PlanSpool:
     @classmethod
     @contextmanager
     def opened(cls) -> Iterator[PlanSpool]:
-        """Have an empty one for the block."""
+        """Open an empty spool for the block."""
         with closing(sqlite3.connect("", isolation_level=None)) as database:
             for setting in _SETTINGS:
                 database.execute(f"PRAGMA {setting}")
@@ -53,19 +53,18 @@ class PlanSpool:
 
     @property
     def digest(self) -> str:
-        """Of every entry that was added, in order: equal entries, equal digests."""
+        """Digest of all added entries, in order."""
         return self._digest.hexdigest()[:_DIGEST_LENGTH]
 
     # Inputs that have no names yet
 
-    def put_aside(self, entry: BatchInput) -> None:
+    def stage(self, entry: BatchInput) -> None:
         """Keep an input until it can be named."""
-        self._listed.add((entry.as_line(),))
+        self._staged.add((entry.as_line(),))
 
-    def put_aside_inputs(self) -> Iterator[BatchInput]:
-        """Yield what was put aside, in order."""
-        self._listed.flush()
-        for (line,) in self._database.execute("SELECT line FROM listed ORDER BY id"):
+    def staged(self) -> Iterator[BatchInput]:
+        self._staged.flush()
+        for (line,) in self._database.execute("SELECT line FROM staged ORDER BY id"):
             yield BatchInput.from_line(line)
 
     # Entries
@@ -75,50 +74,49 @@ class PlanSpool:
         line = entry.as_line()
         self._digest.update(f"{line}\n".encode())
         model = self._models.setdefault(entry.target_model or "", len(self._models))
-        mark = _hash(line) if entry.etag else None  # an input without a known ETag never counts as done
+        mark = _hash(line) if entry.etag else None  # an input without a known ETag never counts as finished
         self._entries.add((model, entry.size, _hash(entry.output or ""), mark, line))
         self.count += 1
 
     def finish(self) -> None:
-        """Prepare what was added for the questions below.
+        """Prepare the added entries for queries.
 
         :raises InvalidRequest: two entries have the same output name
         """
         self._entries.flush()
-        self._database.execute("DROP TABLE listed")
+        self._database.execute("DROP TABLE staged")
         self._database.execute("CREATE INDEX by_output ON entries (output)")
         twins = self._database.execute(
             "SELECT MIN(id), MAX(id) FROM entries GROUP BY output HAVING COUNT(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchone()
         if twins:
-            first, second = (self._entry(number) for number in twins)
+            rows = self._database.execute("SELECT line FROM entries WHERE id IN (?, ?) ORDER BY id", twins)
+            first, second = (BatchInput.from_line(line) for (line,) in rows)
             raise same_name(first.output or "", first.source, second.source)
 
-    def _entry(self, number: int) -> BatchInput:
-        (line,) = self._database.execute("SELECT line FROM entries WHERE id = ?", (number,)).fetchone()
-        return BatchInput.from_line(line)
+    # Entries of earlier plans
 
-    # What earlier plans have done
+    def note_finished(self, entries: Iterable[tuple[str, bool]]) -> None:
+        """Note entries of an earlier plan. Begin with the earliest plan: a later plan's results replace its results.
 
-    def note_done(self, entries: Iterable[tuple[str, bool]]) -> None:
-        """Note entries of an earlier plan, the earliest plan first: a later one's results replace them.
-
-        :param entries: lines of an earlier plan, and whether all their records are done
+        :param entries: lines of an earlier plan, and whether all their records are finished
         """
-        _insert(self._database, _INTO_DONE, map(_done, entries))
+        _insert(self._database, _INTO_FINISHED, map(_finished_row, entries))
 
-    def forget_done(self) -> None:
-        self._database.execute("DELETE FROM done")
+    def forget_finished(self) -> None:
+        self._database.execute("DELETE FROM finished")
 
-    def drop_done(self) -> int:
-        """Drop the entries that were noted as done and are the same still; return how many."""
-        chosen = "SELECT entries.id FROM entries JOIN done USING (output) WHERE entries.mark = done.mark"
+    def drop_finished(self) -> int:
+        """Drop the unchanged entries that were noted as finished; return how many."""
+        chosen = (
+            "SELECT entries.id FROM entries JOIN finished USING (output) WHERE entries.mark = finished.mark"
+        )
         return self._database.execute(f"DELETE FROM entries WHERE id IN ({chosen})").rowcount  # noqa: S608 - a constant
 
-    # What is to be done
+    # Queries
 
     def models(self) -> list[ModelSize]:
-        """Return what there is of each model, in the order of their names; from now on pieces can be asked for."""
+        """Return the size of each model, in order of the names. Call it before queries of pieces: it adds the index."""
         self._database.execute("CREATE INDEX IF NOT EXISTS by_model ON entries (model)")
         names = list(self._models)
         rows = self._database.execute(
@@ -128,7 +126,7 @@ class PlanSpool:
         return sorted(sizes, key=lambda size: size.target_model)
 
     def totals(self) -> tuple[int, int]:
-        """Return how many inputs are left, and their bytes as far as those are known."""
+        """Return the number of remaining inputs, and their bytes as far as those are known."""
         count, size = self._database.execute("SELECT COUNT(*), IFNULL(SUM(size), 0) FROM entries").fetchone()
         return count, size
 
@@ -137,25 +135,24 @@ class PlanSpool:
         return map(weight_of, self.sizes_of(target_model))
 
     def sizes_of(self, target_model: str, piece: Piece | None = None) -> Iterator[int | None]:
-        """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None where they are not known."""
+        """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None for an unknown size."""
         part = () if piece is None else (piece.count, piece.first)
-        for (size,) in self._of(target_model, "size", *part):
-            yield size
+        return (size for (size,) in self._select("size", target_model, *part))
 
-    def some(self, count: int) -> Iterator[BatchInput]:
-        """Yield up to *count* entries, spread over all that are not known to be empty."""
+    def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
+        """Yield a piece's entries as lines without their ends, each with its bytes; 0 for an unknown size."""
+        rows = self._select("line, IFNULL(size, 0)", piece.target_model, piece.count, piece.first)
+        return ((line, size) for line, size in rows)
+
+    def spread(self, count: int) -> Iterator[BatchInput]:
+        """Yield up to *count* entries, spread over all entries that are not known to be empty."""
         chosen = "SELECT line FROM entries WHERE IFNULL(size, 1) > 0 AND id % ? = 0 LIMIT ?"
         step = max(1, self.count // count)
         for (line,) in self._database.execute(chosen, (step, count)):
             yield BatchInput.from_line(line)
 
-    def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
-        """Yield a piece's entries as lines without their ends, each with its bytes, 0 where they are not known."""
-        for line, size in self._of(piece.target_model, "line, size", piece.count, piece.first):
-            yield line, size or 0
-
-    def _of(
-        self, target_model: str, columns: str, count: int = -1, first: int = 0
+    def _select(
+        self, columns: str, target_model: str, count: int = -1, first: int = 0
     ) -> Iterator[tuple[Any, ...]]:
         return self._database.execute(
             f"SELECT {columns} FROM entries WHERE model = ? ORDER BY id LIMIT ? OFFSET ?",  # noqa: S608 - named above
@@ -173,7 +170,7 @@ class _Rows:
 
     def add(self, row: tuple[object, ...]) -> None:
         self._waiting.append(row)
-        if len(self._waiting) == _AT_ONCE:
+        if len(self._waiting) == _ROWS_PER_INSERT:
             self.flush()
 
     def flush(self) -> None:
@@ -191,6 +188,6 @@ def _hash(text: str) -> bytes:
     return hashlib.blake2b(as_utf8(text), digest_size=16).digest()
 
 
-def _done(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:
-    line, is_done = entry
-    return _hash(BatchInput.from_line(line).output or ""), _hash(line) if is_done else None
+def _finished_row(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:
+    line, is_finished = entry
+    return _hash(BatchInput.from_line(line).output or ""), _hash(line) if is_finished else None

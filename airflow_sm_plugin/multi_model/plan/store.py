@@ -1,9 +1,9 @@
-"""All plans of a multi-model batch in S3, and which of them counts.
+"""The plans of a multi-model batch in S3, and the log that chooses which of them is current.
 
-Each lies in a folder of its own, so that no two planners ever mix. A log says which plan counts: each planner that
-makes a plan, or goes on with one, adds an entry, which succeeds only for the first writer of that number. Before it
-does it has read the entry before, and stops where a later try wrote that. So the tries in the log never go back, and an
-orphan's plan never comes after one that a later try has chosen.
+Each plan has a folder of its own, so that two planners never mix. The last entry of the log names the current plan. A
+planner that makes a plan, or continues one, adds an entry; for each number only the first writer succeeds. Before that
+it has read the previous entry, and it stops if a later try wrote that. So the tries in the log never go back, and an
+orphan's plan never follows a plan that a later try has chosen.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, MultiMo
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
-_WRITES_AT_ONCE = 8
+_CONCURRENT_WRITES = 8
 
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """A plan and where it lies."""
+    """A plan and its folder."""
 
     plan: MultiModelPlan
     folder: MultiModelPlanFolder
@@ -52,12 +52,15 @@ class PlanStore:
         self._choices = NumberedLog(s3, folder.choices)
 
     async def latest(self) -> Choice | None:
-        """Return the entry that counts; None when nothing was planned."""
+        """Read the entry of the current plan; None if nothing was planned."""
         number = await self._choices.latest()
-        return None if number < 0 else await _choice(self._s3, self._folder, number)
+        return None if number < 0 else await _read_choice(self._s3, self._folder, number)
 
-    async def stored(self, location: str) -> StoredPlan | None:
-        """Return a plan; None when it was deleted, by a lifecycle rule for instance."""
+    async def stored(self, choice: Choice | None) -> StoredPlan | None:
+        """Read a chosen plan; None if there is none, or if it was deleted, e.g. by a lifecycle rule."""
+        if choice is None:
+            return None
+        location = choice.plan_location
         try:
             return StoredPlan(await read_plan(self._s3, location), MultiModelPlanFolder(location))
         except InputNotFound:
@@ -66,9 +69,9 @@ class PlanStore:
     async def choose(
         self, folder: MultiModelPlanFolder, writer: StateWriter, *, after: Choice | None
     ) -> bool:
-        """Make a plan the one that counts, and return whether that was possible: False where another was faster.
+        """Make a plan the current one; return False if another process was faster.
 
-        :param after: the entry that counted, as it was read
+        :param after: the last entry, as it was read
         """
         if after is not None and (after.plan_location, after.writer) == (folder.location, writer):
             return True
@@ -78,44 +81,43 @@ class PlanStore:
 
 
 class PlanFence:
-    """Makes sure that a plan still counts. A plan that was never chosen is only its caller's."""
+    """A check that a plan is still the current one. Do not use it for a plan that was never chosen."""
 
     def __init__(self, s3: S3Objects, plan: MultiModelPlanFolder) -> None:
         self._s3 = s3
         self._plan = plan
-        self._seen = -1
+        self._last_checked = -1
 
     async def check(self) -> None:
-        """Make sure that no other plan counted before this call.
+        """Check that no other plan was chosen before this call.
 
-        :raises PlanReplaced: another one counts
+        :raises PlanReplaced: another plan is the current one
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         folder = self._plan.batch
         latest = await NumberedLog(self._s3, folder.choices).latest()
-        if latest == self._seen:
+        if latest == self._last_checked:
             return
-        choice = await _choice(self._s3, folder, latest)
+        choice = await _read_choice(self._s3, folder, latest)
         if choice.plan_location != self._plan.location:
             raise PlanReplaced(
                 f"{choice.plan_location} counts, a later plan of this batch: this task stops, which works on "
                 f"{self._plan.location}. A retry works on the plan that its plan task returned last"
             )
-        self._seen = latest
+        self._last_checked = latest
 
 
-async def _choice(s3: S3Objects, folder: MultiModelFolder, number: int) -> Choice:
+async def _read_choice(s3: S3Objects, folder: MultiModelFolder, number: int) -> Choice:
     body = await NumberedLog(s3, folder.choices).read(number)
-    location = numbered(folder.choices, number)
-    return read_state(body, Choice, location=location, batch=folder.location)
+    return read_state(body, Choice, location=numbered(folder.choices, number), batch=folder.location)
 
 
 async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
     """Read a plan.
 
     :param plan_location: of its folder, as the plan task returns it
-    :raises InputNotFound: there is none
-    :raises ResourceConflict: another version of this package wrote it
+    :raises InputNotFound: there is no such plan
+    :raises ResourceConflict: another version of this package wrote the plan
     """
     folder = MultiModelPlanFolder(plan_location)
     body = await s3.read_if_any(folder.plan)
@@ -127,7 +129,7 @@ async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
 
 
 async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
-    """Read which models a shard has.
+    """Read the work of one shard.
 
     :raises InputNotFound: the plan has no such shard
     """
@@ -142,19 +144,19 @@ async def write_shards(
     folder: MultiModelPlanFolder,
     missing: Container[str],
 ) -> None:
-    """Write all shards: the chunks of their inputs, then which models they have. Only what is being sent is in memory.
+    """Write all shards: the chunks of their inputs, then their models. Only the bodies being sent are in memory.
 
-    :param packed: what each shard has
-    :param missing: target models whose artefact is not there
+    :param packed: the pieces of each shard
+    :param missing: target models without an artefact
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    async with bounded_tasks(at_once=_WRITES_AT_ONCE) as start:
+    async with bounded_tasks(at_once=_CONCURRENT_WRITES) as start:
         for number, pieces in enumerate(packed):
-            for location, body in _objects_of(folder.shard(number), number, spool, pieces, missing):
+            for location, body in _shard_objects(folder.shard(number), number, spool, pieces, missing):
                 await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
 
 
-def _objects_of(
+def _shard_objects(
     folder: ShardFolder,
     number: int,
     spool: PlanSpool,
@@ -170,18 +172,17 @@ def _objects_of(
             break
         yield chunk_location(folder.location, chunk), body
     inputs, size = sum(work.count for work in works), sum(work.bytes for work in works)
-    plan = ShardPlan(number=number, inputs=inputs, bytes=size, models=tuple(works))
-    yield folder.plan, plan.as_json()
+    yield folder.plan, ShardPlan(number=number, inputs=inputs, bytes=size, models=tuple(works)).as_json()
 
 
 def _lines_of(
     spool: PlanSpool, pieces: Sequence[Piece], missing: Container[str], works: list[ModelWork]
 ) -> Iterator[str]:
-    """Yield a shard's entries as lines, and add what it has of each model to *works*."""
+    """Yield a shard's entries as lines, and append the work of each model to *works*."""
     first = 0
-    for model, of_model in itertools.groupby(pieces, operator.attrgetter("target_model")):
+    for model, model_pieces in itertools.groupby(pieces, operator.attrgetter("target_model")):
         count = total = 0
-        for line, size in itertools.chain.from_iterable(map(spool.lines_of, of_model)):
+        for line, size in itertools.chain.from_iterable(map(spool.lines_of, model_pieces)):
             count += 1
             total += size
             yield f"{line}\n"

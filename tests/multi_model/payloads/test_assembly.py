@@ -51,7 +51,7 @@ def test_an_answer_ends_with_one_line_end(records: int, answer: bytes, expected:
     assert output_of(request, answer, OutputOptions(assemble_with="None")) == answer
 
 
-def test_csv_rows_are_put_behind_their_records() -> None:
+def test_csv_rows_follow_their_records() -> None:
     request = Payload(b"1,a\r\n\xff,b", 0, 12, 0, 2)
     assert output_of(request, b"0.1\r\n0.2,x\r\n", CSV) == b"1,a,0.1\n\xff,b,0.2,x\n"
     assert output_of(payload(b"1"), b"", CSV) == b"1,\n"
@@ -82,7 +82,7 @@ def test_a_json_record_gets_its_answer_as_a_key(record: bytes, answer: bytes, ex
     assert output_of(payload(record), answer, DOCUMENT) == expected
 
 
-def test_a_record_that_can_be_read_but_not_written_is_refused() -> None:
+def test_a_record_that_can_be_parsed_but_not_serialized_is_refused() -> None:
     """Reading needs a little less of the stack than writing, so some depths can be read only."""
     for depth in range(100, 1_100, 1):
         record = b'{"SageMakerOutput":0,"a":%b%b}' % (b"[" * depth, b"]" * depth)
@@ -99,7 +99,7 @@ def test_answers_to_several_json_lines_are_json_lines() -> None:
     )
 
 
-def test_a_whole_document_may_have_line_ends() -> None:
+def test_a_document_can_have_line_ends() -> None:
     assert output_of(payload(b'{\n "a": 1\n}\n'), b"2", DOCUMENT) == b'{ "a": 1,"SageMakerOutput":2}'
 
 
@@ -117,7 +117,7 @@ def test_json_rows_hold_the_values_of_record_and_answer(
 
 
 @pytest.mark.parametrize("broken", [b"", b"{", b'"\xff"', b"[" * 100_000, b"1\n2 secret"])
-def test_what_is_no_json_cannot_be_joined_and_is_not_shown(broken: bytes) -> None:
+def test_data_that_are_no_json_cannot_be_joined_and_are_not_shown(broken: bytes) -> None:
     with pytest.raises(OutputMismatch, match=r"answer to record 7 \(from 0\) is no (JSON|UTF-8)") as answer:
         output_of(payload(b"1", first_record=7), broken, LINES)
     with pytest.raises(InvalidRequest, match=r"record 7 \(from 0\) is no (JSON|UTF-8)") as record:
@@ -159,9 +159,7 @@ def test_a_model_that_answers_line_by_line_is_joined_to_the_whole_input(
         (DOCUMENT, "Line", "needs assemble_with='Line'"),
     ],
 )
-def test_outputs_that_cannot_be_made_are_refused(
-    options: OutputOptions, split_type: str, message: str
-) -> None:
+def test_invalid_output_options_are_refused(options: OutputOptions, split_type: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         options.checked(split_type)
 
@@ -170,5 +168,5 @@ def test_outputs_that_cannot_be_made_are_refused(
     ("options", "split_type"),
     [(OutputOptions(), "None"), (CSV, "Line"), (LINES, "Line"), (DOCUMENT, "None")],
 )
-def test_other_options_are_returned_as_they_are(options: OutputOptions, split_type: str) -> None:
+def test_valid_options_are_returned_unchanged(options: OutputOptions, split_type: str) -> None:
     assert options.checked(split_type) is options
