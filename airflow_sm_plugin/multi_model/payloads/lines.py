@@ -22,13 +22,18 @@ class LongLine(NamedTuple):
     size: int
 
 
+class DividedLine(NamedTuple):
+    """The beginning of a line of CSV that is no whole record with its separator."""
+
+    separator: bytes
+
+
 class LineReader:
     """Feed it chunks; it yields blocks of whole lines, and a :class:`LongLine` for each line that it did not keep.
 
     A block ends with LF, except the input's last. A block holds at most ``longest`` bytes and a chunk: an unfinished
     line that is longer is counted to its end and not kept. Lines that are complete within a chunk may be longer, since
-    they are in memory anyway. Where a line of CSV begins that is no whole record, the reader yields None; do not feed
-    it any more.
+    they are in memory anyway. After a :class:`DividedLine`, feed nothing more.
 
     :param longest: bytes of a record, without the line end
     :param csv: the check that lines are whole records; None for inputs that are no CSV
@@ -40,7 +45,7 @@ class LineReader:
         self._begun = bytearray()
         self._long: _LongLine | None = None
 
-    def feed(self, chunk: bytes) -> Iterator[bytes | LongLine | None]:
+    def feed(self, chunk: bytes) -> Iterator[bytes | LongLine | DividedLine]:
         """Yield the lines that this chunk completes; exhaust the iterator before the next chunk."""
         begin, end = 0, chunk.rfind(b"\n") + 1
         if end and (self._begun or self._long):
@@ -51,7 +56,7 @@ class LineReader:
             yield from self._checked(chunk[begin:end])
         self._begin(chunk[end:])
 
-    def finish(self) -> Iterator[bytes | LongLine | None]:
+    def finish(self) -> Iterator[bytes | LongLine | DividedLine]:
         """Yield the last line, if it has no line end."""
         if self._begun or self._long:
             yield from self._ended(b"")
@@ -66,7 +71,7 @@ class LineReader:
         if piece:
             self._long.add(piece)
 
-    def _ended(self, line_end: bytes) -> Iterator[bytes | LongLine | None]:
+    def _ended(self, line_end: bytes) -> Iterator[bytes | LongLine | DividedLine]:
         if self._long is not None:
             long_line, self._long = self._long, None
             yield long_line.counted(line_end)
@@ -75,12 +80,12 @@ class LineReader:
         self._begun.clear()
         yield from self._checked(line)
 
-    def _checked(self, block: bytes) -> Iterator[bytes | None]:
+    def _checked(self, block: bytes) -> Iterator[bytes | DividedLine]:
         length = self._csv.whole_length(block) if self._csv else len(block)
         if length:
             yield block[:length]
-        if length < len(block):
-            yield None
+        if self._csv and length < len(block):
+            yield DividedLine(self._csv.separator)
 
 
 class _LongLine:
@@ -90,18 +95,18 @@ class _LongLine:
         self._size = 0
         self._ends_with_cr = False
         self._is_blank = True
-        self._csv = [CsvLine(reading) for reading in csv.readings] if csv else []
+        self._csv = csv
+        self._csv_lines = [CsvLine(reading) for reading in csv.readings] if csv else []
 
     def add(self, piece: bytes) -> None:
         self._size += len(piece)
         self._ends_with_cr = piece.endswith(b"\r")
         self._is_blank = self._is_blank and not piece.strip(BLANK)
-        for line in self._csv:
+        for line in self._csv_lines:
             line.add(piece)
 
-    def counted(self, line_end: bytes) -> LongLine | None:
-        """Return the line's length and size; None if it is no whole record of CSV."""
-        if self._csv and not any(line.is_whole for line in self._csv):
-            return None
+    def counted(self, line_end: bytes) -> LongLine | DividedLine:
+        if self._csv and not any(line.is_whole for line in self._csv_lines):
+            return DividedLine(self._csv.separator)
         size = 0 if self._is_blank else self._size - self._ends_with_cr
         return LongLine(self._size + len(line_end), size)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from airflow_sm_plugin.batches.text_input import BYTE_ORDER_MARK, HEAD, check_head, is_csv, is_text
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.payloads.csv_lines import SEPARATORS, CsvLines, csv_separator
-from airflow_sm_plugin.multi_model.payloads.lines import BLANK, LineReader, LongLine
+from airflow_sm_plugin.multi_model.payloads.lines import BLANK, DividedLine, LineReader, LongLine
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions
 
 _CR = 0x0D
@@ -42,110 +42,60 @@ class Splitter:
     ) -> None:
         self._options = options
         self._head = bytearray() if start == 0 and is_text(options.content_type) else None
-        kind = _WholeInput if options.split_type == "None" else _LineSplitter
-        self._new_splitter = functools.partial(kind, options, start, first_record)
-        self._splitter = self._new_splitter(head)
-
-    @property
-    def error(self) -> InvalidRequest | None:
+        self._reader = self._new_reader(head)
+        self._packer = _Packer(options, start, first_record)
+        self._at_header = options.skip_header and start == 0
+        self.error: InvalidRequest | None = None
         """Why nothing can be split after the returned payloads. Once it is set, feed nothing more."""
-        return self._splitter.error
 
     def feed(self, chunk: bytes) -> list[Payload]:
         """Return the payloads that are known to be complete with this chunk.
 
         :raises InvalidRequest: the input does not begin as its content type says
         """
-        if self._head is None:
-            return self._splitter.feed(chunk)
-        self._head += chunk
-        return [] if len(self._head) < HEAD else self._begin(bytes(self._head))
+        if self._head is not None:
+            self._head += chunk
+            if len(self._head) < HEAD:
+                return []
+            chunk = self._checked_head(bytes(self._head))
+        return self._packed(self._reader.feed(chunk))
 
     def finish(self) -> list[Payload]:
         """Return the remaining payloads; feed nothing after that.
 
         :raises InvalidRequest: as :meth:`feed`
         """
-        payloads = [] if self._head is None else self._begin(bytes(self._head))
-        return payloads if self.error else payloads + self._splitter.finish()
-
-    def _begin(self, head: bytes) -> list[Payload]:
-        self._head = None
-        check_head(head, self._options.content_type, is_split=self._options.split_type == "Line")
-        self._splitter = self._new_splitter(head[:HEAD])
-        return self._splitter.feed(head)
-
-
-def needs_head(options: SplitOptions) -> bool:
-    """Return whether a :class:`Splitter` that begins in the middle of an input needs the input's beginning."""
-    return options.split_type == "Line" and is_csv(options.content_type)
-
-
-class _WholeInput:
-    """The whole input as one payload."""
-
-    error: InvalidRequest | None = None
-
-    def __init__(self, options: SplitOptions, start: int, first_record: int, _head: bytes) -> None:
-        self._longest = options.max_payload_bytes
-        self._start = start
-        self._record_number = first_record
-        self._size = 0
-        self._pieces: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[Payload]:
-        self._size += len(chunk)
-        if self._size > self._longest:
-            self._pieces.clear()
-        else:
-            self._pieces.append(chunk)
-        return []
-
-    def finish(self) -> list[Payload]:
-        if not self._size:
-            return []
-        oversized = self._size if self._size > self._longest else 0
-        end = self._start + self._size
-        return [Payload(b"".join(self._pieces), self._start, end, self._record_number, 1, oversized)]
-
-
-class _LineSplitter:
-    """Payloads of lines; each line of CSV has to be a whole record."""
-
-    def __init__(self, options: SplitOptions, start: int, first_record: int, head: bytes) -> None:
-        kind = options.content_type
-        self._separator = csv_separator(head, kind) if is_csv(kind) else b""
-        self._lines = LineReader(
-            longest=options.max_payload_bytes, csv=CsvLines(self._separator) if self._separator else None
-        )
-        self._packer = _Packer(options, start, first_record)
-        self._at_mark = start == 0 and is_text(kind) and head.startswith(BYTE_ORDER_MARK)
-        self._at_header = options.skip_header and start == 0
-        self.error: InvalidRequest | None = None
-
-    def feed(self, chunk: bytes) -> list[Payload]:
-        if self._at_mark:  # the first chunk begins with the head
-            self._at_mark = False
-            self._packer.position += len(BYTE_ORDER_MARK)
-            chunk = chunk[len(BYTE_ORDER_MARK) :]
-        return self._packed(self._lines.feed(chunk))
-
-    def finish(self) -> list[Payload]:
-        payloads = self._packed(self._lines.finish())
+        head = b"" if self._head is None else self._checked_head(bytes(self._head))
+        payloads = self._packed(itertools.chain(self._reader.feed(head), self._reader.finish()))
         self._packer.close()
         return payloads + self._packer.take_ready()
 
-    def _packed(self, blocks: Iterable[bytes | LongLine | None]) -> list[Payload]:
+    def _checked_head(self, head: bytes) -> bytes:
+        self._head = None
+        is_split = self._options.split_type == "Line"
+        check_head(head, self._options.content_type, is_split=is_split)
+        self._reader = self._new_reader(head[:HEAD])
+        if not (is_split and head.startswith(BYTE_ORDER_MARK)):
+            return head
+        self._packer.position += len(BYTE_ORDER_MARK)
+        return head[len(BYTE_ORDER_MARK) :]
+
+    def _new_reader(self, head: bytes) -> LineReader | _UnsplitReader:
+        longest, content_type = self._options.max_payload_bytes, self._options.content_type
+        if self._options.split_type == "None":
+            return _UnsplitReader(longest)
+        csv = CsvLines(csv_separator(head, content_type)) if is_csv(content_type) else None
+        return LineReader(longest=longest, csv=csv)
+
+    def _packed(self, blocks: Iterable[bytes | LongLine | DividedLine]) -> list[Payload]:
         for block in blocks:
-            if block is None:
-                self.error = self._divided()
+            if isinstance(block, DividedLine):
+                self.error = self._divided(block)
                 self._packer.close()
                 break
             if self._at_header:
                 self._at_header = False
                 self._skip_header(block)
-            elif isinstance(block, LongLine):
-                self._packer.add_long(block)
             else:
                 self._packer.add(block)
         return self._packer.take_ready()
@@ -159,16 +109,43 @@ class _LineSplitter:
         if length < len(block):
             self._packer.add(block[length:])
 
-    def _divided(self) -> InvalidRequest:
+    def _divided(self, line: DividedLine) -> InvalidRequest:
         return InvalidRequest(
             f"the line at byte {self._packer.position}, where record {self._packer.next_record} (from 0) would begin, "
-            f"is no whole record of CSV with {SEPARATORS[self._separator]} between columns: a quotation mark opens a "
+            f"is no whole record of CSV with {SEPARATORS[line.separator]} between columns: a quotation mark opens a "
             f"field on it and none closes the field, or a carriage return without a line feed divides it. Nothing from "
             f"here on was sent. Write each record on one line with LF or CR LF at its end, and a field that holds "
             f'quotation marks as "5"" pipe"; or set split_type=\'None\', which sends the whole object at once; or name '
             f"a content_type other than CSV's that the container takes, such as text/plain: quotation marks mean "
             f"nothing there"
         )
+
+
+def needs_head(options: SplitOptions) -> bool:
+    """Return whether a :class:`Splitter` that begins in the middle of an input needs the input's beginning."""
+    return options.split_type == "Line" and is_csv(options.content_type)
+
+
+class _UnsplitReader:
+    """Reads the whole input as one block."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._size = 0
+        self._pieces: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | LongLine]:
+        self._size += len(chunk)
+        if self._size > self._longest:
+            self._pieces.clear()
+        else:
+            self._pieces.append(chunk)
+        return iter(())
+
+    def finish(self) -> Iterator[bytes | LongLine]:
+        if self._size:
+            is_long = self._size > self._longest
+            yield LongLine(self._size, self._size) if is_long else b"".join(self._pieces)
 
 
 class _Packer:
@@ -179,15 +156,23 @@ class _Packer:
 
     def __init__(self, options: SplitOptions, start: int, first_record: int) -> None:
         self._longest = options.max_payload_bytes
+        self._is_unsplit = options.split_type == "None"
         self._max_records = 1 if options.batch_strategy == "SingleRecord" else options.max_records
         self.position = start
         self._record_number = first_record
         self._ready: list[Payload] = []
         self._open(start)
 
-    def add(self, block: bytes) -> None:
-        """Add whole lines."""
-        if self._max_records == 1:
+    def add(self, block: bytes | LongLine) -> None:
+        """Add whole lines, an input that is not split, or a record that is too long."""
+        if isinstance(block, LongLine):
+            if block.size:
+                self.close()
+                self._count, self._oversized = 1, block.size
+            self.position += block.length
+        elif self._is_unsplit:
+            self._add_unsplit(block)
+        elif self._max_records == 1:
             self._add_singly(block)
         elif self._max_records is None and block.endswith(b"\n") and not _may_hold_blank_lines(block):
             self._add_slices(block)
@@ -196,12 +181,6 @@ class _Packer:
             for line in block.split(b"\n"):
                 self._add_line(line)
             self.position = end
-
-    def add_long(self, line: LongLine) -> None:
-        if line.size:
-            self.close()
-            self._count, self._oversized = 1, line.size
-        self.position += line.length
 
     @property
     def next_record(self) -> int:
@@ -215,20 +194,13 @@ class _Packer:
         """End the payload that is being filled."""
         if not self._count:
             return
-        body = self._body[:-1] if self._body.endswith(b"\r") else self._body
+        body = bytes(self._body).removesuffix(b"\r")
         left_out = tuple(self._left_out) if self._count > 1 else ()
+        first, records = self._record_number, self._count
         self._ready.append(
-            Payload(
-                bytes(body),
-                self._start,
-                self.position,
-                self._record_number,
-                self._count,
-                self._oversized,
-                left_out,
-            )
+            Payload(body, self._start, self.position, first, records, self._oversized, left_out)
         )
-        self._record_number += self._count
+        self._record_number += records
         self._open(self.position)
 
     def _open(self, start: int) -> None:
@@ -238,6 +210,11 @@ class _Packer:
         self._oversized = 0
         self._left_out: list[tuple[int, int]] = []
         self._bytes_left_out = 0
+
+    def _add_unsplit(self, body: bytes) -> None:
+        end = self.position + len(body)
+        self._ready.append(Payload(body, self.position, end, self._record_number, 1))
+        self.position = end
 
     def _add_singly(self, block: bytes) -> None:
         """Make a payload of each line. The loop runs once per record: it uses locals, and does only what it must."""

@@ -16,7 +16,7 @@ from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
-from airflow_sm_plugin.multi_model.plan.packing import ModelSize, Piece, pack
+from airflow_sm_plugin.multi_model.plan.packing import Piece, pack
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
@@ -41,17 +41,14 @@ class Draft:
 
     :param spool: the entries to be processed
     :param carried: inputs that earlier plans have finished
-    :param inputs: to be processed
-    :param bytes: of these, as far as their size is known
+    :param models: all entries of each model
     :param missing: models without an artefact, sorted
     :param packed: the pieces of each shard
     """
 
     spool: PlanSpool
     carried: int
-    inputs: int
-    bytes: int
-    models: Sequence[ModelSize]
+    models: Sequence[Piece]
     missing: tuple[str, ...]
     packed: Sequence[Sequence[Piece]]
 
@@ -77,17 +74,8 @@ class Draft:
         if endpoint is not None and settings.check_models:
             missing = await missing_models(s3, endpoint, [model.target_model for model in models])
             _report_missing(missing, endpoint, fail=settings.fail_on_missing)
-        inputs, size = spool.totals()
         packed = pack(models, shards=settings.max_shards, weights_of=spool.weights_of)
-        return cls(
-            spool=spool,
-            carried=carried,
-            inputs=inputs,
-            bytes=size,
-            models=models,
-            missing=missing,
-            packed=packed,
-        )
+        return cls(spool=spool, carried=carried, models=models, missing=missing, packed=packed)
 
 
 async def spool_inputs(
@@ -140,8 +128,8 @@ async def reuse_finished_inputs(s3: S3Objects, locations: Iterable[str], spool: 
     for location in locations:
         try:
             plan = await read_plan(s3, location)
-            for number in range(plan.shards):
-                await _note_finished(s3, MultiModelPlanFolder(location).shard(number), spool)
+            for shard_number in range(plan.shards):
+                await _note_finished(s3, MultiModelPlanFolder(location).shard(shard_number), spool)
         except InputNotFound as error:
             log.warning(
                 "the inputs up to plan %s are processed again, as it is incomplete: %s", location, error

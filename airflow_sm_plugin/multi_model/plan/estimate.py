@@ -192,7 +192,7 @@ async def estimate_plan(
             carried=draft.carried,
             models=list(_model_estimates(draft, options, sum(samples or (), Sample()))),
             shard_bytes=[
-                sum(size or 0 for piece in pieces for size in spool.sizes_of(piece.target_model, piece))
+                sum(size or 0 for piece in pieces for size in spool.sizes_of(piece))
                 for pieces in draft.packed
             ],
             batch_strategy=options.batch_strategy,
@@ -211,9 +211,9 @@ def _model_estimates(draft: Draft, options: SplitOptions, sample: Sample) -> Ite
         name = model.target_model
         yield ModelEstimate(
             target_model=name,
-            inputs=model.inputs,
-            bytes=sum(size or 0 for size in draft.spool.sizes_of(name)),
-            payloads=payloads_of(draft.spool.sizes_of(name), options, sample),
+            inputs=model.count,
+            bytes=sum(size or 0 for size in draft.spool.sizes_of(model)),
+            payloads=payloads_of(draft.spool.sizes_of(model), options, sample),
             shards=shards[name],
             missing=name in missing,
         )

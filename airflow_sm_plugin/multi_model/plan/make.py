@@ -81,8 +81,8 @@ async def shard_references(
     :raises InputNotFound: the plan was deleted
     """
 
-    async def reference(number: int) -> dict[str, Any]:
-        shard = await read_shard_plan(s3, folder.shard(number))
+    async def reference(shard_number: int) -> dict[str, Any]:
+        shard = await read_shard_plan(s3, folder.shard(shard_number))
         return shard.reference(folder.location)
 
     return await side_by_side(reference, range(plan.shards), at_once=_CONCURRENT_READS)
@@ -161,6 +161,7 @@ async def _written(
 ) -> StoredPlan:
     nonce = uuid.uuid4().hex[:16]
     folder = settings.folder.plan(number, nonce)
+    inputs, size = draft.spool.totals()
     await write_shards(s3, draft.spool, draft.packed, folder=folder, missing=frozenset(draft.missing))
     plan = MultiModelPlan(
         number=number,
@@ -168,8 +169,8 @@ async def _written(
         endpoint_name=settings.endpoint_name,
         outputs=settings.outputs.rstrip("/"),
         digest=draft.spool.digest,
-        inputs=draft.inputs,
-        bytes=draft.bytes,
+        inputs=inputs,
+        bytes=size,
         models=len(draft.models),
         shards=len(draft.packed),
         missing_models=draft.missing,
@@ -185,8 +186,8 @@ async def _written(
 
 async def _is_finished(s3: S3Objects, stored: StoredPlan) -> bool:
     """Check that all inputs of a plan have ended, with no failure that a retry would process again."""
-    for number in range(stored.plan.shards):
-        journal = await read_journal(s3, stored.folder.shard(number), lambda _: 0, keep=False)
+    for shard_number in range(stored.plan.shards):
+        journal = await read_journal(s3, stored.folder.shard(shard_number), lambda _: 0, keep=False)
         if not journal.is_finished or any(ended.retryable for ended in journal.failed.values()):
             return False
     return True

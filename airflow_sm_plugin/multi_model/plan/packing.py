@@ -23,23 +23,11 @@ _TOLERANCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSize:
-    """The size of one model's inputs.
-
-    :param inputs: 1 or more
-    :param bytes: sum of the inputs' weights (:func:`weight_of`)
-    """
-
-    target_model: str
-    inputs: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
-    """Inputs of one model that go to the same shard.
+    """Consecutive inputs of one model: all of them, or those that go to the same shard.
 
     :param first: index among the model's inputs, from 0
+    :param count: 1 or more
     :param bytes: sum of the inputs' weights (:func:`weight_of`)
     """
 
@@ -55,15 +43,13 @@ def weight_of(size: int | None) -> int:
 
 
 def pack(
-    models: Sequence[ModelSize],
-    *,
-    shards: int,
-    weights_of: Callable[[str], Iterable[int]],
+    models: Sequence[Piece], *, shards: int, weights_of: Callable[[Piece], Iterable[int]]
 ) -> list[list[Piece]]:
     """Pack models into shards, none of them empty; a shard's largest model is first.
 
     Each input is in exactly one shard.
 
+    :param models: all inputs of each model
     :param shards: upper limit, 1 or more; there are fewer if there are fewer inputs, or if one input has most bytes
     :param weights_of: returns the weights of a model's inputs in order; called only for models that are cut
     """
@@ -87,15 +73,15 @@ def _largest_model_first(pieces: list[Piece]) -> list[Piece]:
     return sorted(pieces, key=lambda piece: (-sizes[piece.target_model], piece.target_model, piece.first))
 
 
-def _pieces(model: ModelSize, share: float, weights_of: Callable[[str], Iterable[int]]) -> Iterator[Piece]:
+def _pieces(model: Piece, share: float, weights_of: Callable[[Piece], Iterable[int]]) -> Iterator[Piece]:
     """Cut a model where the running total of its inputs is nearest to multiples of the share."""
     pieces = max(1, math.ceil(model.bytes / share - _TOLERANCE))
     first = count = start = end = 0
     cut = 1
-    for weight in weights_of(model.target_model) if pieces > 1 else ():
+    for weight in weights_of(model) if pieces > 1 else ():
         if count and cut < pieces and end + weight / 2 > cut * share:
             yield Piece(model.target_model, first, count, end - start)
             first, count, start = first + count, 0, end
             cut = max(cut + 1, math.ceil(end / share + 0.5))
         count, end = count + 1, end + weight
-    yield Piece(model.target_model, first, model.inputs - first, model.bytes - start)
+    yield Piece(model.target_model, first, model.count - first, model.bytes - start)

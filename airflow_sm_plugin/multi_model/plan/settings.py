@@ -28,7 +28,7 @@ class PlanSettings:
     :param max_shards: upper limit of the number of shards
     :param writer: this try of the task instance
     :param restart: another run plans everything again, not only inputs that are new, changed or not finished
-    :param check_models: check that artefacts exist, if the endpoint tells their prefix
+    :param check_models: check that artefacts exist, if their prefix is known
     :param fail_on_missing: a missing artefact fails the plan; else the plan records it
     :param empty_ok: no inputs make an empty plan; else they are an error
     :param state_prefix: ``s3://bucket/prefix``; plans and all state are stored in ``_batch`` below it; by default the

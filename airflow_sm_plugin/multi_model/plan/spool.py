@@ -14,9 +14,8 @@ from typing import Any
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.multi_model.plan.naming import same_name
-from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, ModelSize, Piece, weight_of
+from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, Piece, weight_of
 
-_ROWS_PER_INSERT = 1_000
 _DIGEST_LENGTH = 32
 _SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-2000")
 _TABLES = (
@@ -24,7 +23,6 @@ _TABLES = (
     "CREATE TABLE entries (id INTEGER PRIMARY KEY, model INTEGER, size INTEGER, output BLOB, mark BLOB, line TEXT)",
     "CREATE TABLE finished (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
 )
-_INTO_STAGED = "INSERT INTO staged (line) VALUES (?)"
 _INTO_ENTRIES = "INSERT INTO entries (model, size, output, mark, line) VALUES (?, ?, ?, ?, ?)"
 _INTO_FINISHED = "INSERT OR REPLACE INTO finished (output, mark) VALUES (?, ?)"
 
@@ -34,8 +32,6 @@ class PlanSpool:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._staged = _Rows(database, _INTO_STAGED)
-        self._entries = _Rows(database, _INTO_ENTRIES)
         self._digest = hashlib.sha256()
         self._models: dict[str, int] = {}
         self.count = 0
@@ -47,6 +43,7 @@ class PlanSpool:
         with closing(sqlite3.connect("", isolation_level=None)) as database:
             for setting in _SETTINGS:
                 database.execute(f"PRAGMA {setting}")
+            database.execute("BEGIN")  # one transaction for all: a commit per row would take most of the time
             for table in _TABLES:
                 database.execute(table)
             yield cls(database)
@@ -60,10 +57,9 @@ class PlanSpool:
 
     def stage(self, entry: BatchInput) -> None:
         """Keep an input until it can be named."""
-        self._staged.add((entry.as_line(),))
+        self._database.execute("INSERT INTO staged (line) VALUES (?)", (entry.as_line(),))
 
     def staged(self) -> Iterator[BatchInput]:
-        self._staged.flush()
         for (line,) in self._database.execute("SELECT line FROM staged ORDER BY id"):
             yield BatchInput.from_line(line)
 
@@ -75,7 +71,7 @@ class PlanSpool:
         self._digest.update(f"{line}\n".encode())
         model = self._models.setdefault(entry.target_model or "", len(self._models))
         mark = _hash(line) if entry.etag else None  # an input without a known ETag never counts as finished
-        self._entries.add((model, entry.size, _hash(entry.output or ""), mark, line))
+        self._database.execute(_INTO_ENTRIES, (model, entry.size, _hash(entry.output or ""), mark, line))
         self.count += 1
 
     def finish(self) -> None:
@@ -83,7 +79,6 @@ class PlanSpool:
 
         :raises InvalidRequest: two entries have the same output name
         """
-        self._entries.flush()
         self._database.execute("DROP TABLE staged")
         self._database.execute("CREATE INDEX by_output ON entries (output)")
         twins = self._database.execute(
@@ -101,7 +96,7 @@ class PlanSpool:
 
         :param entries: lines of an earlier plan, and whether all their records are finished
         """
-        _insert(self._database, _INTO_FINISHED, map(_finished_row, entries))
+        self._database.executemany(_INTO_FINISHED, map(_finished_row, entries))
 
     def forget_finished(self) -> None:
         self._database.execute("DELETE FROM finished")
@@ -115,34 +110,32 @@ class PlanSpool:
 
     # Queries
 
-    def models(self) -> list[ModelSize]:
-        """Return the size of each model, in order of the names. Call it before queries of pieces: it adds the index."""
+    def models(self) -> list[Piece]:
+        """Return all inputs of each model, sorted by name. Call it before queries of pieces: it adds an index."""
         self._database.execute("CREATE INDEX IF NOT EXISTS by_model ON entries (model)")
         names = list(self._models)
         rows = self._database.execute(
             f"SELECT model, COUNT(*), SUM(MAX(IFNULL(size, 0), {LEAST_BYTES})) FROM entries GROUP BY model"  # noqa: S608 - a constant
         )
-        sizes = [ModelSize(names[model], inputs, weight) for model, inputs, weight in rows]
-        return sorted(sizes, key=lambda size: size.target_model)
+        models = [Piece(names[model], 0, count, weight) for model, count, weight in rows]
+        return sorted(models, key=lambda model: model.target_model)
 
     def totals(self) -> tuple[int, int]:
         """Return the number of remaining inputs, and their bytes as far as those are known."""
         count, size = self._database.execute("SELECT COUNT(*), IFNULL(SUM(size), 0) FROM entries").fetchone()
         return count, size
 
-    def weights_of(self, target_model: str) -> Iterator[int]:
-        """Yield the weight of each of a model's inputs, in order."""
-        return map(weight_of, self.sizes_of(target_model))
+    def weights_of(self, piece: Piece) -> Iterator[int]:
+        """Yield the weight of each of a piece's inputs, in order."""
+        return map(weight_of, self.sizes_of(piece))
 
-    def sizes_of(self, target_model: str, piece: Piece | None = None) -> Iterator[int | None]:
-        """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None for an unknown size."""
-        part = () if piece is None else (piece.count, piece.first)
-        return (size for (size,) in self._select("size", target_model, *part))
+    def sizes_of(self, piece: Piece) -> Iterator[int | None]:
+        """Yield the bytes of each of a piece's inputs, in order; None for an unknown size."""
+        return (size for (size,) in self._select("size", piece))
 
     def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
         """Yield a piece's entries as lines without their ends, each with its bytes; 0 for an unknown size."""
-        rows = self._select("line, IFNULL(size, 0)", piece.target_model, piece.count, piece.first)
-        return ((line, size) for line, size in rows)
+        return ((line, size) for line, size in self._select("line, IFNULL(size, 0)", piece))
 
     def spread(self, count: int) -> Iterator[BatchInput]:
         """Yield up to *count* entries, spread over all entries that are not known to be empty."""
@@ -151,37 +144,11 @@ class PlanSpool:
         for (line,) in self._database.execute(chosen, (step, count)):
             yield BatchInput.from_line(line)
 
-    def _select(
-        self, columns: str, target_model: str, count: int = -1, first: int = 0
-    ) -> Iterator[tuple[Any, ...]]:
+    def _select(self, columns: str, piece: Piece) -> Iterator[tuple[Any, ...]]:
         return self._database.execute(
             f"SELECT {columns} FROM entries WHERE model = ? ORDER BY id LIMIT ? OFFSET ?",  # noqa: S608 - named above
-            (self._models[target_model], count, first),
+            (self._models[piece.target_model], piece.count, piece.first),
         )
-
-
-class _Rows:
-    """Rows that are inserted a thousand at a time."""
-
-    def __init__(self, database: sqlite3.Connection, statement: str) -> None:
-        self._database = database
-        self._statement = statement
-        self._waiting: list[tuple[object, ...]] = []
-
-    def add(self, row: tuple[object, ...]) -> None:
-        self._waiting.append(row)
-        if len(self._waiting) == _ROWS_PER_INSERT:
-            self.flush()
-
-    def flush(self) -> None:
-        _insert(self._database, self._statement, self._waiting)
-        self._waiting.clear()
-
-
-def _insert(database: sqlite3.Connection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-    database.execute("BEGIN")
-    database.executemany(statement, rows)
-    database.execute("COMMIT")
 
 
 def _hash(text: str) -> bytes:

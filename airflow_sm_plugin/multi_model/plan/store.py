@@ -53,8 +53,8 @@ class PlanStore:
 
     async def latest(self) -> Choice | None:
         """Read the entry of the current plan; None if nothing was planned."""
-        number = await self._choices.latest()
-        return None if number < 0 else await _read_choice(self._s3, self._folder, number)
+        entry_number = await self._choices.latest()
+        return None if entry_number < 0 else await _read_choice(self._s3, self._folder, entry_number)
 
     async def stored(self, choice: Choice | None) -> StoredPlan | None:
         """Read a chosen plan; None if there is none, or if it was deleted, e.g. by a lifecycle rule."""
@@ -75,9 +75,9 @@ class PlanStore:
         """
         if after is not None and (after.plan_location, after.writer) == (folder.location, writer):
             return True
-        number = 0 if after is None else after.number + 1
-        choice = Choice(number=number, plan_location=folder.location, writer=writer)
-        return await self._choices.write(number, msgspec.json.encode(choice))
+        entry_number = 0 if after is None else after.number + 1
+        choice = Choice(number=entry_number, plan_location=folder.location, writer=writer)
+        return await self._choices.write(entry_number, msgspec.json.encode(choice))
 
 
 class PlanFence:
@@ -107,9 +107,9 @@ class PlanFence:
         self._last_checked = latest
 
 
-async def _read_choice(s3: S3Objects, folder: MultiModelFolder, number: int) -> Choice:
-    body = await NumberedLog(s3, folder.choices).read(number)
-    return read_state(body, Choice, location=numbered(folder.choices, number), batch=folder.location)
+async def _read_choice(s3: S3Objects, folder: MultiModelFolder, entry_number: int) -> Choice:
+    body = await NumberedLog(s3, folder.choices).read(entry_number)
+    return read_state(body, Choice, location=numbered(folder.choices, entry_number), batch=folder.location)
 
 
 async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from airflow_sm_plugin.multi_model.plan.packing import (
     LEAST_BYTES,
     LEAST_CUT,
-    ModelSize,
     Piece,
     pack,
     weight_of,
@@ -36,8 +35,8 @@ Weights = dict[str, list[int]]
 def packed(weights: Weights, shards: int) -> list[list[Piece]]:
     """Pack inputs so large that no model is too small to be cut; scale the pieces back to ``weights``."""
     large = {name: [weight * LEAST_CUT for weight in each] for name, each in weights.items()}
-    sizes = [ModelSize(name, len(each), sum(each)) for name, each in large.items()]
-    scaled = pack(sizes, shards=shards, weights_of=large.__getitem__)
+    sizes = [Piece(name, 0, len(each), sum(each)) for name, each in large.items()]
+    scaled = pack(sizes, shards=shards, weights_of=lambda model: large[model.target_model])
     return [[replace(piece, bytes=piece.bytes // LEAST_CUT) for piece in pieces] for pieces in scaled]
 
 
@@ -151,9 +150,9 @@ def test_a_model_hardly_larger_than_a_fair_share_is_not_cut_for_the_rest_of_it()
 
 
 def test_a_model_is_not_cut_into_pieces_that_are_not_worth_a_load() -> None:
-    halves = pack([ModelSize("a", 2, 2 * LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT] * 2)
+    halves = pack([Piece("a", 0, 2, 2 * LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT] * 2)
     assert loads(halves) == [LEAST_CUT] * 2
-    uncut = pack([ModelSize("a", 2, LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT // 2] * 2)
+    uncut = pack([Piece("a", 0, 2, LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT // 2] * 2)
     assert loads(uncut) == [LEAST_CUT]
 
 
