@@ -28,14 +28,13 @@ def csv_separator(head: bytes, content_type: str | None) -> bytes:
     if media_type(content_type) in TSV:
         return b"\t"
     line = head.removeprefix(BYTE_ORDER_MARK).partition(b"\n")[0]
-    shown = [separator for separator in SEPARATORS if separator != b"," and _is_shown(separator, line)]
+    shown = []
+    for separator in SEPARATORS.keys() - {b","}:
+        reading = _reading(separator, escapes=False)
+        unquoted = reading.without_quoted(line)
+        if separator in unquoted and b"," not in unquoted and reading.is_whole(line):
+            shown.append(separator)
     return shown[0] if len(shown) == 1 else b","
-
-
-def _is_shown(separator: bytes, line: bytes) -> bool:
-    reading = _reading(separator, escapes=False)
-    unquoted = reading.without_quoted(line)
-    return separator in unquoted and b"," not in unquoted and reading.is_whole(line)
 
 
 class CsvLines:

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.batches.text_input import HEAD
+from airflow_sm_plugin.batches.text_input import HEAD, is_csv
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions
-from airflow_sm_plugin.multi_model.payloads.splitter import Splitter, needs_head
+from airflow_sm_plugin.multi_model.payloads.splitter import Splitter
 from airflow_sm_plugin.multi_model.state.journal import Gap
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ async def payloads(
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     read = _compressed_pieces if gunzip else _pieces
-    before = Gap(0, min(HEAD, gaps[0].start), 0) if needs_head(options) and gaps and gaps[0].start else None
+    needs_head = options.split_type == "Line" and is_csv(options.content_type)
+    before = Gap(0, min(HEAD, gaps[0].start), 0) if needs_head and gaps and gaps[0].start else None
     async with aclosing(read(s3, batch_input, [before, *gaps] if before else gaps)) as pieces:
         head = b""
         splitter: Splitter | None = None

@@ -33,8 +33,7 @@ class Splitter:
     :param options: checked
     :param start: offset of the first byte that will be fed; the header line is skipped at 0 only
     :param first_record: number of the first record from there
-    :param head: where ``start`` is above 0, and :func:`needs_head`: the input's first :data:`HEAD` bytes, or all bytes
-        before ``start``
+    :param head: of CSV, if ``start`` is above 0: the input's first :data:`HEAD` bytes, or all bytes before ``start``
     """
 
     def __init__(
@@ -119,11 +118,6 @@ class Splitter:
             f"a content_type other than CSV's that the container takes, such as text/plain: quotation marks mean "
             f"nothing there"
         )
-
-
-def needs_head(options: SplitOptions) -> bool:
-    """Return whether a :class:`Splitter` that begins in the middle of an input needs the input's beginning."""
-    return options.split_type == "Line" and is_csv(options.content_type)
 
 
 class _UnsplitReader:

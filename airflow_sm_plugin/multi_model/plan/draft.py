@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batches.input_chunks import read_lines
+from airflow_sm_plugin.batches.input_chunks import JSON_LINES, chunk_location, read_lines
 from airflow_sm_plugin.batches.inputs import CHUNK, MANIFEST_FILE
 from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
-from airflow_sm_plugin.batches.parallel import side_by_side
+from airflow_sm_plugin.batches.parallel import bounded_tasks, side_by_side
 from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import Piece, pack
+from airflow_sm_plugin.multi_model.plan.plan import ModelWork, ShardPlan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
@@ -32,6 +36,7 @@ MAX_HEADS = 1_000
 """Up to this many models are checked by a HeadObject each; for more the prefix is listed, 1,000 objects a request."""
 
 _CONCURRENT_HEADS = 32
+_CONCURRENT_WRITES = 8
 _MAX_NAMES_SHOWN = 10
 
 
@@ -40,6 +45,7 @@ class Draft:
     """A plan of which nothing is written yet.
 
     :param spool: the entries to be processed
+    :param earlier: locations of the plans whose finished inputs are left out, the earliest first
     :param carried: inputs that earlier plans have finished
     :param models: all entries of each model
     :param missing: models without an artefact, sorted
@@ -47,6 +53,7 @@ class Draft:
     """
 
     spool: PlanSpool
+    earlier: tuple[str, ...]
     carried: int
     models: Sequence[Piece]
     missing: tuple[str, ...]
@@ -59,11 +66,10 @@ class Draft:
         settings: PlanSettings,
         endpoint: EndpointModels | None,
         spool: PlanSpool,
-        earlier: Sequence[str],
+        earlier: tuple[str, ...],
     ) -> Draft:
         """Draft a plan of the inputs in the spool.
 
-        :param earlier: locations of the plans whose finished inputs are left out, the earliest first
         :raises TargetModelNotFound: an artefact is missing, with ``fail_on_missing``
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
@@ -75,7 +81,48 @@ class Draft:
             missing = await missing_models(s3, endpoint, [model.target_model for model in models])
             _report_missing(missing, endpoint, fail=settings.fail_on_missing)
         packed = pack(models, shards=settings.max_shards, weights_of=spool.weights_of)
-        return cls(spool=spool, carried=carried, models=models, missing=missing, packed=packed)
+        return cls(
+            spool=spool, earlier=earlier, carried=carried, models=models, missing=missing, packed=packed
+        )
+
+    async def write_shards(self, s3: S3Objects, folder: MultiModelPlanFolder) -> None:
+        """Write all shards: the chunks of their inputs, then their models. Only the bodies being sent are in memory.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        async with bounded_tasks(at_once=_CONCURRENT_WRITES) as start:
+            for number, pieces in enumerate(self.packed):
+                for location, body in self._shard_objects(folder.shard(number), number, pieces):
+                    await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
+
+    def _shard_objects(
+        self, folder: ShardFolder, number: int, pieces: Sequence[Piece]
+    ) -> Iterator[tuple[str, bytes]]:
+        """Yield the location and the body of each object of a shard."""
+        works: list[ModelWork] = []
+        lines = self._lines_of(pieces, works)
+        for chunk in itertools.count():
+            body = "".join(itertools.islice(lines, CHUNK)).encode()
+            if not body:
+                break
+            yield chunk_location(folder.location, chunk), body
+        inputs, size = sum(work.count for work in works), sum(work.bytes for work in works)
+        shard = ShardPlan(number=number, inputs=inputs, bytes=size, models=tuple(works))
+        yield folder.plan, shard.as_json()
+
+    def _lines_of(self, pieces: Sequence[Piece], works: list[ModelWork]) -> Iterator[str]:
+        """Yield a shard's entries as lines, and append the work of each model to *works*."""
+        missing, first = frozenset(self.missing), 0
+        for model, model_pieces in itertools.groupby(pieces, operator.attrgetter("target_model")):
+            count = total = 0
+            for line, size in itertools.chain.from_iterable(map(self.spool.lines_of, model_pieces)):
+                count += 1
+                total += size
+                yield f"{line}\n"
+            works.append(
+                ModelWork(target_model=model, first=first, count=count, bytes=total, missing=model in missing)
+            )
+            first += count
 
 
 async def spool_inputs(

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.inputs import BatchInput
@@ -44,8 +44,7 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _WITHOUT_DECIMALS = 100  # and above
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Counts over the beginnings of some inputs.
 
     :param records: lines that are not blank
@@ -56,9 +55,6 @@ class Sample:
     records: int = 0
     text: int = 0
     stored: int = 0
-
-    def __add__(self, other: Sample) -> Sample:
-        return Sample(self.records + other.records, self.text + other.text, self.stored + other.stored)
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,9 @@ async def estimate_plan(
         return PlanEstimate(
             endpoint_name=settings.endpoint_name,
             carried=draft.carried,
-            models=list(_model_estimates(draft, options, sum(samples or (), Sample()))),
+            models=list(
+                _model_estimates(draft, options, Sample(*map(sum, zip(*samples or (), strict=True))))
+            ),
             shard_bytes=[
                 sum(size or 0 for piece in pieces for size in spool.sizes_of(piece))
                 for pieces in draft.packed

@@ -6,6 +6,7 @@ Nothing is invoked. The plan is stored in S3, so that a retry, and every worker,
 from __future__ import annotations
 
 import datetime
+import functools
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
 from airflow_sm_plugin.multi_model.plan.plan import Choice, MultiModelPlan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
-from airflow_sm_plugin.multi_model.plan.store import PlanStore, StoredPlan, read_shard_plan, write_shards
+from airflow_sm_plugin.multi_model.plan.store import PlanStore, StoredPlan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.state.store import read_journal
 
@@ -80,12 +81,9 @@ async def shard_references(
 
     :raises InputNotFound: the plan was deleted
     """
-
-    async def reference(shard_number: int) -> dict[str, Any]:
-        shard = await read_shard_plan(s3, folder.shard(shard_number))
-        return shard.reference(folder.location)
-
-    return await side_by_side(reference, range(plan.shards), at_once=_CONCURRENT_READS)
+    folders = map(folder.shard, range(plan.shards))
+    shards = await side_by_side(functools.partial(read_shard_plan, s3), folders, at_once=_CONCURRENT_READS)
+    return [shard.reference(folder.location) for shard in shards]
 
 
 async def _plan_of_this_run(
@@ -131,7 +129,7 @@ async def _plan_of_inputs(
                 return before
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
         number = 0 if latest is None else MultiModelPlanFolder(latest.plan_location).number + 1
-        return await _written(s3, settings, draft, number=number, earlier=earlier, passed_over=passed_over)
+        return await _written(s3, settings, draft, number=number, passed_over=passed_over)
 
 
 def earlier_plans(
@@ -151,18 +149,12 @@ def earlier_plans(
 
 
 async def _written(
-    s3: S3Objects,
-    settings: PlanSettings,
-    draft: Draft,
-    *,
-    number: int,
-    earlier: tuple[str, ...],
-    passed_over: int,
+    s3: S3Objects, settings: PlanSettings, draft: Draft, *, number: int, passed_over: int
 ) -> StoredPlan:
     nonce = uuid.uuid4().hex[:16]
     folder = settings.folder.plan(number, nonce)
     inputs, size = draft.spool.totals()
-    await write_shards(s3, draft.spool, draft.packed, folder=folder, missing=frozenset(draft.missing))
+    await draft.write_shards(s3, folder)
     plan = MultiModelPlan(
         number=number,
         nonce=nonce,
@@ -178,7 +170,7 @@ async def _written(
         passed_over=passed_over,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         writer=settings.writer,
-        earlier=earlier,
+        earlier=draft.earlier,
     )
     await s3.write(folder.plan, plan.as_json(), only_if_new=True)
     return StoredPlan(plan, folder)

@@ -82,17 +82,3 @@ class EntryNames:
                 f"the output name {output:.120}… of the input {entry.source} is too long: with what is added to it the "
                 f"key has over {LONGEST_KEY} bytes, S3's limit; change output_name, or shorten the outputs' prefix"
             ) from None
-
-
-def same_name(name: str, first: str, second: str) -> InvalidRequest:
-    """Return the error of two inputs with the same output name.
-
-    :param first: location of one input
-    :param second: location of the other, which can be the same
-    """
-    whose = f"both entries of {first}" if first == second else f"{first} and {second}"
-    return InvalidRequest(
-        f"the results of {whose} would have the same name, {name}: give output_name, e.g. "
-        f"'{{target_model}}/{{relative}}' where one input goes to several models or '{{key}}' where relative keys are "
-        f"equal, and list no input twice for the same model"
-    )

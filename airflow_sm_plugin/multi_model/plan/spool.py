@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.multi_model.plan.naming import same_name
+from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, Piece, weight_of
 
 _DIGEST_LENGTH = 32
@@ -87,7 +87,7 @@ class PlanSpool:
         if twins:
             rows = self._database.execute("SELECT line FROM entries WHERE id IN (?, ?) ORDER BY id", twins)
             first, second = (BatchInput.from_line(line) for (line,) in rows)
-            raise same_name(first.output or "", first.source, second.source)
+            raise _same_output(first, second)
 
     # Entries of earlier plans
 
@@ -153,6 +153,17 @@ class PlanSpool:
 
 def _hash(text: str) -> bytes:
     return hashlib.blake2b(as_utf8(text), digest_size=16).digest()
+
+
+def _same_output(first: BatchInput, second: BatchInput) -> InvalidRequest:
+    entries = f"{first.source} and {second.source}"
+    if first.source == second.source:
+        entries = f"both entries of {first.source}"
+    return InvalidRequest(
+        f"the results of {entries} would have the same name, {first.output}: give output_name, e.g. "
+        f"'{{target_model}}/{{relative}}' where one input goes to several models or '{{key}}' where relative keys are "
+        f"equal, and list no input twice for the same model"
+    )
 
 
 def _finished_row(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:

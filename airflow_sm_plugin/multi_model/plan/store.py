@@ -8,31 +8,20 @@ orphan's plan never follows a plan that a later try has chosen.
 
 from __future__ import annotations
 
-import functools
-import itertools
-import operator
-from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from airflow_sm_plugin.batches.folder import numbered
-from airflow_sm_plugin.batches.input_chunks import JSON_LINES, chunk_location
-from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
-from airflow_sm_plugin.batches.parallel import bounded_tasks
 from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced
-from airflow_sm_plugin.multi_model.plan.packing import Piece
-from airflow_sm_plugin.multi_model.plan.plan import Choice, ModelWork, MultiModelPlan, ShardPlan, read_state
-from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
+from airflow_sm_plugin.multi_model.plan.plan import Choice, MultiModelPlan, ShardPlan, read_state
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, MultiModelPlanFolder, ShardFolder
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
-
-_CONCURRENT_WRITES = 8
 
 
 @dataclass(frozen=True)
@@ -134,58 +123,3 @@ async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
     :raises InputNotFound: the plan has no such shard
     """
     return ShardPlan.from_json(await s3.read(folder.plan))
-
-
-async def write_shards(
-    s3: S3Objects,
-    spool: PlanSpool,
-    packed: Sequence[Sequence[Piece]],
-    *,
-    folder: MultiModelPlanFolder,
-    missing: Container[str],
-) -> None:
-    """Write all shards: the chunks of their inputs, then their models. Only the bodies being sent are in memory.
-
-    :param packed: the pieces of each shard
-    :param missing: target models without an artefact
-    :raises ServiceError: S3 refused, or did not answer at any attempt
-    """
-    async with bounded_tasks(at_once=_CONCURRENT_WRITES) as start:
-        for number, pieces in enumerate(packed):
-            for location, body in _shard_objects(folder.shard(number), number, spool, pieces, missing):
-                await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
-
-
-def _shard_objects(
-    folder: ShardFolder,
-    number: int,
-    spool: PlanSpool,
-    pieces: Sequence[Piece],
-    missing: Container[str],
-) -> Iterator[tuple[str, bytes]]:
-    """Yield the location and the body of each object of a shard."""
-    works: list[ModelWork] = []
-    lines = _lines_of(spool, pieces, missing, works)
-    for chunk in itertools.count():
-        body = "".join(itertools.islice(lines, CHUNK)).encode()
-        if not body:
-            break
-        yield chunk_location(folder.location, chunk), body
-    inputs, size = sum(work.count for work in works), sum(work.bytes for work in works)
-    yield folder.plan, ShardPlan(number=number, inputs=inputs, bytes=size, models=tuple(works)).as_json()
-
-
-def _lines_of(
-    spool: PlanSpool, pieces: Sequence[Piece], missing: Container[str], works: list[ModelWork]
-) -> Iterator[str]:
-    """Yield a shard's entries as lines, and append the work of each model to *works*."""
-    first = 0
-    for model, model_pieces in itertools.groupby(pieces, operator.attrgetter("target_model")):
-        count = total = 0
-        for line, size in itertools.chain.from_iterable(map(spool.lines_of, model_pieces)):
-            count += 1
-            total += size
-            yield f"{line}\n"
-        is_missing = model in missing
-        works.append(ModelWork(target_model=model, first=first, count=count, bytes=total, missing=is_missing))
-        first += count

@@ -52,11 +52,6 @@ def test_unsplit_inputs_are_counted_exactly(sizes: list[int]) -> None:
     assert payloads_of(sizes, UNSPLIT, Sample()) == sum(size > 0 for size in sizes)
 
 
-@given(st.lists(st.builds(Sample, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), max_size=5))
-def test_samples_add_up(samples: list[Sample]) -> None:
-    assert sum(samples, Sample()).records == sum(sample.records for sample in samples)
-
-
 def estimate(count: int, *, sampled: int | None = 5, missing: bool = False, carried: int = 0) -> PlanEstimate:
     models = [
         ModelEstimate(f"model-{number:03}.tar.gz", 10, (number + 1) * 1_024, 600, 1, missing and number == 0)

@@ -6,7 +6,8 @@ import pytest
 
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.plan.naming import EntryNames, same_name
+from airflow_sm_plugin.multi_model.plan.naming import EntryNames
+from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 
 KEY = "in/day=1/store_id=7/a.csv"
 
@@ -113,12 +114,18 @@ def test_a_key_longer_than_s3_takes_is_refused_beforehand() -> None:
     assert named(output_name="n" * (room + 4), outputs="s3://b")
 
 
-def test_two_inputs_of_one_output_name_are_both_named_with_the_remedy() -> None:
-    assert "s3://b/x and s3://b/y would have the same name, n: " in str(
-        same_name("n", "s3://b/x", "s3://b/y")
-    )
-    assert "both entries of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
-    assert "{target_model}/{relative}" in str(same_name("n", "s3://b/x", "s3://b/x"))
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [("s3://b/y", "s3://b/x and s3://b/y would have"), ("s3://b/x", "both entries of s3://b/x would have")],
+)
+def test_two_inputs_of_one_output_name_are_both_named_with_the_remedy(second: str, message: str) -> None:
+    with PlanSpool.opened() as spool:
+        for source in ("s3://b/x", second):
+            spool.add(BatchInput(source=source, target_model="m", output="n"))
+        with pytest.raises(
+            InvalidRequest, match=rf"{message} the same name, n: .*\{{target_model\}}/\{{relative\}}"
+        ):
+            spool.finish()
 
 
 def test_the_relative_key_of_the_name_is_kept_for_other_templates() -> None:
