@@ -11,7 +11,7 @@ UTF-8 is no part of the first record.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.request import DEFAULT_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
@@ -128,20 +128,19 @@ def split_in_two(payload: Payload) -> tuple[Payload, Payload]:
     for _ in range(records):
         cut = payload.body.index(b"\n", cut) + 1
     middle = payload.start + cut + sum(size for position, size in payload.left_out if position <= cut)
-    first = Payload(
-        payload.body[: cut - 1].removesuffix(b"\r"),
-        payload.start,
-        middle,
-        payload.first_record,
-        records,
+    first = replace(
+        payload,
+        body=payload.body[: cut - 1].removesuffix(b"\r"),
+        end=middle,
+        records=records,
         left_out=tuple(gap for gap in payload.left_out if gap[0] < cut) if records > 1 else (),
     )
-    second = Payload(
-        payload.body[cut:],
-        middle,
-        payload.end,
-        payload.first_record + records,
-        payload.records - records,
+    second = replace(
+        payload,
+        body=payload.body[cut:],
+        start=middle,
+        first_record=payload.first_record + records,
+        records=payload.records - records,
         left_out=tuple((position - cut, size) for position, size in payload.left_out if position > cut),
     )
     return first, second

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -86,16 +86,25 @@ async def _compressed_pieces(
     s3: S3Objects, batch_input: BatchInput, gaps: Sequence[Gap]
 ) -> AsyncGenerator[tuple[Gap, bytes | None]]:
     """Yield the same of a compressed object, which can be read from its beginning only."""
-    gaps_left, offset, stream = list(gaps), 0, Gunzip()
-    async with aclosing(s3.chunks(batch_input.source, etag=batch_input.etag)) as chunks:
-        async for chunk in chunks:
-            for piece in stream.feed(chunk):
-                for gap_piece in _within(piece, offset, gaps_left):
-                    yield gap_piece
-                offset += len(piece)
-    stream.finish()
+    gaps_left, offset = list(gaps), 0
+    async with (
+        aclosing(s3.chunks(batch_input.source, etag=batch_input.etag)) as chunks,
+        aclosing(_decompressed(chunks)) as pieces,
+    ):
+        async for piece in pieces:
+            for gap_piece in _within(piece, offset, gaps_left):
+                yield gap_piece
+            offset += len(piece)
     for gap in gaps_left:
         yield gap, None
+
+
+async def _decompressed(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    stream = Gunzip()
+    async for chunk in chunks:
+        for piece in stream.feed(chunk):
+            yield piece
+    stream.finish()
 
 
 def _within(piece: bytes, offset: int, gaps_left: list[Gap]) -> Iterator[tuple[Gap, bytes | None]]:

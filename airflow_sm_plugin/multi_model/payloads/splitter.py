@@ -100,12 +100,9 @@ class Splitter:
         return self._packer.take_ready()
 
     def _skip_header(self, block: bytes | LongLine) -> None:
-        if isinstance(block, LongLine):
-            self._packer.position += block.length
-            return
-        length = block.find(b"\n") + 1 or len(block)
+        length = block.length if isinstance(block, LongLine) else block.find(b"\n") + 1 or len(block)
         self._packer.position += length
-        if length < len(block):
+        if isinstance(block, bytes) and length < len(block):
             self._packer.add(block[length:])
 
     def _divided(self, line: DividedLine) -> InvalidRequest:

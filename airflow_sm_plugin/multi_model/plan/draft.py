@@ -119,8 +119,9 @@ class Draft:
                 count += 1
                 total += size
                 yield f"{line}\n"
+            is_missing = model in missing
             works.append(
-                ModelWork(target_model=model, first=first, count=count, bytes=total, missing=model in missing)
+                ModelWork(target_model=model, first=first, count=count, bytes=total, missing=is_missing)
             )
             first += count
 
@@ -139,10 +140,9 @@ async def spool_inputs(
     if source.inputs_type == MANIFEST_FILE:
         await _spool_manifest(s3, settings, spool, endpoint)
     else:
-        names = settings.names()
         async with aclosing(batch_inputs(s3, source, selection)) as inputs:
             async for entry in inputs:
-                spool.add(names.named(entry))
+                spool.add(settings.named(entry))
     spool.finish()
     if not spool.count and not settings.empty_ok:
         raise source.no_inputs(selection, "nothing was planned", remedy="; empty_ok=True makes an empty plan")
@@ -159,9 +159,8 @@ async def _spool_manifest(
             check_inputs_apart(entry.source, written, is_object=True)
             buckets.add(S3Uri.parse(entry.source).bucket)
             spool.stage(entry)
-    names = settings.names(many_buckets=len(buckets) > 1)
     for entry in spool.staged():
-        spool.add(names.named(entry))
+        spool.add(settings.named(entry, many_buckets=len(buckets) > 1))
 
 
 async def reuse_finished_inputs(s3: S3Objects, locations: Iterable[str], spool: PlanSpool) -> None:

@@ -6,9 +6,7 @@ Nothing is written or invoked. Payloads are counted if each input is one, else e
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-import operator
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -199,11 +197,7 @@ async def estimate_plan(
 
 
 def _model_estimates(draft: Draft, options: SplitOptions, sample: Sample) -> Iterator[ModelEstimate]:
-    shards = Counter(
-        model
-        for pieces in draft.packed
-        for model, _ in itertools.groupby(pieces, operator.attrgetter("target_model"))
-    )
+    shards = Counter(model for pieces in draft.packed for model in {piece.target_model for piece in pieces})
     missing = frozenset(draft.missing)
     for model in draft.models:
         name = model.target_model

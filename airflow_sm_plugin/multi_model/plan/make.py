@@ -32,9 +32,7 @@ log = get_log(__name__)
 _CONCURRENT_READS = 16
 
 
-async def make_plan(
-    s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None
-) -> tuple[MultiModelPlan, MultiModelPlanFolder]:
+async def make_plan(s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None) -> StoredPlan:
     """Return the plan of a batch and its folder: an existing plan that still holds, or a new plan.
 
     A retry continues with the plan that its run has made, until all of it is finished. Another run (the task was
@@ -67,7 +65,7 @@ async def make_plan(
                 plan.carried,
                 stored.folder.location,
             )
-            return plan, stored.folder
+            return stored
         log.info("another process planned this batch meanwhile; its plan is read")
     raise ServiceUnavailable(
         f"{settings.folder.location}: {RACES} other processes planned this batch meanwhile; a retry plans again"

@@ -8,8 +8,7 @@ orphan's plan never follows a plan that a later try has chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 
-@dataclass(frozen=True)
-class StoredPlan:
+class StoredPlan(NamedTuple):
     """A plan and its folder."""
 
     plan: MultiModelPlan

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput, InputSource
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.plan.naming import EntryNames
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 
 KEY = "in/day=1/store_id=7/a.csv"
 
 
-def names(**changes: object) -> EntryNames:
-    given: dict[str, object] = {
-        "outputs": "s3://b/out/",
-        "target_model": "store-{store_id}.tar.gz",
-    }
-    return EntryNames(**{**given, **changes})  # type: ignore[arg-type] # a table of changes
+def settings_of(**changes: object) -> PlanSettings:
+    settings = PlanSettings(
+        endpoint_name="ratings",
+        source=InputSource(location="s3://b/manifest.jsonl", inputs_type="ManifestFile"),
+        outputs="s3://b/out/",
+        owner="owner",
+        target_model="store-{store_id}.tar.gz",
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type] # a table of changes
 
 
 def named(
-    key: str = KEY, *, model: str | None = None, prefix: str = "in/", **changes: object
+    key: str = KEY,
+    *,
+    model: str | None = None,
+    prefix: str = "in/",
+    many_buckets: bool = False,
+    **changes: object,
 ) -> tuple[str | None, str | None]:
-    entry = BatchInput(
-        source=f"s3://b/{key}",
-        size=5,
-        target_model=model,
-        relative=key.removeprefix(prefix) if prefix else None,
-    )
-    result = names(**changes).checked().named(entry)
+    relative = key.removeprefix(prefix) if prefix else None
+    entry = BatchInput(source=f"s3://b/{key}", size=5, target_model=model, relative=relative)
+    result = settings_of(**changes).checked().named(entry, many_buckets=many_buckets)
     return result.target_model, result.output
 
 
@@ -59,7 +65,7 @@ def test_the_inputs_other_fields_stay() -> None:
     entry = BatchInput(
         source=f"s3://b/{KEY}", size=5, etag="e", content_type="text/csv", custom_attributes="x"
     )
-    result = names().named(entry)
+    result = settings_of().named(entry)
     assert (result.source, result.size, result.etag) == (entry.source, entry.size, entry.etag)
     assert (result.content_type, result.custom_attributes) == (entry.content_type, entry.custom_attributes)
 
@@ -81,9 +87,9 @@ def test_an_unknown_field_is_named_with_the_existing_fields() -> None:
 @pytest.mark.parametrize("template", ["{", "{}", "{key!r}"])
 def test_a_malformed_template_is_refused_without_an_input(template: str) -> None:
     with pytest.raises(InvalidRequest, match="target_model"):
-        names(target_model=template).checked()
+        settings_of(target_model=template).checked()
     with pytest.raises(InvalidRequest, match="output_name"):
-        names(output_name=template).checked()
+        settings_of(output_name=template).checked()
 
 
 @pytest.mark.parametrize("model", ["", " a", "a ", "a\n", "a\t", "Zürich", "x" * 1_025])
@@ -131,6 +137,6 @@ def test_two_inputs_of_one_output_name_are_both_named_with_the_remedy(second: st
 def test_the_relative_key_of_the_name_is_kept_for_other_templates() -> None:
     """Custom attributes are rendered when the input is read."""
     entry = BatchInput(source=f"s3://b/{KEY}", relative="a.csv")
-    assert names().named(entry).relative == "a.csv"
-    assert names(many_buckets=True).named(entry).relative == "b/a.csv"
-    assert names().named(BatchInput(source=f"s3://b/{KEY}")).relative is None
+    assert settings_of().named(entry).relative == "a.csv"
+    assert settings_of().named(entry, many_buckets=True).relative == "b/a.csv"
+    assert settings_of().named(BatchInput(source=f"s3://b/{KEY}")).relative is None
