@@ -142,10 +142,7 @@ class Gunzip:
             yield from self._decompressed(data[begin : begin + _STEP])
 
     def finish(self) -> None:
-        """Check that the object ends with a whole member.
-
-        :raises InvalidRequest: the object ends in the middle of a member
-        """
+        """Raise InvalidRequest if the object ends in the middle of a member."""
         if self._is_inside:
             raise InvalidRequest(
                 "the input is no whole gzip: it ends too early; was it cut off while it was written?"

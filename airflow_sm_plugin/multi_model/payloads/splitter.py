@@ -127,10 +127,9 @@ class _UnsplitReader:
 
     def feed(self, chunk: bytes) -> Iterator[bytes | LongLine]:
         self._size += len(chunk)
+        self._pieces.append(chunk)
         if self._size > self._longest:
             self._pieces.clear()
-        else:
-            self._pieces.append(chunk)
         return iter(())
 
     def finish(self) -> Iterator[bytes | LongLine]:
@@ -162,7 +161,8 @@ class _Packer:
                 self._count, self._oversized = 1, block.size
             self.position += block.length
         elif self._is_unsplit:
-            self._add_unsplit(block)
+            start, self.position = self.position, self.position + len(block)
+            self._ready.append(Payload(block, start, self.position, self._record_number, 1))
         elif self._max_records == 1:
             self._add_singly(block)
         elif self._max_records is None and block.endswith(b"\n") and not _may_hold_blank_lines(block):
@@ -201,11 +201,6 @@ class _Packer:
         self._oversized = 0
         self._left_out: list[tuple[int, int]] = []
         self._bytes_left_out = 0
-
-    def _add_unsplit(self, body: bytes) -> None:
-        end = self.position + len(body)
-        self._ready.append(Payload(body, self.position, end, self._record_number, 1))
-        self.position = end
 
     def _add_singly(self, block: bytes) -> None:
         """Make a payload of each line. The loop runs once per record: it uses locals, and does only what it must."""

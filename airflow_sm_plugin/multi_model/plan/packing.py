@@ -28,18 +28,13 @@ class Piece:
 
     :param first: index among the model's inputs, from 0
     :param count: 1 or more
-    :param bytes: sum of the inputs' weights (:func:`weight_of`)
+    :param bytes: sum of the inputs' weights: their sizes, but at least :data:`LEAST_BYTES` for each
     """
 
     target_model: str
     first: int
     count: int
     bytes: int
-
-
-def weight_of(size: int | None) -> int:
-    """Return an input's weight; None is an unknown size."""
-    return max(size or 0, LEAST_BYTES)
 
 
 def pack(

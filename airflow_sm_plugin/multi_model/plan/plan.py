@@ -105,13 +105,10 @@ class MultiModelPlan:
     def as_json(self) -> _Json:
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
-    def summary(self, location: str) -> dict[str, Any]:
-        """Return the plan's XCom value: small, whatever the number of models.
-
-        :param location: of the plan's folder
-        """
+    def summary(self, plan_location: str) -> dict[str, Any]:
+        """Return the plan's XCom value: small, whatever the number of models."""
         return {
-            "plan_location": location,
+            "plan_location": plan_location,
             "inputs": self.inputs,
             "models": self.models,
             "shards": self.shards,

@@ -14,7 +14,7 @@ from typing import Any
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, Piece, weight_of
+from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, Piece
 
 _DIGEST_LENGTH = 32
 _SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-2000")
@@ -24,6 +24,7 @@ _TABLES = (
     "CREATE TABLE finished (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
 )
 _INTO_ENTRIES = "INSERT INTO entries (model, size, output, mark, line) VALUES (?, ?, ?, ?, ?)"
+_WEIGHT = f"MAX(IFNULL(size, 0), {LEAST_BYTES})"
 _INTO_FINISHED = "INSERT OR REPLACE INTO finished (output, mark) VALUES (?, ?)"
 
 
@@ -115,7 +116,7 @@ class PlanSpool:
         self._database.execute("CREATE INDEX IF NOT EXISTS by_model ON entries (model)")
         names = list(self._models)
         rows = self._database.execute(
-            f"SELECT model, COUNT(*), SUM(MAX(IFNULL(size, 0), {LEAST_BYTES})) FROM entries GROUP BY model"  # noqa: S608 - a constant
+            f"SELECT model, COUNT(*), SUM({_WEIGHT}) FROM entries GROUP BY model"  # noqa: S608 - a constant
         )
         models = [Piece(names[model], 0, count, weight) for model, count, weight in rows]
         return sorted(models, key=lambda model: model.target_model)
@@ -127,7 +128,7 @@ class PlanSpool:
 
     def weights_of(self, piece: Piece) -> Iterator[int]:
         """Yield the weight of each of a piece's inputs, in order."""
-        return map(weight_of, self.sizes_of(piece))
+        return (weight for (weight,) in self._select(_WEIGHT, piece))
 
     def sizes_of(self, piece: Piece) -> Iterator[int | None]:
         """Yield the bytes of each of a piece's inputs, in order; None for an unknown size."""

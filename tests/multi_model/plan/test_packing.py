@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.multi_model.plan.packing import (
     LEAST_BYTES,
     LEAST_CUT,
     Piece,
     pack,
-    weight_of,
 )
+from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 
 WEIGHTS = st.integers(LEAST_BYTES, 10**6) | st.sampled_from([LEAST_BYTES, 10**9])
 MODELS = st.dictionaries(
@@ -160,6 +161,11 @@ def test_no_models_make_no_shards() -> None:
     assert pack([], shards=8, weights_of=lambda _: ()) == []
 
 
-@pytest.mark.parametrize(("size", "weight"), [(None, 4_096), (0, 4_096), (4_095, 4_096), (4_097, 4_097)])
-def test_a_small_input_counts_as_four_kibibytes(size: int | None, weight: int) -> None:
-    assert weight_of(size) == weight
+def test_a_small_input_counts_as_four_kibibytes() -> None:
+    with PlanSpool.opened() as spool:
+        for size in (None, 0, 4_095, 4_097):
+            spool.add(BatchInput(source="s3://b/k", size=size, target_model="m", output=str(size)))
+        spool.finish()
+        (model,) = spool.models()
+        assert list(spool.weights_of(model)) == [4_096, 4_096, 4_096, 4_097]
+        assert (model.count, model.bytes) == (4, 3 * 4_096 + 4_097)
