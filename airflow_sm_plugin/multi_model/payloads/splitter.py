@@ -45,7 +45,7 @@ class Splitter:
         self._packer = _Packer(options, start, first_record)
         self._at_header = options.skip_header and start == 0
         self.error: InvalidRequest | None = None
-        """Why nothing can be split after the returned payloads. Once it is set, feed nothing more."""
+        """Why nothing can be split after the returned payloads. Once it is set, call nothing more."""
 
     def feed(self, chunk: bytes) -> list[Payload]:
         """Return the payloads that are known to be complete with this chunk.
@@ -141,7 +141,7 @@ class _UnsplitReader:
 class _Packer:
     """Packs lines into payloads of one record, or of as many records as fit or are permitted.
 
-    :param position: offset in the input of the next line
+    ``position`` is the offset of the next line in the input.
     """
 
     def __init__(self, options: SplitOptions, start: int, first_record: int) -> None:
@@ -226,7 +226,7 @@ class _Packer:
         self._body, self._oversized = body, oversized
 
     def _room(self) -> int:
-        """Return how many bytes the next record may have in this payload; below 0 if it takes no more records."""
+        """Return how many bytes the next record can have in this payload; below 0 if it takes no more records."""
         if not self._count:
             return self._longest
         if self._oversized or self._count == self._max_records or len(self._left_out) >= _MAX_LEFT_OUT:
