@@ -1,13 +1,13 @@
-"""Cut inputs into payloads, and answers back into outputs, as Batch Transform does.
+"""Split inputs into payloads, and assemble the model's responses into outputs, as Batch Transform does.
 
-An input's bytes flow through ``source`` → ``splitter`` → ``lines`` → ``packer``. ``source`` reads the object, or only
-the gaps that have no result yet, through ``gunzip`` where it is compressed. ``splitter`` checks the first bytes, and
-feeds the chunks on. ``lines`` makes blocks of whole lines of them, and counts a line that is too long without holding
-it; ``csv_lines`` finds lines of CSV that are no whole records. ``packer`` makes payloads of one record or of many.
-``payload`` has the payload itself, the options, and how to cut one in two. ``assembly`` makes an output of a payload
-and its answer.
+The bytes of an input flow through ``source`` → ``splitter`` → ``lines`` and back. ``source`` reads the object, or only
+the gaps that have no result yet, and decompresses it. ``splitter`` checks the first bytes against the content type and
+feeds the chunks to ``lines``, which returns blocks of whole lines; a line that is too long is counted and not held.
+``csv_lines`` finds lines of CSV that are no whole records. The splitter then packs the lines into payloads of one
+record or of many. ``payload`` has the payload itself, the options, and the function that splits a payload in two.
+``assembly`` makes the part of the output from a payload and the model's response.
 
 The ranges of the payloads tile the input, so that a resume can begin at any of them. Nothing is decoded.
 
-Read ``payload`` first, then ``splitter`` and ``packer``.
+Read ``payload`` first, then ``splitter`` and ``lines``.
 """

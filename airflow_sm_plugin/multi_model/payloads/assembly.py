@@ -1,14 +1,15 @@
-"""Make of a payload and its answer what goes into the output, as Batch Transform assembles and joins."""
+"""Assemble outputs from payloads and the model's answers, and join them, as Batch Transform does."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 
 from airflow_sm_plugin._safe_text import json_line
 from airflow_sm_plugin.batches.text_input import CSV, JSON, JSON_LINES, media_type
 from airflow_sm_plugin.exceptions import InvalidRequest, OutputMismatch
-from airflow_sm_plugin.multi_model.payloads.payload import SPLIT_TYPES, Payload, records_of
+from airflow_sm_plugin.multi_model.payloads.payload import SPLIT_TYPES, Payload, check_choice, records_of
 
 ASSEMBLE_WITH = ("None", "Line")
 JOIN_SOURCES = ("None", "Input")
@@ -19,12 +20,12 @@ _INPUT, _OUTPUT = "SageMakerInput", "SageMakerOutput"
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What becomes of the answers.
+    """How answers are put into outputs.
 
-    :param assemble_with: ``Line`` ends each answer with a line end, ``None`` takes them as they are
+    :param assemble_with: ``Line`` ends each answer with a line end, ``None`` stores it unchanged
     :param join_source: ``Input`` puts each record before its answer, ``None`` stores the answers alone
     :param content_type: of the input, with or without parameters
-    :param accept: what the model was asked for; None for the content type itself
+    :param accept: content type that the model was asked for; None for the input's
     """
 
     assemble_with: str = "Line"
@@ -33,17 +34,13 @@ class OutputOptions:
     accept: str | None = None
 
     def checked(self, split_type: str) -> OutputOptions:
-        """Return the options themselves when they can be followed for inputs that are split like this.
+        """Return the options themselves if they are valid for inputs with this split type.
 
         :raises InvalidRequest: naming the value and the remedy
         """
-        for name, value, choices in (
-            ("split_type", split_type, SPLIT_TYPES),
-            ("assemble_with", self.assemble_with, ASSEMBLE_WITH),
-            ("join_source", self.join_source, JOIN_SOURCES),
-        ):
-            if value not in choices:
-                raise InvalidRequest(f"{name}={value!r:.80} is none of {', '.join(map(repr, choices))}")
+        check_choice("split_type", split_type, SPLIT_TYPES)
+        check_choice("assemble_with", self.assemble_with, ASSEMBLE_WITH)
+        check_choice("join_source", self.join_source, JOIN_SOURCES)
         if self.join_source == "Input":
             self._check_join(split_type)
         return self
@@ -53,7 +50,7 @@ class OutputOptions:
         if given not in _JOINED_OF:
             raise InvalidRequest(
                 f"join_source='Input' needs a content_type of {', '.join(_JOINED_OF)}, not "
-                f"{self.content_type!r:.80}: other records have no place to put an answer"
+                f"{self.content_type!r:.80}: no answer can be put into other records"
             )
         if asked not in _JOINED_OF[given]:
             raise InvalidRequest(
@@ -73,21 +70,21 @@ class OutputOptions:
 
 
 def output_of(payload: Payload, body: bytes, options: OutputOptions) -> bytes:
-    """Return what goes into the output for one payload.
+    """Assemble the part of the output that belongs to one payload.
 
-    With ``assemble_with="Line"`` it ends with a line end: the answer's own, or one LF more. An empty answer is an empty
-    line, so that every SingleRecord payload has its row; blank lines at the answer's end that are more than the
-    payload has records are dropped.
+    With ``assemble_with="Line"`` it ends with a line end: the answer's own, or an LF. An empty answer becomes an empty
+    line, so that every SingleRecord payload has a row. Blank lines at the answer's end are dropped as long as there are
+    more rows than records.
 
-    With ``join_source="Input"`` there is a row for each record, and the bytes of record and answer stay as they are:
+    With ``join_source="Input"`` each record has a row, and the bytes of record and answer stay as they are:
 
     - CSV: the input line, a comma, the answer's line
-    - JSON and JSON Lines: the input object with the key ``SageMakerOutput`` added; of a record that is no object,
+    - JSON and JSON Lines: the input object with the key ``SageMakerOutput`` added; for a record that is no object,
       ``{"SageMakerInput": …, "SageMakerOutput": …}``. Answers to several records are JSON Lines; a JSON list is one
       answer, not an answer for each record. Line ends between tokens are dropped, so that a row is one line.
 
     :param body: the model's answer
-    :raises OutputMismatch: the answer cannot be joined: another number of rows, or no JSON
+    :raises OutputMismatch: the answer cannot be joined: its number of rows differs, or it is no JSON
     :raises InvalidRequest: a record cannot be joined: it is no JSON
     """
     if options.join_source == "Input":
@@ -105,16 +102,8 @@ def output_of(payload: Payload, body: bytes, options: OutputOptions) -> bytes:
     return body
 
 
-def rows_of(payload: Payload, body: bytes) -> list[bytes]:
-    """Return an answer's lines, without their ends: as many as the payload has records.
-
-    :raises OutputMismatch: there are more or fewer
-    """
-    return _checked([row.removesuffix(b"\r") for row in _rows(body, payload.records)], payload)
-
-
 def _rows(body: bytes, records: int) -> list[bytes]:
-    """Cut an answer into lines, without blank ones at the end that are more than there are records."""
+    """Split an answer into lines; drop blank lines at its end while there are more lines than records."""
     rows = body.split(b"\n")
     if len(rows) > 1 and not rows[-1]:
         rows.pop()
@@ -134,54 +123,47 @@ def _checked(rows: list[bytes], payload: Payload) -> list[bytes]:
 
 
 def _joined_csv(payload: Payload, body: bytes) -> list[bytes]:
-    return [b"%b,%b" % pair for pair in zip(records_of(payload), rows_of(payload, body), strict=True)]
+    rows = _checked([row.removesuffix(b"\r") for row in _rows(body, payload.records)], payload)
+    return [b"%b,%b" % pair for pair in zip(records_of(payload), rows, strict=True)]
 
 
 def _joined(payload: Payload, body: bytes) -> list[bytes]:
-    return [
-        _joined_json(record, answer, payload.first_record + number)
-        for number, (record, answer) in enumerate(
-            zip(records_of(payload), _answers(payload, body), strict=True)
-        )
-    ]
+    answers = [body]
+    if payload.records > 1:
+        answers = _checked([line for line in body.split(b"\n") if line.strip()], payload)
+    return list(map(_joined_json, records_of(payload), answers, itertools.count(payload.first_record)))
 
 
-def _answers(payload: Payload, body: bytes) -> list[bytes]:
-    if payload.records == 1:
-        return [body]
-    return _checked([line for line in body.split(b"\n") if line.strip()], payload)
-
-
-def _joined_json(record: bytes, answer: bytes, number: int) -> bytes:
+def _joined_json(record: bytes, answer: bytes, record_number: int) -> bytes:
     try:
         text, given = _document(record)
     except ValueError as error:
         raise InvalidRequest(
-            f"record {number} (from 0) is {error}, so no answer can be joined to it"
+            f"record {record_number} (from 0) is {error}, so no answer can be joined to it"
         ) from None
     try:
-        output, found = _document(answer)
+        output, output_value = _document(answer)
     except ValueError as error:
         raise OutputMismatch(
-            f"the answer to record {number} (from 0) is {error}, so it cannot be joined"
+            f"the answer to record {record_number} (from 0) is {error}, so it cannot be joined"
         ) from None
     if not isinstance(given, dict):
         return f'{{"{_INPUT}":{text},"{_OUTPUT}":{output}}}'.encode()
     if _OUTPUT in given:
         try:
-            return json_line(given | {_OUTPUT: found})
+            return json_line(given | {_OUTPUT: output_value})
         except RecursionError:
             raise InvalidRequest(
-                f"record {number} (from 0) is nested too deeply for an answer to be joined to it"
+                f"record {record_number} (from 0) is nested too deeply for an answer to be joined to it"
             ) from None
     comma = "," if given else ""
     return f'{text[:-1].rstrip()}{comma}"{_OUTPUT}":{output}}}'.encode()
 
 
 def _document(data: bytes) -> tuple[str, object]:
-    """Return a JSON document in one line, as it is spelled, and its value.
+    """Return a JSON document's own text in one line, and its value.
 
-    :raises ValueError: it is none; the message never shows it
+    :raises ValueError: the data are no JSON; the message never shows them
     """
     try:
         text = data.decode().removeprefix("\ufeff").strip()

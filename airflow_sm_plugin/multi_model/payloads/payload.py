@@ -1,17 +1,17 @@
-"""Payloads: what one InvokeEndpoint request carries of an input, and how inputs are to be cut into them.
+"""Payloads of InvokeEndpoint requests, and the options of splitting an input into them.
 
-The words and their meaning are Batch Transform's. A record is a line of the input, without its end (LF or CR LF), or
-the whole input with ``split_type="None"``. Lines that hold nothing but spaces are no records and are not sent; one of
-tabs is: it is a row of empty columns. Bytes are never decoded, so broken UTF-8 passes through.
+The terms are Batch Transform's. A record is a line of the input without its end (LF or CR LF), or the whole input with
+``split_type="None"``. Lines of nothing but spaces are no records and are not sent; a line of tabs is a record: a row of
+empty columns. Bytes are never decoded, so broken UTF-8 passes through.
 
-What the content type promises is held against the bytes: a line of CSV that is no whole record ends the input with an
-error, and so does a text input that begins as no text does (:mod:`airflow_sm_plugin.batches.text_input`). A byte order
-mark of UTF-8 is no part of the first record.
+The bytes are checked against the content type: a line of CSV that is no whole record ends the input with an error, and
+so does a text input that does not begin as text (:mod:`airflow_sm_plugin.batches.text_input`). A byte order mark of
+UTF-8 is no part of the first record.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.request import DEFAULT_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
@@ -22,21 +22,21 @@ BATCH_STRATEGIES = ("SingleRecord", "MultiRecord")
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    r"""What one request carries, and which bytes and records of the (decompressed) input it stands for.
+    r"""The body of one request, and the range of the (decompressed) input that it stands for.
 
     The ranges of an input's payloads tile it, from 0 to its length: a payload's ``end`` is the next one's ``start``.
-    What is no record lies in the range of the payload before it, at the top of the input in that of the first: blank
-    lines, the header line. An input that has nothing else has no payload.
+    Blank lines belong to the range of the payload before them; the header line, and blank lines before the first
+    record, to that of the first payload. An input without records has no payload.
 
-    :param body: SingleRecord: the line without its end. MultiRecord: the lines with the ends that they have in the
-        input (LF or CR LF), but without the last one's. Split None: the whole input
-    :param start: byte offset at which the range begins; reading and splitting again may begin here
-    :param end: byte offset behind the range
-    :param first_record: number of its first record in the input, from 0
-    :param records: how many there are in it, at least 1
-    :param oversized: bytes of a record that is larger than a payload may be; the body is empty then, ``records`` is 1
-    :param left_out: for several records: ``(place, bytes)``, the bytes of the range that are left out of the body
-        before that place, for :func:`split_in_two`
+    :param body: SingleRecord: the line without its end. MultiRecord: the lines with their own ends (LF or CR LF), the
+        last one without. Split None: the whole input
+    :param start: byte offset at which the range begins; reading and splitting can resume here
+    :param end: byte offset after the range
+    :param first_record: number of the first record in the input, from 0
+    :param records: at least 1
+    :param oversized: bytes of a record that is larger than permitted; then the body is empty and ``records`` is 1
+    :param left_out: for several records: ``(position, bytes)``, the bytes of the range that are left out of the body
+        before that position, for :func:`split_in_two`
     """
 
     body: bytes = field(repr=False)
@@ -50,15 +50,15 @@ class Payload:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How an input is cut into payloads.
+    """How an input is split into payloads.
 
     :param split_type: ``Line``, or ``None``: the whole object is one record
-    :param batch_strategy: ``SingleRecord``, or ``MultiRecord``: as many whole records as fit in a payload, unless blank
-        lines lie between them in more than a thousand places
+    :param batch_strategy: ``SingleRecord``, or ``MultiRecord``: as many whole records as fit in a payload; a payload
+        also ends where blank lines were left out of it at a thousand positions
     :param max_payload_bytes: 1 to 26,214,400, of a payload's body; default 6,291,456
-    :param skip_header: leave the first line of every input out
+    :param skip_header: leave out the first line of every input
     :param max_records: of a MultiRecord payload; None for as many as fit
-    :param content_type: of the input, with or without parameters; what is no text, or None, is not checked
+    :param content_type: of the input, with or without parameters; None, or a type that is no text, is not checked
     """
 
     split_type: str = "Line"
@@ -69,12 +69,12 @@ class SplitOptions:
     content_type: str | None = None
 
     def checked(self) -> SplitOptions:
-        """Return the options themselves when they can be followed.
+        """Return the options themselves if they are valid.
 
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
-        _check_choice("split_type", self.split_type, SPLIT_TYPES)
-        _check_choice("batch_strategy", self.batch_strategy, BATCH_STRATEGIES)
+        check_choice("split_type", self.split_type, SPLIT_TYPES)
+        check_choice("batch_strategy", self.batch_strategy, BATCH_STRATEGIES)
         if not 1 <= self.max_payload_bytes <= MAX_PAYLOAD_BYTES:
             raise InvalidRequest(
                 f"a payload of up to {self.max_payload_bytes} bytes is not possible: InvokeEndpoint takes 1 to "
@@ -109,55 +109,46 @@ class SplitOptions:
             )
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise InvalidRequest if an argument's value is not among its choices."""
+    if value not in choices:
+        raise InvalidRequest(f"{name}={value!r:.80} is none of {', '.join(map(repr, choices))}")
+
+
 def split_in_two(payload: Payload) -> tuple[Payload, Payload]:
-    """Cut a payload between two records, as near to the middle as can be; the first half is never the larger.
+    """Split a payload between two records, as near to the middle as possible; the first half is never the larger.
 
-    Each half is what a splitter gives for its range, so that its result may be recorded by itself.
+    Each half is the payload that a splitter returns for its range, so its result can be recorded by itself.
 
-    :raises ValueError: it has only one record
+    :raises ValueError: the payload has only one record
     """
     if payload.records < 2:  # noqa: PLR2004 - two halves
-        raise ValueError(f"a payload of {payload.records} record cannot be cut in two")
-    ahead = payload.records // 2
-    cut = _behind_line(payload.body, ahead)
-    middle = payload.start + cut + sum(size for place, size in payload.left_out if place <= cut)
-    first = Payload(
-        payload.body[: cut - 1].removesuffix(b"\r"),
-        payload.start,
-        middle,
-        payload.first_record,
-        ahead,
-        left_out=tuple(gap for gap in payload.left_out if gap[0] < cut) if ahead > 1 else (),
+        raise ValueError(f"a payload of {payload.records} record cannot be split in two")
+    records, cut = payload.records // 2, 0
+    for _ in range(records):
+        cut = payload.body.index(b"\n", cut) + 1
+    middle = payload.start + cut + sum(size for position, size in payload.left_out if position <= cut)
+    first = replace(
+        payload,
+        body=payload.body[: cut - 1].removesuffix(b"\r"),
+        end=middle,
+        records=records,
+        left_out=tuple(gap for gap in payload.left_out if gap[0] < cut) if records > 1 else (),
     )
-    second = Payload(
-        payload.body[cut:],
-        middle,
-        payload.end,
-        payload.first_record + ahead,
-        payload.records - ahead,
-        left_out=tuple((place - cut, size) for place, size in payload.left_out if place > cut),
+    second = replace(
+        payload,
+        body=payload.body[cut:],
+        start=middle,
+        first_record=payload.first_record + records,
+        records=payload.records - records,
+        left_out=tuple((position - cut, size) for position, size in payload.left_out if position > cut),
     )
     return first, second
 
 
 def records_of(payload: Payload) -> list[bytes]:
-    """Return a payload's records, without their line ends.
-
-    With split None, or for a single record, that is the body itself.
-    """
+    """Return a payload's records without their line ends; a single record is the body itself."""
     if payload.records == 1:
         return [payload.body]
     *lines, last = payload.body.split(b"\n")
     return [*(line.removesuffix(b"\r") for line in lines), last]
-
-
-def _behind_line(body: bytes, lines: int) -> int:
-    place = 0
-    for _ in range(lines):
-        place = body.index(b"\n", place) + 1
-    return place
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidRequest(f"{name}={value!r:.80} is none of {', '.join(map(repr, choices))}")

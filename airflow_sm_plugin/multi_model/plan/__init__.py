@@ -1,11 +1,10 @@
-"""Plan a multi-model batch: which inputs there are, whose model each is, and which shard does it.
+"""Plan a multi-model batch: its inputs, the target model of each input, and the shard that processes it.
 
-``settings`` → ``make`` → ``draft`` → ``spool`` → ``store``. ``make`` finds a plan that still counts, or makes one:
-``draft`` lists the inputs, ``naming`` gives each its target model and output name, and ``spool`` holds them in a file
-of this process. ``draft`` then leaves out what earlier plans have finished, checks for missing models, and has
-``packing`` spread the models over shards. ``store`` writes the shards and keeps the log of plans, whose last entry
-counts; its ``PlanFence`` stops tasks that work on an older plan. ``plan`` has the stored values themselves, with their
-format number.
+``make`` returns the current plan if it still holds, or makes a plan. ``draft`` lists the inputs, has ``settings`` name
+each input's target model and output, and keeps them in ``spool``, a database file of this process. Then ``draft``
+leaves out the inputs that earlier plans have finished, checks for missing models, has ``packing`` assign the models to
+shards, and writes the shards to S3. ``store`` writes and reads the log of plans, whose last entry names the current
+plan; its ``PlanFence`` stops tasks that work on an older plan. ``plan`` has the stored values and their format number.
 
 ``estimate`` drafts the same plan for ``plan_only``, writes nothing, and counts or estimates its payloads.
 

@@ -1,19 +1,17 @@
-"""The estimate that ``plan_only`` logs: the plan that would be made, and how many payloads it would send.
+"""Estimate a plan for ``plan_only``: the plan that would be made, and the number of payloads it would send.
 
-Nothing is written or invoked. Payloads are counted where each input is one, else estimated from samples.
+Nothing is written or invoked. Payloads are counted if each input is one, else estimated from samples.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-import operator
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.inputs import BatchInput
@@ -38,33 +36,28 @@ _SAMPLES = 20
 _SAMPLE_BYTES = 262_144
 _GZIP = 16 + zlib.MAX_WBITS
 
-_SHOWN = 20
-_RATES = (100, 1_000)
+_MODELS_SHOWN = 20
+_RATES = (100, 1_000)  # payloads a second
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-_ROUNDED_FROM = 100
-"""The first number that is shown without decimals."""
+_WITHOUT_DECIMALS = 100  # and above
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What the beginnings of some inputs hold.
+class Sample(NamedTuple):
+    """Counts over the beginnings of some inputs.
 
     :param records: lines that are not blank
-    :param text: bytes of these beginnings
-    :param stored: bytes of the objects that held them: fewer where they are compressed
+    :param text: bytes of these beginnings, decompressed
+    :param stored: bytes of these beginnings as stored in S3: fewer if they are compressed
     """
 
     records: int = 0
     text: int = 0
     stored: int = 0
 
-    def __add__(self, other: Sample) -> Sample:
-        return Sample(self.records + other.records, self.text + other.text, self.stored + other.stored)
-
 
 @dataclass(frozen=True)
 class ModelEstimate:
-    """What one model would get."""
+    """The part of one model in a plan."""
 
     target_model: str
     inputs: int
@@ -76,12 +69,11 @@ class ModelEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanEstimate:
-    """What a plan would hold.
+    """The contents of a plan that was not made.
 
-    :param carried: inputs that are done already and left out
+    :param carried: inputs that are finished already and left out
     :param shard_bytes: of each shard
-    :param batch_strategy: of the payloads
-    :param sampled: inputs whose beginning was read to estimate payloads; None where payloads are counted
+    :param sampled: inputs whose beginning was read to estimate payloads; None if payloads are counted
     """
 
     endpoint_name: str
@@ -96,7 +88,7 @@ class PlanEstimate:
         return sum(model.payloads for model in self.models)
 
     def lines(self) -> list[str]:
-        """Return the estimate as a table of plain text."""
+        """Format the estimate as a table of plain text."""
         inputs = sum(model.inputs for model in self.models)
         missing = sum(model.missing for model in self.models)
         facts = {
@@ -109,7 +101,7 @@ class PlanEstimate:
             "time": self._time(),
         }
         head = "nothing is invoked and nothing written; the plan would be:"
-        return [head, *(f"  {name:<10}{value}" for name, value in facts.items()), "", *self._table()]
+        return [head, *(f"  {name:<10}{value}" for name, value in facts.items()), "", *self._model_rows()]
 
     @property
     def _is_unknown(self) -> bool:
@@ -135,9 +127,9 @@ class PlanEstimate:
         slow, fast = (f"{duration(self.payloads / rate)} at {rate:,}" for rate in _RATES)
         return f"about {slow} payloads a second over all shards, {fast}; the loading of models comes on top"
 
-    def _table(self) -> list[str]:
+    def _model_rows(self) -> list[str]:
         largest = sorted(self.models, key=lambda model: (-model.bytes, -model.inputs, model.target_model))
-        shown, more = largest[:_SHOWN], len(largest) - _SHOWN
+        shown, more = largest[:_MODELS_SHOWN], len(largest) - _MODELS_SHOWN
         width = max(map(len, ("target model", *(model.target_model for model in shown))))
         rows = [f"  {'target model':<{width}}{'inputs':>12}{'bytes':>14}{'payloads':>14}{'shards':>9}"]
         for model in shown:
@@ -150,17 +142,17 @@ class PlanEstimate:
 
 
 def in_bytes(size: float) -> str:
-    """Return a number of bytes for people: ``1.5 MiB``."""
+    """Format a number of bytes, e.g. ``1.5 MiB``."""
     unit = min((max(int(size), 1).bit_length() - 1) // 10, len(_UNITS) - 1)
     size /= 1_024**unit
-    text = f"{size:,.0f}" if unit == 0 or size >= _ROUNDED_FROM else f"{size:.1f}"
+    text = f"{size:,.0f}" if unit == 0 or size >= _WITHOUT_DECIMALS else f"{size:.1f}"
     return f"{text} {_UNITS[unit]}"
 
 
 def payloads_of(sizes: Iterable[int | None], options: SplitOptions, sample: Sample) -> float:
-    """Return how many payloads come of inputs.
+    """Estimate the number of payloads of inputs.
 
-    :param sizes: bytes of each input; one of unknown size, None, counts as one payload
+    :param sizes: bytes of each input; an unknown size, None, counts as one payload
     """
     return math.fsum(_payloads(size, options, sample) for size in sizes)
 
@@ -180,22 +172,23 @@ def _payloads(size: int | None, options: SplitOptions, sample: Sample) -> float:
 async def estimate_plan(
     s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None, options: SplitOptions
 ) -> PlanEstimate:
-    """Return what :func:`~airflow_sm_plugin.multi_model.plan.make.make_plan` would plan; errors as there."""
+    """Estimate the plan that :func:`~airflow_sm_plugin.multi_model.plan.make.make_plan` would make; errors as there."""
     settings = settings.checked(endpoint)
-    plans = PlanStore(s3, settings.folder)
+    store = PlanStore(s3, settings.folder)
     with PlanSpool.opened() as spool:
         await spool_inputs(s3, settings, spool, endpoint)
-        latest = await plans.latest()
-        before = None if latest is None else await plans.stored(latest.plan_location)
-        earlier = () if settings.restart else earlier_plans(settings, latest, before)
+        latest = await store.latest()
+        earlier = () if settings.restart else earlier_plans(settings, latest, await store.stored(latest))
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
         samples = None if options.split_type == "None" else await _samples(s3, spool)
         return PlanEstimate(
             endpoint_name=settings.endpoint_name,
             carried=draft.carried,
-            models=list(_models(draft, options, sum(samples or (), Sample()))),
+            models=list(
+                _model_estimates(draft, options, Sample(*map(sum, zip(*samples or (), strict=True))))
+            ),
             shard_bytes=[
-                sum(size or 0 for piece in pieces for size in spool.sizes_of(piece.target_model, piece))
+                sum(size or 0 for piece in pieces for size in spool.sizes_of(piece))
                 for pieces in draft.packed
             ],
             batch_strategy=options.batch_strategy,
@@ -203,28 +196,23 @@ async def estimate_plan(
         )
 
 
-def _models(draft: Draft, options: SplitOptions, sample: Sample) -> Iterator[ModelEstimate]:
-    shards = Counter(
-        model
-        for pieces in draft.packed
-        for model, _ in itertools.groupby(pieces, operator.attrgetter("target_model"))
-    )
+def _model_estimates(draft: Draft, options: SplitOptions, sample: Sample) -> Iterator[ModelEstimate]:
+    shards = Counter(model for pieces in draft.packed for model in {piece.target_model for piece in pieces})
     missing = frozenset(draft.missing)
     for model in draft.models:
         name = model.target_model
         yield ModelEstimate(
             target_model=name,
-            inputs=model.inputs,
-            bytes=sum(size or 0 for size in draft.spool.sizes_of(name)),
-            payloads=payloads_of(draft.spool.sizes_of(name), options, sample),
+            inputs=model.count,
+            bytes=sum(size or 0 for size in draft.spool.sizes_of(model)),
+            payloads=payloads_of(draft.spool.sizes_of(model), options, sample),
             shards=shards[name],
             missing=name in missing,
         )
 
 
 async def _samples(s3: S3Objects, spool: PlanSpool) -> list[Sample]:
-    """Read the beginnings of some inputs, spread over all."""
-    samples = await side_by_side(functools.partial(_sample, s3), spool.some(_SAMPLES), at_once=_SAMPLES)
+    samples = await side_by_side(functools.partial(_sample, s3), spool.spread(_SAMPLES), at_once=_SAMPLES)
     return [sample for sample in samples if sample is not None]
 
 
@@ -232,7 +220,7 @@ async def _sample(s3: S3Objects, entry: BatchInput) -> Sample | None:
     try:
         body = await s3.read(entry.source, first_bytes=_SAMPLE_BYTES)
     except (AccessDenied, InputNotFound) as error:
-        log.info("the input %s is no sample: %s", entry.source, error)
+        log.info("the input %s cannot be sampled: %s", entry.source, error)
         return None
     try:
         text = zlib.decompressobj(_GZIP).decompress(body, 16 * _SAMPLE_BYTES)

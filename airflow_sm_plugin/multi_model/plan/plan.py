@@ -1,4 +1,4 @@
-"""The plan of a multi-model batch as it lies in S3: the whole of it, and what each shard is to do."""
+"""The plan of a multi-model batch as it is stored in S3: a summary of the plan, and the work of each shard."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import ResourceConflict
 
 FORMAT = 2
-"""Of a plan and all state below it. What cannot read older state has another number."""
+"""Format number of a plan and of all state below it. A version that cannot read older state has another number."""
 
 _Json = bytes  # the name means a count in the classes below
 _State = TypeVar("_State")
 
 
 class ModelWork(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a shard has of one model: entries ``first`` … ``first + count - 1`` of the shard.
+    """The inputs of one model in a shard: entries ``first`` … ``first + count - 1`` of the shard.
 
     :param target_model: path below the endpoint's model prefix
-    :param bytes: of its inputs whose size is known
-    :param missing: whether its artefact was found to be missing
+    :param bytes: of the inputs whose size is known
+    :param missing: the check found no artefact
     """
 
     target_model: str
@@ -35,11 +34,11 @@ class ModelWork(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardPlan:
-    """What one shard is to do.
+    """The work of one shard.
 
     :param number: from 0
-    :param inputs: entries, each of one model
-    :param bytes: of its inputs whose size is known
+    :param inputs: count of entries; each has one model
+    :param bytes: of the inputs whose size is known
     :param models: the largest first, so that no long one comes last; their entries follow one another
     """
 
@@ -55,30 +54,35 @@ class ShardPlan:
     def from_json(cls, body: _Json) -> ShardPlan:
         return msgspec.json.decode(body, type=cls)
 
-    @property
-    def chunks(self) -> int:
-        """Objects that hold its inputs, ``CHUNK`` each but the last."""
-        return -(-self.inputs // CHUNK)
+    def reference(self, plan_location: str) -> dict[str, Any]:
+        """Return the shard's XCom reference."""
+        return {
+            "plan_location": plan_location,
+            "shard": self.number,
+            "inputs": self.inputs,
+            "models": len(self.models),
+            "bytes": self.bytes,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiModelPlan:
-    """A plan in short.
+    """The summary of a plan.
 
     :param number: 0 for the first; inputs that have changed make the next
-    :param nonce: what no other plan has, however equal: it identifies its folder, outputs and reports
+    :param nonce: unique to the plan, even among equal plans; identifies its folder, outputs and reports
     :param outputs: ``s3://bucket/prefix`` of the results
-    :param digest: of every input with its ETag, target model and output name, in order, those carried over included
-    :param inputs: to be done, over all shards
+    :param digest: of every input with its ETag, target model and output name, in order, carried inputs included
+    :param inputs: to be processed, over all shards
     :param bytes: of these, as far as their size is known
     :param models: distinct target models of these
-    :param missing_models: those of them whose artefact was found to be missing, in order
-    :param carried: inputs that an earlier plan has done and that are the same still
+    :param missing_models: those of the models for which the check found no artefact, sorted
+    :param carried: unchanged inputs that an earlier plan has processed
     :param passed_over: objects below the inputs' prefix that were no inputs
     :param created_at: ISO 8601
-    :param writer: which try of the task made it
-    :param earlier: locations of the plans whose results count beside its own, the earliest first: none of those before
-        a restart, or of a deleted DAG run's
+    :param writer: the task try that made the plan
+    :param earlier: locations of the plans whose results count beside this plan's, the earliest first: none from before
+        a restart, or of a deleted DAG run
     """
 
     format: int = FORMAT
@@ -101,13 +105,10 @@ class MultiModelPlan:
     def as_json(self) -> _Json:
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
-    def summary(self, location: str) -> dict[str, Any]:
-        """Return the plan's XCom value: small, whatever the number of models.
-
-        :param location: of the plan's folder
-        """
+    def summary(self, plan_location: str) -> dict[str, Any]:
+        """Return the plan's XCom value: small, whatever the number of models."""
         return {
-            "plan_location": location,
+            "plan_location": plan_location,
             "inputs": self.inputs,
             "models": self.models,
             "shards": self.shards,
@@ -120,10 +121,10 @@ class MultiModelPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """An entry of the log of plans.
+    """An entry of the log of plans: the choice of a plan.
 
     :param number: from 0
-    :param writer: which try chose the plan; not always the one that made it
+    :param writer: the task try that chose the plan; not always the try that made the plan
     """
 
     format: int = FORMAT
@@ -133,38 +134,24 @@ class Choice:
 
 
 def read_state(body: bytes, kind: type[_State], *, location: str, batch: str) -> _State:
-    """Read a plan, or an entry of the log of plans.
+    """Decode a plan, or an entry of the log of plans.
 
     :param location: of the object
     :param batch: the folder of all plans of the batch
-    :raises ResourceConflict: another version of this package wrote it
+    :raises ResourceConflict: another version of this package wrote the object
     """
     try:
-        found: object = msgspec.json.decode(body, type=_Header).format
+        stored_format: object = msgspec.json.decode(body, type=_Header).format
     except msgspec.MsgspecError:
-        found = "unknown"
-    if found != FORMAT:
+        stored_format = "unknown"
+    if stored_format != FORMAT:
         raise ResourceConflict(
-            f"another version of airflow-sm-plugin began the batch in {batch}: {location} has format {found}, this "
-            f"version reads {FORMAT}. Finish the batch with that version, or delete {batch} and clear the task that "
-            f"plans: then everything is done again"
+            f"another version of airflow-sm-plugin began the batch in {batch}: {location} has format {stored_format}, "
+            f"this version reads {FORMAT}. Finish the batch with that version, or delete {batch} and clear the task "
+            f"that plans: then everything is processed again"
         )
     return msgspec.json.decode(body, type=kind)
 
 
 class _Header(msgspec.Struct):
     format: int = 1  # state of the first format has no number
-
-
-def shard_reference(location: str, shard: ShardPlan) -> dict[str, Any]:
-    """Return the XCom reference of one shard.
-
-    :param location: of the plan's folder
-    """
-    return {
-        "plan_location": location,
-        "shard": shard.number,
-        "inputs": shard.inputs,
-        "models": len(shard.models),
-        "bytes": shard.bytes,
-    }

@@ -1,6 +1,6 @@
-"""The inputs of a plan in the making, in a database file of this process: memory stays flat whatever their number.
+"""The inputs of a plan in the making, in a database file of this process: memory stays flat, whatever their number.
 
-SQLite makes the file without a name and deletes it by itself, also when the process is killed.
+SQLite creates the file without a name, and the file vanishes with the process, even if that is killed.
 """
 
 from __future__ import annotations
@@ -13,29 +13,26 @@ from typing import Any
 
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.multi_model.plan.naming import same_name
-from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, ModelSize, Piece, weight_of
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, Piece
 
-_AT_ONCE = 1_000
 _DIGEST_LENGTH = 32
 _SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-2000")
 _TABLES = (
-    "CREATE TABLE listed (id INTEGER PRIMARY KEY, line TEXT)",
+    "CREATE TABLE staged (id INTEGER PRIMARY KEY, line TEXT)",
     "CREATE TABLE entries (id INTEGER PRIMARY KEY, model INTEGER, size INTEGER, output BLOB, mark BLOB, line TEXT)",
-    "CREATE TABLE done (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
+    "CREATE TABLE finished (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
 )
-_INTO_LISTED = "INSERT INTO listed (line) VALUES (?)"
 _INTO_ENTRIES = "INSERT INTO entries (model, size, output, mark, line) VALUES (?, ?, ?, ?, ?)"
-_INTO_DONE = "INSERT OR REPLACE INTO done (output, mark) VALUES (?, ?)"
+_WEIGHT = f"MAX(IFNULL(size, 0), {LEAST_BYTES})"
+_INTO_FINISHED = "INSERT OR REPLACE INTO finished (output, mark) VALUES (?, ?)"
 
 
 class PlanSpool:
-    """Entries in their order. Add all, then ask. Their marks are hashes: equal lines, equal marks."""
+    """The entries in order. Add all of them before any query. An entry's mark is a hash of its line."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._listed = _Rows(database, _INTO_LISTED)
-        self._entries = _Rows(database, _INTO_ENTRIES)
         self._digest = hashlib.sha256()
         self._models: dict[str, int] = {}
         self.count = 0
@@ -43,29 +40,28 @@ class PlanSpool:
     @classmethod
     @contextmanager
     def opened(cls) -> Iterator[PlanSpool]:
-        """Have an empty one for the block."""
+        """Open an empty spool for the block."""
         with closing(sqlite3.connect("", isolation_level=None)) as database:
             for setting in _SETTINGS:
                 database.execute(f"PRAGMA {setting}")
+            database.execute("BEGIN")  # one transaction for all: a commit per row would take most of the time
             for table in _TABLES:
                 database.execute(table)
             yield cls(database)
 
     @property
     def digest(self) -> str:
-        """Of every entry that was added, in order: equal entries, equal digests."""
+        """Digest of all added entries, in order."""
         return self._digest.hexdigest()[:_DIGEST_LENGTH]
 
     # Inputs that have no names yet
 
-    def put_aside(self, entry: BatchInput) -> None:
+    def stage(self, entry: BatchInput) -> None:
         """Keep an input until it can be named."""
-        self._listed.add((entry.as_line(),))
+        self._database.execute("INSERT INTO staged (line) VALUES (?)", (entry.as_line(),))
 
-    def put_aside_inputs(self) -> Iterator[BatchInput]:
-        """Yield what was put aside, in order."""
-        self._listed.flush()
-        for (line,) in self._database.execute("SELECT line FROM listed ORDER BY id"):
+    def staged(self) -> Iterator[BatchInput]:
+        for (line,) in self._database.execute("SELECT line FROM staged ORDER BY id"):
             yield BatchInput.from_line(line)
 
     # Entries
@@ -75,122 +71,102 @@ class PlanSpool:
         line = entry.as_line()
         self._digest.update(f"{line}\n".encode())
         model = self._models.setdefault(entry.target_model or "", len(self._models))
-        mark = _hash(line) if entry.etag else None  # an input without a known ETag never counts as done
-        self._entries.add((model, entry.size, _hash(entry.output or ""), mark, line))
+        mark = _hash(line) if entry.etag else None  # an input without a known ETag never counts as finished
+        self._database.execute(_INTO_ENTRIES, (model, entry.size, _hash(entry.output or ""), mark, line))
         self.count += 1
 
     def finish(self) -> None:
-        """Prepare what was added for the questions below.
+        """Prepare the added entries for queries.
 
         :raises InvalidRequest: two entries have the same output name
         """
-        self._entries.flush()
-        self._database.execute("DROP TABLE listed")
+        self._database.execute("DROP TABLE staged")
         self._database.execute("CREATE INDEX by_output ON entries (output)")
         twins = self._database.execute(
             "SELECT MIN(id), MAX(id) FROM entries GROUP BY output HAVING COUNT(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchone()
         if twins:
-            first, second = (self._entry(number) for number in twins)
-            raise same_name(first.output or "", first.source, second.source)
+            rows = self._database.execute("SELECT line FROM entries WHERE id IN (?, ?) ORDER BY id", twins)
+            first, second = (BatchInput.from_line(line) for (line,) in rows)
+            raise _same_output(first, second)
 
-    def _entry(self, number: int) -> BatchInput:
-        (line,) = self._database.execute("SELECT line FROM entries WHERE id = ?", (number,)).fetchone()
-        return BatchInput.from_line(line)
+    # Entries of earlier plans
 
-    # What earlier plans have done
+    def note_finished(self, entries: Iterable[tuple[str, bool]]) -> None:
+        """Note entries of an earlier plan. Begin with the earliest plan: a later plan's results replace its results.
 
-    def note_done(self, entries: Iterable[tuple[str, bool]]) -> None:
-        """Note entries of an earlier plan, the earliest plan first: a later one's results replace them.
-
-        :param entries: lines of an earlier plan, and whether all their records are done
+        :param entries: lines of an earlier plan, and whether all their records are finished
         """
-        _insert(self._database, _INTO_DONE, map(_done, entries))
+        self._database.executemany(_INTO_FINISHED, map(_finished_row, entries))
 
-    def forget_done(self) -> None:
-        self._database.execute("DELETE FROM done")
+    def forget_finished(self) -> None:
+        self._database.execute("DELETE FROM finished")
 
-    def drop_done(self) -> int:
-        """Drop the entries that were noted as done and are the same still; return how many."""
-        chosen = "SELECT entries.id FROM entries JOIN done USING (output) WHERE entries.mark = done.mark"
+    def drop_finished(self) -> int:
+        """Drop the unchanged entries that were noted as finished; return how many."""
+        chosen = (
+            "SELECT entries.id FROM entries JOIN finished USING (output) WHERE entries.mark = finished.mark"
+        )
         return self._database.execute(f"DELETE FROM entries WHERE id IN ({chosen})").rowcount  # noqa: S608 - a constant
 
-    # What is to be done
+    # Queries
 
-    def models(self) -> list[ModelSize]:
-        """Return what there is of each model, in the order of their names; from now on pieces can be asked for."""
+    def models(self) -> list[Piece]:
+        """Return all inputs of each model, sorted by name. Call it before queries of pieces: it adds an index."""
         self._database.execute("CREATE INDEX IF NOT EXISTS by_model ON entries (model)")
         names = list(self._models)
         rows = self._database.execute(
-            f"SELECT model, COUNT(*), SUM(MAX(IFNULL(size, 0), {LEAST_BYTES})) FROM entries GROUP BY model"  # noqa: S608 - a constant
+            f"SELECT model, COUNT(*), SUM({_WEIGHT}) FROM entries GROUP BY model"  # noqa: S608 - a constant
         )
-        sizes = [ModelSize(names[model], inputs, weight) for model, inputs, weight in rows]
-        return sorted(sizes, key=lambda size: size.target_model)
+        models = [Piece(names[model], 0, count, weight) for model, count, weight in rows]
+        return sorted(models, key=lambda model: model.target_model)
 
     def totals(self) -> tuple[int, int]:
-        """Return how many inputs are left, and their bytes as far as those are known."""
+        """Return the number of remaining inputs, and their bytes as far as those are known."""
         count, size = self._database.execute("SELECT COUNT(*), IFNULL(SUM(size), 0) FROM entries").fetchone()
         return count, size
 
-    def weights_of(self, target_model: str) -> Iterator[int]:
-        """Yield the weight of each of a model's inputs, in order."""
-        return map(weight_of, self.sizes_of(target_model))
+    def weights_of(self, piece: Piece) -> Iterator[int]:
+        """Yield the weight of each of a piece's inputs, in order."""
+        return (weight for (weight,) in self._select(_WEIGHT, piece))
 
-    def sizes_of(self, target_model: str, piece: Piece | None = None) -> Iterator[int | None]:
-        """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None where they are not known."""
-        part = () if piece is None else (piece.count, piece.first)
-        for (size,) in self._of(target_model, "size", *part):
-            yield size
+    def sizes_of(self, piece: Piece) -> Iterator[int | None]:
+        """Yield the bytes of each of a piece's inputs, in order; None for an unknown size."""
+        return (size for (size,) in self._select("size", piece))
 
-    def some(self, count: int) -> Iterator[BatchInput]:
-        """Yield up to *count* entries, spread over all that are not known to be empty."""
+    def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
+        """Yield a piece's entries as lines without their ends, each with its bytes; 0 for an unknown size."""
+        return ((line, size) for line, size in self._select("line, IFNULL(size, 0)", piece))
+
+    def spread(self, count: int) -> Iterator[BatchInput]:
+        """Yield up to *count* entries, spread over all entries that are not known to be empty."""
         chosen = "SELECT line FROM entries WHERE IFNULL(size, 1) > 0 AND id % ? = 0 LIMIT ?"
         step = max(1, self.count // count)
         for (line,) in self._database.execute(chosen, (step, count)):
             yield BatchInput.from_line(line)
 
-    def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
-        """Yield a piece's entries as lines without their ends, each with its bytes, 0 where they are not known."""
-        for line, size in self._of(piece.target_model, "line, size", piece.count, piece.first):
-            yield line, size or 0
-
-    def _of(
-        self, target_model: str, columns: str, count: int = -1, first: int = 0
-    ) -> Iterator[tuple[Any, ...]]:
+    def _select(self, columns: str, piece: Piece) -> Iterator[tuple[Any, ...]]:
         return self._database.execute(
             f"SELECT {columns} FROM entries WHERE model = ? ORDER BY id LIMIT ? OFFSET ?",  # noqa: S608 - named above
-            (self._models[target_model], count, first),
+            (self._models[piece.target_model], piece.count, piece.first),
         )
-
-
-class _Rows:
-    """Rows that are inserted a thousand at a time."""
-
-    def __init__(self, database: sqlite3.Connection, statement: str) -> None:
-        self._database = database
-        self._statement = statement
-        self._waiting: list[tuple[object, ...]] = []
-
-    def add(self, row: tuple[object, ...]) -> None:
-        self._waiting.append(row)
-        if len(self._waiting) == _AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        _insert(self._database, self._statement, self._waiting)
-        self._waiting.clear()
-
-
-def _insert(database: sqlite3.Connection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-    database.execute("BEGIN")
-    database.executemany(statement, rows)
-    database.execute("COMMIT")
 
 
 def _hash(text: str) -> bytes:
     return hashlib.blake2b(as_utf8(text), digest_size=16).digest()
 
 
-def _done(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:
-    line, is_done = entry
-    return _hash(BatchInput.from_line(line).output or ""), _hash(line) if is_done else None
+def _same_output(first: BatchInput, second: BatchInput) -> InvalidRequest:
+    entries = f"{first.source} and {second.source}"
+    if first.source == second.source:
+        entries = f"both entries of {first.source}"
+    return InvalidRequest(
+        f"the results of {entries} would have the same name, {first.output}: give output_name, e.g. "
+        f"'{{target_model}}/{{relative}}' where one input goes to several models or '{{key}}' where relative keys are "
+        f"equal, and list no input twice for the same model"
+    )
+
+
+def _finished_row(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:
+    line, is_finished = entry
+    return _hash(BatchInput.from_line(line).output or ""), _hash(line) if is_finished else None

@@ -1,43 +1,30 @@
-"""All plans of a multi-model batch in S3, and which of them counts.
+"""The plans of a multi-model batch in S3, and the log that chooses which of them is current.
 
-Each lies in a folder of its own, so that no two planners ever mix. A log says which plan counts: each planner that
-makes a plan, or goes on with one, adds an entry, which succeeds only for the first writer of that number. Before it
-does it has read the entry before, and stops where a later try wrote that. So the tries in the log never go back, and an
-orphan's plan never comes after one that a later try has chosen.
+Each plan has a folder of its own, so that two planners never mix. The last entry of the log names the current plan. A
+planner that makes a plan, or continues one, adds an entry; for each number only the first writer succeeds. Before that
+it has read the previous entry, and it stops if a later try wrote that. So the tries in the log never go back, and an
+orphan's plan never follows a plan that a later try has chosen.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import operator
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from airflow_sm_plugin.batches.folder import numbered
-from airflow_sm_plugin.batches.input_chunks import JSON_LINES, chunk_location
-from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
-from airflow_sm_plugin.batches.parallel import bounded_tasks
 from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced
-from airflow_sm_plugin.multi_model.plan.packing import Piece
-from airflow_sm_plugin.multi_model.plan.plan import Choice, ModelWork, MultiModelPlan, ShardPlan, read_state
-from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
+from airflow_sm_plugin.multi_model.plan.plan import Choice, MultiModelPlan, ShardPlan, read_state
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, MultiModelPlanFolder, ShardFolder
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
-_WRITES_AT_ONCE = 8
 
-
-@dataclass(frozen=True)
-class StoredPlan:
-    """A plan and where it lies."""
+class StoredPlan(NamedTuple):
+    """A plan and its folder."""
 
     plan: MultiModelPlan
     folder: MultiModelPlanFolder
@@ -52,12 +39,15 @@ class PlanStore:
         self._choices = NumberedLog(s3, folder.choices)
 
     async def latest(self) -> Choice | None:
-        """Return the entry that counts; None when nothing was planned."""
-        number = await self._choices.latest()
-        return None if number < 0 else await _choice(self._s3, self._folder, number)
+        """Read the entry of the current plan; None if nothing was planned."""
+        entry_number = await self._choices.latest()
+        return None if entry_number < 0 else await _read_choice(self._s3, self._folder, entry_number)
 
-    async def stored(self, location: str) -> StoredPlan | None:
-        """Return a plan; None when it was deleted, by a lifecycle rule for instance."""
+    async def stored(self, choice: Choice | None) -> StoredPlan | None:
+        """Read a chosen plan; None if there is none, or if it was deleted, e.g. by a lifecycle rule."""
+        if choice is None:
+            return None
+        location = choice.plan_location
         try:
             return StoredPlan(await read_plan(self._s3, location), MultiModelPlanFolder(location))
         except InputNotFound:
@@ -66,56 +56,55 @@ class PlanStore:
     async def choose(
         self, folder: MultiModelPlanFolder, writer: StateWriter, *, after: Choice | None
     ) -> bool:
-        """Make a plan the one that counts, and return whether that was possible: False where another was faster.
+        """Make a plan the current one; return False if another process was faster.
 
-        :param after: the entry that counted, as it was read
+        :param after: the last entry, as it was read
         """
         if after is not None and (after.plan_location, after.writer) == (folder.location, writer):
             return True
-        number = 0 if after is None else after.number + 1
-        choice = Choice(number=number, plan_location=folder.location, writer=writer)
-        return await self._choices.write(number, msgspec.json.encode(choice))
+        entry_number = 0 if after is None else after.number + 1
+        choice = Choice(number=entry_number, plan_location=folder.location, writer=writer)
+        return await self._choices.write(entry_number, msgspec.json.encode(choice))
 
 
 class PlanFence:
-    """Makes sure that a plan still counts. A plan that was never chosen is only its caller's."""
+    """A check that a plan is still the current one. Do not use it for a plan that was never chosen."""
 
     def __init__(self, s3: S3Objects, plan: MultiModelPlanFolder) -> None:
         self._s3 = s3
         self._plan = plan
-        self._seen = -1
+        self._last_checked = -1
 
     async def check(self) -> None:
-        """Make sure that no other plan counted before this call.
+        """Check that no other plan was chosen before this call.
 
-        :raises PlanReplaced: another one counts
+        :raises PlanReplaced: another plan is the current one
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         folder = self._plan.batch
         latest = await NumberedLog(self._s3, folder.choices).latest()
-        if latest == self._seen:
+        if latest == self._last_checked:
             return
-        choice = await _choice(self._s3, folder, latest)
+        choice = await _read_choice(self._s3, folder, latest)
         if choice.plan_location != self._plan.location:
             raise PlanReplaced(
                 f"{choice.plan_location} counts, a later plan of this batch: this task stops, which works on "
                 f"{self._plan.location}. A retry works on the plan that its plan task returned last"
             )
-        self._seen = latest
+        self._last_checked = latest
 
 
-async def _choice(s3: S3Objects, folder: MultiModelFolder, number: int) -> Choice:
-    body = await NumberedLog(s3, folder.choices).read(number)
-    location = numbered(folder.choices, number)
-    return read_state(body, Choice, location=location, batch=folder.location)
+async def _read_choice(s3: S3Objects, folder: MultiModelFolder, entry_number: int) -> Choice:
+    body = await NumberedLog(s3, folder.choices).read(entry_number)
+    return read_state(body, Choice, location=numbered(folder.choices, entry_number), batch=folder.location)
 
 
 async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
     """Read a plan.
 
     :param plan_location: of its folder, as the plan task returns it
-    :raises InputNotFound: there is none
-    :raises ResourceConflict: another version of this package wrote it
+    :raises InputNotFound: there is no such plan
+    :raises ResourceConflict: another version of this package wrote the plan
     """
     folder = MultiModelPlanFolder(plan_location)
     body = await s3.read_if_any(folder.plan)
@@ -127,64 +116,8 @@ async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
 
 
 async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
-    """Read which models a shard has.
+    """Read the work of one shard.
 
     :raises InputNotFound: the plan has no such shard
     """
     return ShardPlan.from_json(await s3.read(folder.plan))
-
-
-async def write_shards(
-    s3: S3Objects,
-    spool: PlanSpool,
-    packed: Sequence[Sequence[Piece]],
-    *,
-    folder: MultiModelPlanFolder,
-    missing: Container[str],
-) -> None:
-    """Write all shards: the chunks of their inputs, then which models they have. Only what is being sent is in memory.
-
-    :param packed: what each shard has
-    :param missing: target models whose artefact is not there
-    :raises ServiceError: S3 refused, or did not answer at any attempt
-    """
-    async with bounded_tasks(at_once=_WRITES_AT_ONCE) as start:
-        for number, pieces in enumerate(packed):
-            for location, body in _objects_of(folder.shard(number), number, spool, pieces, missing):
-                await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
-
-
-def _objects_of(
-    folder: ShardFolder,
-    number: int,
-    spool: PlanSpool,
-    pieces: Sequence[Piece],
-    missing: Container[str],
-) -> Iterator[tuple[str, bytes]]:
-    """Yield the location and the body of each object of a shard."""
-    works: list[ModelWork] = []
-    lines = _lines_of(spool, pieces, missing, works)
-    for chunk in itertools.count():
-        body = "".join(itertools.islice(lines, CHUNK)).encode()
-        if not body:
-            break
-        yield chunk_location(folder.location, chunk), body
-    inputs, size = sum(work.count for work in works), sum(work.bytes for work in works)
-    plan = ShardPlan(number=number, inputs=inputs, bytes=size, models=tuple(works))
-    yield folder.plan, plan.as_json()
-
-
-def _lines_of(
-    spool: PlanSpool, pieces: Sequence[Piece], missing: Container[str], works: list[ModelWork]
-) -> Iterator[str]:
-    """Yield a shard's entries as lines, and add what it has of each model to *works*."""
-    first = 0
-    for model, of_model in itertools.groupby(pieces, operator.attrgetter("target_model")):
-        count = total = 0
-        for line, size in itertools.chain.from_iterable(map(spool.lines_of, of_model)):
-            count += 1
-            total += size
-            yield f"{line}\n"
-        is_missing = model in missing
-        works.append(ModelWork(target_model=model, first=first, count=count, bytes=total, missing=is_missing))
-        first += count

@@ -1,4 +1,4 @@
-"""What goes into the output: each record has its row, joined rows keep the bytes of both sides."""
+"""Outputs: each record has its row, and joined rows keep the bytes of record and answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest, OutputMismatch
-from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions, output_of, rows_of
+from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions, output_of
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions
 from airflow_sm_plugin.multi_model.payloads.splitter import Splitter
 
@@ -46,21 +46,22 @@ def payload(*lines: bytes, first_record: int = 0) -> Payload:
     ],
 )
 def test_an_answer_ends_with_one_line_end(records: int, answer: bytes, expected: bytes) -> None:
-    asked = payload(*[b"x"] * records)
-    assert output_of(asked, answer, OutputOptions()) == expected
-    assert output_of(asked, answer, OutputOptions(assemble_with="None")) == answer
+    request = payload(*[b"x"] * records)
+    assert output_of(request, answer, OutputOptions()) == expected
+    assert output_of(request, answer, OutputOptions(assemble_with="None")) == answer
 
 
-def test_csv_rows_are_put_behind_their_records() -> None:
-    asked = Payload(b"1,a\r\n\xff,b", 0, 12, 0, 2)
-    assert output_of(asked, b"0.1\r\n0.2,x\r\n", CSV) == b"1,a,0.1\n\xff,b,0.2,x\n"
+def test_csv_rows_follow_their_records() -> None:
+    request = Payload(b"1,a\r\n\xff,b", 0, 12, 0, 2)
+    assert output_of(request, b"0.1\r\n0.2,x\r\n", CSV) == b"1,a,0.1\n\xff,b,0.2,x\n"
     assert output_of(payload(b"1"), b"", CSV) == b"1,\n"
+    assert output_of(payload(b"a", b"b"), b"1\r\n2\n\n", CSV) == b"a,1\nb,2\n"
 
 
 @pytest.mark.parametrize("answer", [b"", b"1\n", b"1\n2\n3\n", b"[1, 2]"])
 @pytest.mark.parametrize("options", [CSV, LINES], ids=["csv", "json lines"])
 def test_another_number_of_rows_cannot_be_joined(answer: bytes, options: OutputOptions) -> None:
-    with pytest.raises(OutputMismatch, match=r"rows? to 2 records \(from record 7 on\)"):
+    with pytest.raises(OutputMismatch, match=r"answered \d rows? to 2 records \(from record 7 on\)"):
         output_of(payload(b"1", b"2", first_record=7), answer, options)
 
 
@@ -81,8 +82,8 @@ def test_a_json_record_gets_its_answer_as_a_key(record: bytes, answer: bytes, ex
     assert output_of(payload(record), answer, DOCUMENT) == expected
 
 
-def test_a_record_that_can_be_read_but_not_written_is_refused() -> None:
-    """Reading takes a little less of the stack than writing: between lie depths that only the one can."""
+def test_a_record_that_can_be_parsed_but_not_serialized_is_refused() -> None:
+    """Reading needs a little less of the stack than writing, so some depths can be read only."""
     for depth in range(100, 1_100, 1):
         record = b'{"SageMakerOutput":0,"a":%b%b}' % (b"[" * depth, b"]" * depth)
         try:
@@ -92,29 +93,31 @@ def test_a_record_that_can_be_read_but_not_written_is_refused() -> None:
 
 
 def test_answers_to_several_json_lines_are_json_lines() -> None:
-    asked = payload(b'{"id": 1}', b"2")
-    assert output_of(asked, b'{"p": 1}\r\n\n{"p": 2}\n', LINES) == (
+    request = payload(b'{"id": 1}', b"2")
+    assert output_of(request, b'{"p": 1}\r\n\n{"p": 2}\n', LINES) == (
         b'{"id": 1,"SageMakerOutput":{"p": 1}}\n{"SageMakerInput":2,"SageMakerOutput":{"p": 2}}\n'
     )
 
 
-def test_a_whole_document_may_have_line_ends() -> None:
+def test_a_document_can_have_line_ends() -> None:
     assert output_of(payload(b'{\n "a": 1\n}\n'), b"2", DOCUMENT) == b'{ "a": 1,"SageMakerOutput":2}'
 
 
 @given(st.lists(st.tuples(JSON, JSON), min_size=1, max_size=4), st.booleans())
-def test_json_rows_say_what_both_sides_said(pairs: list[tuple[object, object]], ascii_only: bool) -> None:
-    asked = payload(*[json.dumps(record, ensure_ascii=ascii_only).encode() for record, _ in pairs])
-    answer = b"\n".join(json.dumps(found, ensure_ascii=ascii_only).encode() for _, found in pairs)
-    rows = output_of(asked, answer, LINES).split(b"\n")
+def test_json_rows_hold_the_values_of_record_and_answer(
+    pairs: list[tuple[object, object]], ascii_only: bool
+) -> None:
+    request = payload(*[json.dumps(record, ensure_ascii=ascii_only).encode() for record, _ in pairs])
+    answer = b"\n".join(json.dumps(output, ensure_ascii=ascii_only).encode() for _, output in pairs)
+    rows = output_of(request, answer, LINES).split(b"\n")
     assert rows.pop() == b""
-    for row, (record, found) in zip(rows, pairs, strict=True):
+    for row, (record, output) in zip(rows, pairs, strict=True):
         base = record if isinstance(record, dict) else {"SageMakerInput": record}
-        assert json.loads(row) == base | {"SageMakerOutput": found}
+        assert json.loads(row) == base | {"SageMakerOutput": output}
 
 
 @pytest.mark.parametrize("broken", [b"", b"{", b'"\xff"', b"[" * 100_000, b"1\n2 secret"])
-def test_what_is_no_json_cannot_be_joined_and_is_not_shown(broken: bytes) -> None:
+def test_data_that_are_no_json_cannot_be_joined_and_are_not_shown(broken: bytes) -> None:
     with pytest.raises(OutputMismatch, match=r"answer to record 7 \(from 0\) is no (JSON|UTF-8)") as answer:
         output_of(payload(b"1", first_record=7), broken, LINES)
     with pytest.raises(InvalidRequest, match=r"record 7 \(from 0\) is no (JSON|UTF-8)") as record:
@@ -124,20 +127,13 @@ def test_what_is_no_json_cannot_be_joined_and_is_not_shown(broken: bytes) -> Non
     assert answer.value.__suppress_context__
 
 
-def test_rows_of_an_answer_are_as_many_as_the_records() -> None:
-    assert rows_of(payload(b"a", b"b"), b"1\r\n2\n\n") == [b"1", b"2"]
-    assert rows_of(payload(b"a"), b"") == [b""]
-    with pytest.raises(OutputMismatch, match="answered 1 row to 2 records"):
-        rows_of(payload(b"a", b"b"), b"1\n")
-
-
 @given(st.lists(st.sampled_from([b"a", b"1,2", b"", b" x"]), max_size=12), st.integers(3, 12))
 def test_a_model_that_answers_line_by_line_is_joined_to_the_whole_input(
     lines: list[bytes], limit: int
 ) -> None:
     splitter = Splitter(SplitOptions(batch_strategy="MultiRecord", max_payload_bytes=limit))
     payloads = splitter.feed(b"\n".join(lines)) + splitter.finish()
-    joined = b"".join(output_of(one, one.body.upper(), CSV) for one in payloads)
+    joined = b"".join(output_of(each, each.body.upper(), CSV) for each in payloads)
     assert joined == b"".join(b"%b,%b\n" % (line, line.upper()) for line in lines if line)
 
 
@@ -163,9 +159,7 @@ def test_a_model_that_answers_line_by_line_is_joined_to_the_whole_input(
         (DOCUMENT, "Line", "needs assemble_with='Line'"),
     ],
 )
-def test_outputs_that_cannot_be_made_are_refused(
-    options: OutputOptions, split_type: str, message: str
-) -> None:
+def test_invalid_output_options_are_refused(options: OutputOptions, split_type: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         options.checked(split_type)
 
@@ -174,5 +168,5 @@ def test_outputs_that_cannot_be_made_are_refused(
     ("options", "split_type"),
     [(OutputOptions(), "None"), (CSV, "Line"), (LINES, "Line"), (DOCUMENT, "None")],
 )
-def test_other_options_are_returned_as_they_are(options: OutputOptions, split_type: str) -> None:
+def test_valid_options_are_returned_unchanged(options: OutputOptions, split_type: str) -> None:
     assert options.checked(split_type) is options

@@ -1,4 +1,4 @@
-"""Decompressing is bounded at every step, and says when something is missing or damaged."""
+"""Decompression is bounded at every step, and refuses truncated or damaged data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.payloads.gunzip import MOST_AT_ONCE, Gunzip
+from airflow_sm_plugin.multi_model.payloads.source import MAX_PIECE_BYTES, Gunzip
 
 DATA = st.binary(max_size=200)
 
@@ -19,15 +19,15 @@ DATA = st.binary(max_size=200)
 def gunzip(data: bytes, size: int = 65_536) -> bytes:
     stream = Gunzip()
     pieces: list[bytes] = []
-    for place in range(0, len(data), size):
-        pieces += stream.feed(data[place : place + size])
+    for begin in range(0, len(data), size):
+        pieces += stream.feed(data[begin : begin + size])
     stream.finish()
-    assert all(0 < len(piece) <= MOST_AT_ONCE for piece in pieces)
+    assert all(0 < len(piece) <= MAX_PIECE_BYTES for piece in pieces)
     return b"".join(pieces)
 
 
 @given(st.lists(st.tuples(DATA, st.integers(0, 20)), max_size=4), st.integers(1, 100))
-def test_members_and_zeros_behind_them_are_taken_in_any_chunks(
+def test_members_and_zeros_after_them_are_accepted_in_any_chunks(
     members: list[tuple[bytes, int]], size: int
 ) -> None:
     compressed = b"".join(gzip.compress(data) + bytes(zeros) for data, zeros in members)
@@ -43,7 +43,7 @@ def test_a_gzip_that_ends_too_early_is_refused(data: bytes, draw: st.DataObject)
 
 
 @given(DATA, DATA.filter(lambda data: data.lstrip(b"\0")), st.integers(1, 100))
-def test_what_is_no_gzip_is_refused(data: bytes, other: bytes, size: int) -> None:
+def test_other_data_than_gzip_are_refused(data: bytes, other: bytes, size: int) -> None:
     if not other.lstrip(b"\0").startswith(b"\x1f"):
         with pytest.raises(InvalidRequest, match="no whole gzip"):
             gunzip(gzip.compress(data) + other, size)

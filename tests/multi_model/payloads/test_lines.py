@@ -1,4 +1,4 @@
-"""Blocks are whole lines, put together they are what was fed, but for the lines that are passed over."""
+"""Blocks are whole lines; together with the lines that are counted they are the bytes that were fed."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.multi_model.payloads.lines import LineBlocks
+from airflow_sm_plugin.multi_model.payloads.lines import DividedLine, LineReader
 
 CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b" "])).map(b"".join), max_size=12)
 
 
 @given(CHUNKS, st.integers(1, 6))
 def test_blocks_end_with_lf_and_hold_all_but_what_is_too_long(chunks: list[bytes], longest: int) -> None:
-    lines = LineBlocks(longest=longest)
-    blocks = list(itertools.chain.from_iterable(lines.after(chunk) for chunk in chunks))
+    lines = LineReader(longest=longest)
+    blocks = list(itertools.chain.from_iterable(lines.feed(chunk) for chunk in chunks))
     assert all(block.endswith(b"\n") for block in blocks if isinstance(block, bytes))
-    data, place = b"".join(chunks), 0
-    for block in [*blocks, *lines.rest()]:
+    data, offset = b"".join(chunks), 0
+    for block in [*blocks, *lines.finish()]:
         if isinstance(block, bytes):
-            assert data[place : place + len(block)] == block
-            place += len(block)
+            assert data[offset : offset + len(block)] == block
+            offset += len(block)
         else:
-            line = data[place : place + block.length].removesuffix(b"\n").removesuffix(b"\r")
+            assert not isinstance(block, DividedLine)  # no CSV
+            line = data[offset : offset + block.length].removesuffix(b"\n").removesuffix(b"\r")
             assert b"\n" not in line
             assert block.size == (len(line) if line.strip(b" \r") else 0)
             assert len(line) > longest
-            place += block.length
-    assert place == len(data)
+            offset += block.length
+    assert offset == len(data)
 
 
 def test_a_chunk_of_whole_lines_is_not_copied() -> None:
     chunk = b"a\nb\n"
-    (block,) = LineBlocks(longest=1).after(chunk)
+    (block,) = LineReader(longest=1).feed(chunk)
     assert block is chunk

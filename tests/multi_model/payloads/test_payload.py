@@ -1,4 +1,4 @@
-"""How an input may be cut, and what a payload shows of itself. The cutting is tested with the splitter."""
+"""How an input can be split, and the repr of a payload. The splitting is tested with the splitter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_options_that_cannot_be_followed_are_refused(arguments: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         SplitOptions(**arguments).checked()  # type: ignore[arg-type] # wrong on purpose
 
@@ -34,16 +34,16 @@ def test_options_that_cannot_be_followed_are_refused(arguments: dict[str, object
         SplitOptions(batch_strategy="MultiRecord", max_payload_bytes=1, skip_header=True, max_records=1),
     ],
 )
-def test_other_options_are_returned_as_they_are(options: SplitOptions) -> None:
+def test_valid_options_are_returned_unchanged(options: SplitOptions) -> None:
     assert options.checked() is options
 
 
-def test_no_repr_shows_what_is_sent() -> None:
+def test_no_repr_shows_the_body() -> None:
     assert "secret" not in repr(Payload(b"secret", 0, 7, 0, 1))
 
 
-def test_a_single_record_cannot_be_cut_in_two() -> None:
-    with pytest.raises(ValueError, match="1 record cannot be cut"):
+def test_a_single_record_cannot_be_split_in_two() -> None:
+    with pytest.raises(ValueError, match="1 record cannot be split"):
         split_in_two(Payload(b"a", 0, 2, 0, 1))
 
 

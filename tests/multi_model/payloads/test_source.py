@@ -1,4 +1,4 @@
-"""Inputs as payloads: whole, or what has no result yet, plain or compressed."""
+"""Inputs as payloads: all of an input, or its gaps without a result, plain or compressed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_sm_plugin.multi_model.state.journal import Gap
 
 
 class InPieces:
-    """An object that comes in pieces of one size."""
+    """An object that arrives in pieces of one size."""
 
     def __init__(self, body: bytes, size: int) -> None:
         self._body = body
@@ -28,16 +28,18 @@ class InPieces:
 
     async def chunks(self, _: str, *, etag: str | None, start: int = 0) -> AsyncGenerator[bytes]:
         assert etag == "e"
-        for at in range(start, len(self._body), self._size):
-            yield self._body[at : at + self._size]
+        for begin in range(start, len(self._body), self._size):
+            yield self._body[begin : begin + self._size]
 
 
 def read(body: bytes, size: int, options: SplitOptions, *, gunzip: bool, gaps: list[Gap]) -> list[Payload]:
     async def collect() -> list[Payload]:
-        one = BatchInput(source="s3://b/k", size=len(body), etag="e")
+        batch_input = BatchInput(source="s3://b/k", size=len(body), etag="e")
         s3 = cast("S3Objects", InPieces(body, size))
         return [
-            each async for several in payloads(s3, one, options, gunzip=gunzip, gaps=gaps) for each in several
+            each
+            async for several in payloads(s3, batch_input, options, gunzip=gunzip, gaps=gaps)
+            for each in several
         ]
 
     return asyncio.run(collect())
@@ -50,7 +52,7 @@ def read(body: bytes, size: int, options: SplitOptions, *, gunzip: bool, gaps: l
 def test_a_resume_in_the_middle_ends_where_the_first_try_would_have_ended(
     size: int, gunzip: bool, content_type: str, header: str
 ) -> None:
-    """What separates the columns is on the first line, which is read again; the other lines would not tell."""
+    """The separator is known from the first line only, so the resume reads that line again."""
     separator = "\t" if "tab" in content_type else ";"
     text = f'{header}\n1;a, b\n2;c, d\n3;e, f\n4;"g, h\n"\n'.replace(";", separator)
     options = SplitOptions(content_type=content_type, skip_header=True)
@@ -78,7 +80,7 @@ LINES = st.lists(st.sampled_from([b"", b"a", b"bb", b"ccc,ccc", b"\xff\xfe"]), m
     gunzip=st.booleans(),
     data=st.data(),
 )
-def test_the_gaps_between_known_payloads_give_exactly_the_others(
+def test_the_gaps_between_recorded_payloads_have_exactly_the_others(
     *,
     lines: list[bytes],
     size: int,
@@ -87,20 +89,22 @@ def test_the_gaps_between_known_payloads_give_exactly_the_others(
     gunzip: bool,
     data: st.DataObject,
 ) -> None:
-    """Whatever was written down before a kill, the resume sends the rest and nothing else."""
+    """Whichever payloads were recorded before a kill, the resume sends exactly the others."""
     body = b"\n".join(lines)
     stored = gzip.compress(body) if gunzip else body
     strategy = "SingleRecord" if records is None else "MultiRecord"
     options = SplitOptions(batch_strategy=strategy, max_records=records, skip_header=header)
-    whole = read(stored, size, options, gunzip=gunzip, gaps=[Gap(0, None, 0)])
-    known = data.draw(st.sets(st.sampled_from(range(len(whole)))) if whole else st.just(set[int]()))
+    all_payloads = read(stored, size, options, gunzip=gunzip, gaps=[Gap(0, None, 0)])
+    recorded = data.draw(
+        st.sets(st.sampled_from(range(len(all_payloads)))) if all_payloads else st.just(set[int]())
+    )
     gaps: list[Gap] = []
-    at, record = 0, 0
-    for number, each in enumerate(whole):
-        if number in known:
+    end, record = 0, 0
+    for index, each in enumerate(all_payloads):
+        if index in recorded:
             if each.first_record > record:
-                gaps.append(Gap(at, each.start, record))
-            at, record = each.end, each.first_record + each.records
-    gaps.append(Gap(at, None, record))
+                gaps.append(Gap(end, each.start, record))
+            end, record = each.end, each.first_record + each.records
+    gaps.append(Gap(end, None, record))
     rest = read(stored, size, options, gunzip=gunzip, gaps=gaps)
-    assert rest == [each for number, each in enumerate(whole) if number not in known]
+    assert rest == [each for index, each in enumerate(all_payloads) if index not in recorded]

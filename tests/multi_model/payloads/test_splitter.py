@@ -1,4 +1,4 @@
-"""An input and its payloads: nothing is lost, doubled or moved, however it arrives and wherever a resume begins."""
+"""Payloads of an input: no record is lost, doubled or moved, for any chunks and any position of a resume."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def split(
 
 
 def expected_records(data: bytes, options: SplitOptions) -> list[bytes]:
-    """Say it in the plainest way, one line after the other."""
+    """Split the input in the simplest way."""
     if options.split_type == "None":
         return [data] if data else []
     lines = data.split(b"\n")[1 if options.skip_header else 0 :]
@@ -66,19 +66,19 @@ def test_each_record_is_in_exactly_one_payload_in_order(
     data: bytes, options: SplitOptions, cuts: list[int]
 ) -> None:
     records = expected_records(data, options)
-    number = 0
+    record_number = 0
     for payload in split(data, options, cuts):
-        assert payload.first_record == number
-        meant = records[number : number + payload.records]
+        assert payload.first_record == record_number
+        expected = records[record_number : record_number + payload.records]
         if payload.oversized:
-            assert [len(record) for record in meant] == [payload.oversized]
+            assert [len(record) for record in expected] == [payload.oversized]
             assert payload.oversized > options.max_payload_bytes
             assert payload.body == b""
         else:
-            assert records_of(payload) == meant
+            assert records_of(payload) == expected
             assert len(payload.body) <= options.max_payload_bytes
-        number += payload.records
-    assert number == len(records)
+        record_number += payload.records
+    assert record_number == len(records)
 
 
 @given(DATA, OPTIONS, CUTS)
@@ -89,7 +89,7 @@ def test_the_ranges_tile_the_input(data: bytes, options: SplitOptions, cuts: lis
         return
     assert payloads[0].start == 0
     assert payloads[-1].end == len(data)
-    assert all(one.end == two.start for one, two in itertools.pairwise(payloads))
+    assert all(before.end == after.start for before, after in itertools.pairwise(payloads))
     assert all(payload.start < payload.end for payload in payloads)
 
 
@@ -99,16 +99,16 @@ def test_the_chunks_make_no_difference(data: bytes, options: SplitOptions, cuts:
 
 
 @given(DATA, OPTIONS, CUTS, st.data())
-def test_a_gap_gives_the_payloads_that_it_had(
+def test_a_gap_has_the_same_payloads_as_in_the_whole_input(
     data: bytes, options: SplitOptions, cuts: list[int], draw: st.DataObject
 ) -> None:
     payloads = split(data, options)
     first = draw.draw(st.integers(0, len(payloads)))
-    behind = draw.draw(st.integers(first, len(payloads)))
-    gap = payloads[first:behind]
+    end = draw.draw(st.integers(first, len(payloads)))
+    gap = payloads[first:end]
     if gap:
-        begin, end = gap[0].start, gap[-1].end
-        assert split(data[begin:end], options, cuts, start=begin, first_record=gap[0].first_record) == gap
+        part, start = data[gap[0].start : gap[-1].end], gap[0].start
+        assert split(part, options, cuts, start=start, first_record=gap[0].first_record) == gap
 
 
 @given(DATA, LINES)
@@ -116,17 +116,19 @@ def test_many_records_are_as_many_as_fit(data: bytes, options: SplitOptions) -> 
     if options.batch_strategy == "SingleRecord":
         assert all(payload.records == 1 for payload in split(data, options))
         return
-    for one, two in itertools.pairwise(split(data, options)):
-        full = one.records == options.max_records
-        if not full and not one.oversized and not two.oversized:
+    for before, after in itertools.pairwise(split(data, options)):
+        is_full = before.records == options.max_records
+        if not is_full and not before.oversized and not after.oversized:
             # A CR of the line end between them counts: inner line ends are sent.
-            last = [line for line in data[: one.end].split(b"\n") if line.strip(b" \r")][-1]
+            last = [line for line in data[: before.end].split(b"\n") if line.strip(b" \r")][-1]
             between = 2 if last.endswith(b"\r") else 1
-            assert len(one.body) + between + len(records_of(two)[0]) > options.max_payload_bytes
+            assert len(before.body) + between + len(records_of(after)[0]) > options.max_payload_bytes
 
 
 @given(DATA, LINES)
-def test_halves_are_what_a_splitter_gives_for_their_ranges(data: bytes, options: SplitOptions) -> None:
+def test_halves_are_the_payloads_that_a_splitter_returns_for_their_ranges(
+    data: bytes, options: SplitOptions
+) -> None:
     for payload in split(data, options):
         if payload.records == 1:
             continue
@@ -136,7 +138,7 @@ def test_halves_are_what_a_splitter_gives_for_their_ranges(data: bytes, options:
             assert again == [half]
 
 
-def test_halves_may_be_halved_down_to_single_records() -> None:
+def test_halves_can_be_halved_down_to_single_records() -> None:
     data = b"head\n\na\r\n\r\n \nb\n\nc\nd\r\n\n"
     options = SplitOptions(batch_strategy="MultiRecord", skip_header=True)
     (payload,) = split(data, options)
@@ -175,7 +177,7 @@ def test_a_byte_order_mark_and_broken_text_pass_through() -> None:
     assert [payload.body for payload in split(data, SplitOptions())] == [b"\xef\xbb\xbfa", b"\xff\xfe\x00"]
 
 
-def test_the_whole_object_is_sent_as_it_is() -> None:
+def test_an_unsplit_input_is_sent_unchanged() -> None:
     assert split(b"a\r\n\nb\n", SplitOptions(split_type="None"), [3]) == [Payload(b"a\r\n\nb\n", 0, 6, 0, 1)]
 
 
@@ -184,7 +186,7 @@ def test_inner_line_ends_stay_as_they_are() -> None:
     assert [payload.body for payload in split(b"a\r\nb\nc\r\n", options)] == [b"a\r\nb\nc"]
 
 
-def test_what_is_left_out_in_many_places_ends_a_payload() -> None:
+def test_a_payload_ends_after_blank_lines_at_a_thousand_positions() -> None:
     payloads = split(b"a\n\n" * 2_500, SplitOptions(batch_strategy="MultiRecord"))
     assert [payload.records for payload in payloads] == [1_001, 1_001, 498]
     assert all(len(payload.left_out) <= 1_000 for payload in payloads)
@@ -198,7 +200,7 @@ def test_what_is_left_out_in_many_places_ends_a_payload() -> None:
         SplitOptions(max_payload_bytes=100_000, split_type="None"),
         SplitOptions(max_payload_bytes=100_000, skip_header=True),
     ],
-    ids=["single", "multi", "whole", "header"],
+    ids=["single", "multi", "unsplit", "header"],
 )
 @pytest.mark.parametrize("byte", [b"x", b" "])
 def test_a_record_that_is_too_large_is_never_held(options: SplitOptions, byte: bytes) -> None:
@@ -219,7 +221,7 @@ def test_a_record_that_is_too_large_is_never_held(options: SplitOptions, byte: b
         assert payloads == [Payload(b"", 0, 2**26, 0, 1, 2**26)]
 
 
-def test_what_follows_a_record_that_is_too_large_is_sent() -> None:
+def test_records_after_one_that_is_too_large_are_sent() -> None:
     for options in (
         SplitOptions(max_payload_bytes=3),
         SplitOptions(max_payload_bytes=3, batch_strategy="MultiRecord"),
@@ -272,7 +274,7 @@ def split_csv(
     first_record: int = 0,
     head: bytes = b"",
 ) -> tuple[list[Payload], str | None]:
-    """Return the payloads up to where it is no CSV of one record a line, and the words for that."""
+    """Return the payloads before the first line that is no whole record of CSV, and the error's message."""
     splitter = Splitter(options, start=start, first_record=first_record, head=head)
     payloads = []
     for chunk in chunks(data, cuts):
@@ -284,12 +286,12 @@ def split_csv(
 
 
 def is_divided(line: bytes, separator: bytes, *, escapes: bool) -> bool:
-    """Say it in the plainest way, byte by byte: whether a quoted field or a carriage return goes over its end."""
+    """Check byte by byte whether a quoted field is open at the line's end, or a carriage return divides the line."""
     is_quoted, has_closed, is_escaped, before = False, False, False, separator
     line = line.removesuffix(b"\n").removesuffix(b"\r")
-    for number in range(len(line)):
-        byte = line[number : number + 1]
-        if byte == b"\r" and not is_quoted and line[number + 1 : number + 2] not in (b"", b"\r"):
+    for index in range(len(line)):
+        byte = line[index : index + 1]
+        if byte == b"\r" and not is_quoted and line[index + 1 : index + 2] not in (b"", b"\r"):
             return True
         was_quoted = is_quoted
         if is_escaped:
@@ -304,13 +306,13 @@ def is_divided(line: bytes, separator: bytes, *, escapes: bool) -> bool:
 
 
 def first_divided(data: bytes, content_type: str) -> int:
-    """Return where the first line begins that is divided however it is read; the length where none is."""
-    separator, place = csv_separator(data, content_type), 0
+    """Find the first line that every reading divides; return the length if there is none."""
+    separator, offset = csv_separator(data, content_type), 0
     for line in data.replace(b"\n", b"\n\0").split(b"\0"):
         if all(is_divided(line, separator, escapes=escapes) for escapes in (False, True)):
             break
-        place += len(line)
-    return place
+        offset += len(line)
+    return offset
 
 
 @given(CSV_DATA, CSV_LINES, CUTS)
@@ -330,16 +332,16 @@ def first_divided(data: bytes, content_type: str) -> int:
 def test_csv_ends_at_the_first_line_that_is_no_whole_record(
     data: bytes, options: SplitOptions, cuts: list[int]
 ) -> None:
-    """What lies before it is cut as ever; nothing of it and behind it is given out, however the chunks fall."""
+    """The lines before it make the usual payloads; it and the lines after it make none, for any chunks."""
     payloads, error = split_csv(data, options, cuts)
-    place = first_divided(data, str(options.content_type))
-    if place == len(data):
+    offset = first_divided(data, str(options.content_type))
+    if offset == len(data):
         assert error is None
         assert payloads == split(data, dataclasses.replace(options, content_type=None), cuts)
         return
     assert error is not None
-    assert f"the line at byte {place}," in error
-    assert payloads == split(data[:place], dataclasses.replace(options, content_type=None))
+    assert f"the line at byte {offset}," in error
+    assert payloads == split(data[:offset], dataclasses.replace(options, content_type=None))
 
 
 @given(CSV_DATA, CSV_LINES, CUTS)
@@ -347,7 +349,7 @@ def test_a_resume_ends_where_the_first_try_ended(data: bytes, options: SplitOpti
     payloads, error = split_csv(data, options)
     if payloads and error:
         last = payloads[-1]
-        again, why = split_csv(
+        again, error_again = split_csv(
             data[last.end :],
             options,
             cuts,
@@ -355,17 +357,17 @@ def test_a_resume_ends_where_the_first_try_ended(data: bytes, options: SplitOpti
             first_record=last.first_record + last.records,
             head=data[: min(HEAD, last.end)],
         )
-        assert (again, why) == ([], error)
+        assert (again, error_again) == ([], error)
 
 
-def test_a_refused_line_is_told_with_the_separator_and_how_to_write_it() -> None:
+def test_the_error_of_a_refused_line_names_the_separator_and_the_remedy() -> None:
     _, error = split_csv(b'id;text\n1;a\n2;"line one\nline two"\n', SplitOptions(content_type="text/csv"))
     assert error is not None
     assert "the line at byte 12, where record 2 " in error
     for words in ("semicolons between columns", "Nothing from here on", "split_type='None'", '"5"" pipe"'):
         assert words in error
     assert "line break" not in error
-    assert len(error) < 1_000  # as rows of errors have it
+    assert len(error) < 1_000  # the limit of a row of errors
 
 
 @pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
@@ -382,7 +384,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_record(strategy: str, cuts: l
         assert [(half.start, half.end) for half in halves] == [(0, len(data) - 5), (len(data) - 5, len(data))]
 
 
-def test_what_is_sent_whole_keeps_its_byte_order_mark() -> None:
+def test_an_unsplit_input_keeps_its_byte_order_mark() -> None:
     data = b"\xef\xbb\xbf1,a\n"
     (payload,), error = split_csv(data, SplitOptions(split_type="None", content_type="text/csv"))
     assert (payload.body, error) == (data, None)
@@ -390,7 +392,7 @@ def test_what_is_sent_whole_keeps_its_byte_order_mark() -> None:
 
 @pytest.mark.parametrize("split_type", ["Line", "None"])
 @given(cuts=CUTS)
-def test_what_does_not_begin_as_text_is_refused_before_anything_is_given_out(
+def test_an_input_that_does_not_begin_as_text_is_refused_before_any_payload(
     split_type: str, cuts: list[int]
 ) -> None:
     options = SplitOptions(split_type=split_type, content_type="application/jsonlines")

@@ -1,4 +1,4 @@
-"""Shorthands for tests of multi-model plans: settings, a plan made, what lies in S3 of it, and shards that are done."""
+"""Helpers for tests of multi-model plans: settings, plans as stored in S3, and finished shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan and all that lies in S3 of it."""
+    """A plan as stored in S3, with its shards and entries."""
 
     plan: MultiModelPlan
     folder: MultiModelPlanFolder
@@ -38,21 +38,21 @@ class Planned:
 
     @property
     def sources(self) -> list[str]:
-        """Every input's location, in order of the locations."""
-        return sorted(one.source for entries in self.entries for one in entries)
+        """Locations of all inputs, sorted."""
+        return sorted(entry.source for entries in self.entries for entry in entries)
 
     @property
     def works(self) -> list[ModelWork]:
-        """What there is of each model, shard by shard."""
+        """The work of each model, shard by shard."""
         return [work for shard in self.shards for work in shard.models]
 
     def outputs(self) -> Mapping[str, str | None]:
         """Return each input's output name by its location."""
-        return {one.source: one.output for entries in self.entries for one in entries}
+        return {entry.source: entry.output for entries in self.entries for entry in entries}
 
 
 def in_s3(work: Callable[[S3Objects], Awaitable[Result]]) -> Result:
-    """Do something with S3 in an event loop of its own."""
+    """Run work with an S3 client in a new event loop."""
 
     async def opened() -> Result:
         async with S3Objects.open(CONNECTION, max_connections=32) as s3:
@@ -63,7 +63,7 @@ def in_s3(work: Callable[[S3Objects], Awaitable[Result]]) -> Result:
 
 def settings_of(top: str, **changes: Any) -> PlanSettings:  # noqa: ANN401 - fields
     """Return settings of a batch of the inputs below ``<top>/in/``."""
-    made = PlanSettings(
+    settings = PlanSettings(
         endpoint_name="ratings",
         source=InputSource(location=f"{top}/in/"),
         outputs=f"{top}/out",
@@ -71,7 +71,7 @@ def settings_of(top: str, **changes: Any) -> PlanSettings:  # noqa: ANN401 - fie
         target_model="{store}.tar.gz",
         writer=StateWriter(TaskTry(100.0, 1), "a run"),
     )
-    return replace(made, **changes)
+    return replace(settings, **changes)
 
 
 def planned(settings: PlanSettings, endpoint: EndpointModels | None = None) -> Planned:
@@ -90,16 +90,16 @@ def planned(settings: PlanSettings, endpoint: EndpointModels | None = None) -> P
     return in_s3(work)
 
 
-def finish(done: Planned, *, failed: Callable[[BatchInput], bool] = lambda _: False) -> None:
-    """Leave behind what a batch over all shards leaves.
+def finish(plan: Planned, *, failed: Callable[[BatchInput], bool] = lambda _: False) -> None:
+    """Write the claims and journals of a batch that has finished all shards.
 
-    :param failed: says of which inputs a record failed
+    :param failed: returns whether a record of the input failed
     """
 
     async def work(s3: S3Objects) -> None:
-        for shard, entries in zip(done.shards, done.entries, strict=True):
-            folder = done.folder.shard(shard.number)
-            ended = tuple(Ended(number, 3, int(failed(one))) for number, one in enumerate(entries))
+        for shard, entries in zip(plan.shards, plan.entries, strict=True):
+            folder = plan.folder.shard(shard.number)
+            ended = tuple(Ended(number, 3, int(failed(entry))) for number, entry in enumerate(entries))
             await s3.write(numbered(folder.claims, 0), b"{}")
             await s3.write(
                 numbered(folder.journal, 0),

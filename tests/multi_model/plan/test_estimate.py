@@ -1,4 +1,4 @@
-"""What a plan would send is counted where that can be, else estimated, and told as a table that anybody can read."""
+"""Payloads of a plan are counted if possible, else estimated, and shown in a readable table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_sm_plugin.multi_model.plan.estimate import (
     payloads_of,
 )
 
-SINGLE, WHOLE = SplitOptions(), SplitOptions(split_type="None")
+SINGLE, UNSPLIT = SplitOptions(), SplitOptions(split_type="None")
 MULTI = SplitOptions(batch_strategy="MultiRecord", max_payload_bytes=1_000)
 TENS = Sample(records=10, text=100, stored=100)
 """Records of ten bytes."""
@@ -26,9 +26,9 @@ PACKED = Sample(records=10, text=100, stored=20)
 @pytest.mark.parametrize(
     ("options", "size", "sample", "expected"),
     [
-        (WHOLE, 5_000, Sample(), 1),
-        (WHOLE, 0, Sample(), 0),
-        (WHOLE, None, Sample(), 1),
+        (UNSPLIT, 5_000, Sample(), 1),
+        (UNSPLIT, 0, Sample(), 0),
+        (UNSPLIT, None, Sample(), 1),
         (SINGLE, 5_000, TENS, 500),
         (SINGLE, 1_000, PACKED, 500),
         (SINGLE, 3, TENS, 1),
@@ -48,13 +48,8 @@ def test_payloads_of_an_input(
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=20))
-def test_whole_inputs_are_counted_exactly(sizes: list[int]) -> None:
-    assert payloads_of(sizes, WHOLE, Sample()) == sum(size > 0 for size in sizes)
-
-
-@given(st.lists(st.builds(Sample, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), max_size=5))
-def test_samples_add_up(samples: list[Sample]) -> None:
-    assert sum(samples, Sample()).records == sum(sample.records for sample in samples)
+def test_unsplit_inputs_are_counted_exactly(sizes: list[int]) -> None:
+    assert payloads_of(sizes, UNSPLIT, Sample()) == sum(size > 0 for size in sizes)
 
 
 def estimate(count: int, *, sampled: int | None = 5, missing: bool = False, carried: int = 0) -> PlanEstimate:
@@ -72,7 +67,7 @@ def estimate(count: int, *, sampled: int | None = 5, missing: bool = False, carr
     )
 
 
-def test_the_table_has_the_largest_models_and_says_how_many_more() -> None:
+def test_the_table_has_the_largest_models_and_the_number_of_others() -> None:
     lines = estimate(25, missing=True, carried=7).lines()
     text = "\n".join(lines)
     assert "  inputs    250, besides 7 that are done already" in lines
@@ -88,18 +83,18 @@ def test_the_table_has_the_largest_models_and_says_how_many_more() -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_a_missing_artefact_is_told_beside_its_model() -> None:
+def test_a_missing_artefact_is_shown_beside_its_model() -> None:
     assert estimate(2, missing=True).lines()[-1].endswith("  no artefact")
 
 
-def test_counted_estimated_and_unknown_are_told_apart() -> None:
+def test_counted_estimated_and_unknown_payloads_are_worded_differently() -> None:
     assert "  payloads  1,200, one for each input" in estimate(2, sampled=None).lines()
     unknown = estimate(2, sampled=0).lines()
     assert "  payloads  unknown: no input could be read" in unknown
     assert "  time      unknown" in unknown
 
 
-def test_nothing_to_do_is_a_table_too() -> None:
+def test_an_empty_plan_has_a_table_too() -> None:
     assert "  shards    0" in estimate(0, sampled=0, carried=3).lines()
 
 
@@ -113,5 +108,5 @@ def test_nothing_to_do_is_a_table_too() -> None:
         (2**52, "4,096 TiB"),
     ],
 )
-def test_bytes_are_told_in_the_unit_that_fits(size: int, text: str) -> None:
+def test_bytes_are_shown_in_a_fitting_unit(size: int, text: str) -> None:
     assert in_bytes(size) == text

@@ -1,4 +1,4 @@
-"""A plan holds every input once, with its model and output name, or says why it cannot be made."""
+"""A plan holds every input once, with its model and output name, or the error names the reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support import Account, Answer, answering, unique
 
 @pytest.fixture
 def top(account: Account) -> str:
-    """A prefix of this test alone, with no slash behind."""
+    """A prefix of this test alone, without a slash at its end."""
     return f"s3://{account.bucket}/{unique('plan')}"
 
 
@@ -52,28 +52,34 @@ def manifest(account: Account, top: str, *lines: object, check_inputs: bool = Fa
 
 def keys_below(account: Account, location: str) -> list[str]:
     prefix = location.removeprefix(f"s3://{account.bucket}/")
-    found = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)
-    return [each["Key"] for each in found.get("Contents", [])]
+    page = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)
+    return [listed_object["Key"] for listed_object in page.get("Contents", [])]
 
 
 def test_every_object_below_a_prefix_is_an_entry_with_model_and_output(account: Account, top: str) -> None:
     for name in ("day=1/store=7/a.csv", "day=1/store=8/a.csv", "day=2/store=7/b.csv"):
         upload(account, f"{top}/in/{name}", name)
     upload(account, f"{top}/in/day=1/", "")
-    found = planned(settings_of(top, max_shards=1))
-    assert [(one.source, one.target_model, one.output) for one in found.entries[0]] == [
+    plan = planned(settings_of(top, max_shards=1))
+    assert [(entry.source, entry.target_model, entry.output) for entry in plan.entries[0]] == [
         (f"{top}/in/day=1/store=7/a.csv", "7.tar.gz", "day=1/store=7/a.csv"),
         (f"{top}/in/day=2/store=7/b.csv", "7.tar.gz", "day=2/store=7/b.csv"),
         (f"{top}/in/day=1/store=8/a.csv", "8.tar.gz", "day=1/store=8/a.csv"),
     ]
-    assert all(one.etag and one.size == 19 for one in found.entries[0])
-    assert [(work.target_model, work.first, work.count, work.bytes) for work in found.works] == [
+    assert all(entry.etag and entry.size == 19 for entry in plan.entries[0])
+    assert [(work.target_model, work.first, work.count, work.bytes) for work in plan.works] == [
         ("7.tar.gz", 0, 2, 38),
         ("8.tar.gz", 2, 1, 19),
     ]
-    plan = found.plan
-    assert (plan.inputs, plan.bytes, plan.models, plan.shards, plan.carried) == (3, 57, 2, 1, 0)
-    assert (plan.number, plan.endpoint_name, plan.outputs, plan.writer.run) == (
+    summary = plan.plan
+    assert (summary.inputs, summary.bytes, summary.models, summary.shards, summary.carried) == (
+        3,
+        57,
+        2,
+        1,
+        0,
+    )
+    assert (summary.number, summary.endpoint_name, summary.outputs, summary.writer.run) == (
         0,
         "ratings",
         f"{top}/out",
@@ -92,8 +98,8 @@ def test_markers_do_not_stop_a_plan_whose_models_are_named_by_partitions(account
     ):
         upload(account, f"{top}/in/{name}", "")
     upload(account, f"{top}/in/store=7/a.csv")
-    found = planned(settings_of(top))
-    assert found.outputs() == {f"{top}/in/store=7/a.csv": "store=7/a.csv"}
+    plan = planned(settings_of(top))
+    assert plan.outputs() == {f"{top}/in/store=7/a.csv": "store=7/a.csv"}
 
 
 @pytest.mark.parametrize(
@@ -115,12 +121,12 @@ def test_results_are_named_below_the_folder_that_the_prefix_names(
     settings = settings_of(
         top, source=InputSource(location=f"{top}{prefix}"), target_model="{relative}.tar.gz"
     )
-    found = planned(settings)
-    assert sorted(map(str, found.outputs().values())) == names
-    assert sorted(work.target_model for work in found.works) == [f"{name}.tar.gz" for name in names]
+    plan = planned(settings)
+    assert sorted(map(str, plan.outputs().values())) == names
+    assert sorted(work.target_model for work in plan.works) == [f"{name}.tar.gz" for name in names]
 
 
-def test_two_relative_keys_that_are_equal_are_told_with_the_remedy(account: Account, top: str) -> None:
+def test_two_equal_relative_keys_are_refused_with_the_remedy(account: Account, top: str) -> None:
     for name in ("in/in-a.csv", "in-a.csv"):
         upload(account, f"{top}/{name}")
     settings = settings_of(top, source=InputSource(location=f"{top}/in"), target_model="m")
@@ -147,29 +153,29 @@ def test_shards_are_balanced_and_the_largest_model_of_each_comes_first(account: 
     for store, size in sizes.items():
         for part in range(2):
             upload(account, f"{top}/in/store={store}/{part}", "x" * (size // 2))
-    found = planned(settings_of(top, max_shards=2))
-    assert sorted([work.target_model for work in shard.models] for shard in found.shards) == [
+    plan = planned(settings_of(top, max_shards=2))
+    assert sorted([work.target_model for work in shard.models] for shard in plan.shards) == [
         ["a.tar.gz"],
         ["c.tar.gz", "b.tar.gz", "d.tar.gz"],
     ]
-    assert [shard.bytes for shard in found.shards] == [60_000, 60_000]
+    assert [shard.bytes for shard in plan.shards] == [60_000, 60_000]
     assert all(
-        one.target_model == work.target_model
-        for shard, entries in zip(found.shards, found.entries, strict=True)
+        entry.target_model == work.target_model
+        for shard, entries in zip(plan.shards, plan.entries, strict=True)
         for work in shard.models
-        for one in entries[work.first : work.first + work.count]
+        for entry in entries[work.first : work.first + work.count]
     )
 
 
-def test_references_say_of_each_shard_where_it_is_and_how_large(account: Account, top: str) -> None:
+def test_references_hold_the_location_and_the_size_of_each_shard(account: Account, top: str) -> None:
     for store in range(3):
         upload(account, f"{top}/in/store={store}/a", "x" * 100)
-    found = planned(settings_of(top, max_shards=2))
-    references = in_s3(lambda s3: shard_references(s3, found.plan, found.folder))
-    where = found.folder.location
+    plan = planned(settings_of(top, max_shards=2))
+    references = in_s3(lambda s3: shard_references(s3, plan.plan, plan.folder))
+    location = plan.folder.location
     assert references == [
-        {"plan_location": where, "shard": 0, "inputs": 2, "models": 2, "bytes": 200},
-        {"plan_location": where, "shard": 1, "inputs": 1, "models": 1, "bytes": 100},
+        {"plan_location": location, "shard": 0, "inputs": 2, "models": 2, "bytes": 200},
+        {"plan_location": location, "shard": 1, "inputs": 1, "models": 1, "bytes": 100},
     ]
 
 
@@ -182,13 +188,13 @@ class TestManifest:
         body = json.dumps([{"prefix": f"{top}{prefix}"}, f"{slash}store=7/a.csv", f"{slash}_SUCCESS"])
         location = upload(account, f"{top}/manifest.json", body)
         source = InputSource(location=location, inputs_type="ManifestFile", check_inputs=False)
-        found = planned(settings_of(top, source=source, target_model="{relative}"))
-        assert found.outputs() == {
+        plan = planned(settings_of(top, source=source, target_model="{relative}"))
+        assert plan.outputs() == {
             f"{top}/in/store=7/a.csv": "store=7/a.csv",
             f"{top}/in/_SUCCESS": "_SUCCESS",
         }
 
-    def test_a_line_may_say_the_model_and_one_object_may_go_to_several(
+    def test_a_line_can_give_the_model_and_one_object_can_go_to_several_models(
         self, account: Account, top: str
     ) -> None:
         source = manifest(
@@ -210,7 +216,9 @@ class TestManifest:
         assert (second.target_model, second.output) == ("own.tar.gz", "own.tar.gz/x/b.csv")
         assert second.content_type == "text/csv"
 
-    def test_one_bucket_is_not_part_of_the_names_several_are(self, account: Account, top: str) -> None:
+    def test_the_bucket_is_part_of_the_names_only_if_there_are_several(
+        self, account: Account, top: str
+    ) -> None:
         lines = [{"source-ref": f"s3://{bucket}/a/b", "target-model": "m"} for bucket in ("one", "two")]
         settings = settings_of(top, source=manifest(account, top, *lines[:1]), target_model=None)
         assert planned(settings).outputs() == {"s3://one/a/b": "a/b"}
@@ -228,7 +236,7 @@ class TestManifest:
             planned(settings_of(top, source=source))
         assert keys_below(account, f"{top}/out") == []
 
-    def test_a_missing_object_is_named_unless_nobody_shall_look(self, account: Account, top: str) -> None:
+    def test_a_missing_object_is_named_unless_check_inputs_is_off(self, account: Account, top: str) -> None:
         line = {"source-ref": f"{top}/nowhere", "target-model": "m"}
         with pytest.raises(InputNotFound, match=r"line 1: .*/nowhere"):
             planned(settings_of(top, source=manifest(account, top, line, check_inputs=True)))
@@ -263,7 +271,7 @@ def test_a_pattern_for_a_prefix_gets_the_remedy(account: Account, top: str) -> N
 def test_a_target_model_that_http_would_trim_is_refused_wherever_it_comes_from(
     account: Account, top: str
 ) -> None:
-    """The model "7" would answer for "7 "."""
+    """SageMaker would invoke the model "7" for "7 "."""
     match = r"target.model.* '7 ' is not allowed: it holds U\+0020 at its end"
     for name in ("7", "7 "):
         upload(account, f"{top}/models/{name}")
@@ -283,19 +291,19 @@ def test_a_key_without_a_field_of_the_template_is_named(account: Account, top: s
         planned(settings_of(top))
 
 
-def test_no_inputs_are_bad_input_unless_that_is_fine(account: Account, top: str) -> None:
+def test_no_inputs_are_refused_without_empty_ok(account: Account, top: str) -> None:
     with pytest.raises(
         InvalidRequest, match=f"no inputs below {top}/in/: nothing was planned.*empty_ok=True"
     ):
         planned(settings_of(top))
     with pytest.raises(InvalidRequest, match=r"manifest\.jsonl lists no inputs"):
         planned(settings_of(top, source=manifest(account, top, "")))
-    found = planned(settings_of(top, empty_ok=True))
-    assert (found.plan.inputs, found.plan.shards, found.shards) == (0, 0, [])
+    plan = planned(settings_of(top, empty_ok=True))
+    assert (plan.plan.inputs, plan.plan.shards, plan.shards) == (0, 0, [])
 
 
 @pytest.mark.parametrize(
-    ("inputs", "changes", "place"),
+    ("inputs", "changes", "refused"),
     [
         ("/data/", {"outputs": "/data/out"}, "the outputs"),
         ("/data", {"outputs": "/database"}, "the outputs"),
@@ -305,13 +313,13 @@ def test_no_inputs_are_bad_input_unless_that_is_fine(account: Account, top: str)
         ("/state/in/", {"state_prefix": "/state"}, "the state_prefix"),
     ],
 )
-def test_what_is_read_and_what_is_written_lie_apart(
-    top: str, inputs: str, changes: dict[str, str], place: str
+def test_inputs_and_written_prefixes_are_apart(
+    top: str, inputs: str, changes: dict[str, str], refused: str
 ) -> None:
     settings = settings_of(top, source=InputSource(location=f"{top}{inputs}"))
-    places = {name: f"{top}{place}" for name, place in changes.items()}
-    with pytest.raises(InvalidRequest, match=f"inputs {top}{inputs} and {place} .* are not apart"):
-        replace(settings, **places).checked()  # type: ignore[arg-type] # both are locations
+    locations = {name: f"{top}{path}" for name, path in changes.items()}
+    with pytest.raises(InvalidRequest, match=f"inputs {top}{inputs} and {refused} .* are not apart"):
+        replace(settings, **locations).checked()  # type: ignore[arg-type] # both are locations
 
 
 ENDPOINT = EndpointModels(
@@ -323,7 +331,7 @@ ENDPOINT = EndpointModels(
 
 @pytest.mark.parametrize("inputs", ["captured/ratings/", "cap", "models/", "models/b/x/", ""])
 @pytest.mark.parametrize("plan", [make_plan, estimated])
-def test_what_the_endpoint_writes_and_its_models_are_no_inputs(
+def test_objects_that_the_endpoint_writes_and_its_models_are_no_inputs(
     inputs: str, plan: Callable[..., Awaitable[object]]
 ) -> None:
     settings = settings_of("s3://other", source=InputSource(location=f"s3://top/{inputs}"))
@@ -332,7 +340,7 @@ def test_what_the_endpoint_writes_and_its_models_are_no_inputs(
 
 
 @pytest.mark.parametrize("key", ["captured/x.jsonl", "models/b/m.tar.gz"])
-def test_what_the_endpoint_writes_and_its_models_are_no_inputs_of_a_manifest_either(
+def test_objects_that_the_endpoint_writes_and_its_models_are_no_inputs_of_a_manifest(
     account: Account, top: str, key: str
 ) -> None:
     line = {"source-ref": f"s3://top/{key}", "target-model": "m"}
@@ -341,8 +349,8 @@ def test_what_the_endpoint_writes_and_its_models_are_no_inputs_of_a_manifest_eit
         planned(settings_of(top, source=source), ENDPOINT)
 
 
-def test_another_batchs_outputs_are_no_inputs_by_chance(account: Account, top: str) -> None:
-    """A prefix that holds them holds their state, too."""
+def test_another_batchs_outputs_are_no_inputs_by_accident(account: Account, top: str) -> None:
+    """A prefix of outputs contains the batch's state, too."""
     upload(account, f"{top}/in/store=1/a")
     first = settings_of(top)
     planned(first)
@@ -369,7 +377,7 @@ def test_another_batchs_outputs_are_no_inputs_by_chance(account: Account, top: s
         ({"source": InputSource(location="s3://b/", inputs_type="Folder")}, InvalidRequest, "inputs_type"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_without_asking_s3(
+def test_invalid_settings_are_refused_without_a_call_of_s3(
     changes: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -377,7 +385,7 @@ def test_settings_that_cannot_be_are_refused_without_asking_s3(
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_another"),
+    ("changes", "is_other_batch"),
     [
         (
             {
@@ -398,12 +406,12 @@ def test_settings_that_cannot_be_are_refused_without_asking_s3(
         ({"output_name": "{key}"}, True),
     ],
 )
-def test_what_makes_it_another_batch_and_what_does_not(changes: dict[str, object], is_another: bool) -> None:
+def test_changes_that_make_another_batch(changes: dict[str, object], is_other_batch: bool) -> None:
     settings = settings_of("s3://b/top")
-    assert (replace(settings, **changes).arguments != settings.arguments) is is_another  # type: ignore[arg-type] # a table
+    assert (replace(settings, **changes).arguments != settings.arguments) is is_other_batch  # type: ignore[arg-type] # a table
 
 
-def test_the_state_lies_below_the_outputs_or_where_it_is_told_to(account: Account, top: str) -> None:
+def test_the_state_is_stored_below_the_outputs_or_the_state_prefix(account: Account, top: str) -> None:
     upload(account, f"{top}/in/store=1/a")
     assert planned(settings_of(top)).folder.location.startswith(f"{top}/out/_batch/")
     elsewhere = planned(settings_of(top, state_prefix=f"{top}/state/"))
@@ -413,26 +421,26 @@ def test_the_state_lies_below_the_outputs_or_where_it_is_told_to(account: Accoun
 class TestModels:
     @pytest.fixture
     def endpoint(self, account: Account, top: str) -> EndpointModels:
-        """One that has the model of store 1 only."""
+        """An endpoint that has the model of store 1 only."""
         upload(account, f"{top}/models/1.tar.gz")
         for store in (1, 2):
             upload(account, f"{top}/in/store={store}/a")
         return EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
 
-    def test_a_missing_artefact_is_written_down_and_told_once(
+    def test_a_missing_artefact_is_recorded_and_logged_once(
         self, top: str, endpoint: EndpointModels, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.WARNING):
-            found = planned(settings_of(top), endpoint)
-        assert {work.target_model: work.missing for work in found.works} == {
+            plan = planned(settings_of(top), endpoint)
+        assert {work.target_model: work.missing for work in plan.works} == {
             "1.tar.gz": False,
             "2.tar.gz": True,
         }
-        assert found.plan.missing_models == ("2.tar.gz",)
+        assert plan.plan.missing_models == ("2.tar.gz",)
         (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
         assert f"{top}/models/: 2.tar.gz;" in warning.getMessage()
 
-    def test_a_missing_artefact_may_fail_the_plan(
+    def test_a_missing_artefact_fails_the_plan_with_fail_on_missing(
         self, account: Account, top: str, endpoint: EndpointModels
     ) -> None:
         with pytest.raises(
@@ -441,7 +449,7 @@ class TestModels:
             planned(settings_of(top, fail_on_missing=True), endpoint)
         assert keys_below(account, f"{top}/out") == []
 
-    def test_nobody_looks_where_that_is_not_wanted_or_not_known(
+    def test_artefacts_are_not_checked_without_check_models_or_a_known_prefix(
         self, top: str, endpoint: EndpointModels
     ) -> None:
         assert planned(settings_of(top, check_models=False), endpoint).plan.missing_models == ()
@@ -452,25 +460,25 @@ class TestModels:
 def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
     account: Account, top: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the error it is, so that Airflow knows whether a retry helps; and no plan comes of it."""
+    """The error keeps its class, so that Airflow knows whether a retry helps; and there is no plan."""
     for store in range(20):
         upload(account, f"{top}/in/store={store}/a")
     denied = Answer(403, "AccessDenied")
     # The log of plans, the listing, then the writes.
-    with answering(None, None, denied, otherwise=account.url) as (url, asked):
+    with answering(None, None, denied, otherwise=account.url) as (url, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with pytest.raises(
             AccessDenied, match=r"s3:PutObject .*/shards/0000\d/(shard\.json|inputs/00000\.jsonl):"
         ):
             planned(settings_of(top))
     assert not any(
-        "plan.json" in request or "/plans/" in request for request in asked if request.startswith("PUT")
+        "plan.json" in request or "/plans/" in request for request in requests if request.startswith("PUT")
     )
 
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[StubClient]:
-    """A quick S3 of this module's own, for more objects than moto takes in reasonable time."""
+    """A stub of S3 for this module, for more objects than moto handles in reasonable time."""
     with running() as stub:
         yield stub
 
@@ -483,10 +491,10 @@ def test_many_inputs_are_planned_at_one_request_for_each_page_and_chunk(
     prefix = top.removeprefix("s3://bench/")
     quick.fill([f"{prefix}/in/store={number % 7}/{number:06d}" for number in range(count)])
     quick.take_calls()
-    found = planned(settings_of(top, max_shards=2))
+    plan = planned(settings_of(top, max_shards=2))
     calls = quick.take_calls()
-    assert sorted(shard.inputs for shard in found.shards) == [1_286, 1_714]
-    chunks = sum(-(-shard.inputs // CHUNK) for shard in found.shards)
+    assert sorted(shard.inputs for shard in plan.shards) == [1_286, 1_714]
+    chunks = sum(-(-shard.inputs // CHUNK) for shard in plan.shards)
     assert calls["list"] == 3 + 1  # of the inputs, and of the log of plans
     assert calls["put"] == chunks + 2 + 2
-    assert found.sources == sorted(f"{top}/in/store={number % 7}/{number:06d}" for number in range(count))
+    assert plan.sources == sorted(f"{top}/in/store={number % 7}/{number:06d}" for number in range(count))

@@ -1,4 +1,4 @@
-"""A missing artefact is known before the endpoint is asked, where anybody may look."""
+"""A missing artefact is found before the endpoint is invoked, if the role is permitted to check."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def endpoint_of(*prefixes: str) -> EndpointModels:
 
 @pytest.fixture
 def prefix(account: Account) -> str:
-    """Where the models of ``NAMES`` but the last lie."""
+    """The prefix of all models of ``NAMES`` but the last."""
     key = f"{unique('models')}/"
     for name in NAMES[:-1]:
         account.upload("x", f"{key}{name}")
     return f"s3://{account.bucket}/{key}"
 
 
-@pytest.mark.parametrize("max_heads", [0, 1_000], ids=["listed", "looked at one by one"])
-def test_what_is_not_there_is_named(prefix: str, monkeypatch: pytest.MonkeyPatch, max_heads: int) -> None:
+@pytest.mark.parametrize("max_heads", [0, 1_000], ids=["listed", "checked one by one"])
+def test_missing_models_are_named(prefix: str, monkeypatch: pytest.MonkeyPatch, max_heads: int) -> None:
     monkeypatch.setattr(draft, "MAX_HEADS", max_heads)
     assert missing(endpoint_of(prefix), [*NAMES, "0.tar.gz"]) == ("0.tar.gz", "c.tar.gz")
     assert missing(endpoint_of(prefix), NAMES[:2]) == ()
 
 
 def test_a_model_must_be_below_each_prefix(account: Account, prefix: str) -> None:
-    """An endpoint may have several containers of many models."""
+    """An endpoint can have several multi-model containers."""
     other = f"{unique('models')}/"
     account.upload("x", f"{other}{NAMES[0]}")
     both = endpoint_of(prefix, f"s3://{account.bucket}/{other}")
@@ -54,12 +54,12 @@ def test_prefix_and_model_are_joined_with_one_slash(prefix: str) -> None:
     assert missing(endpoint_of(prefix), [f"/{NAMES[0]}"]) == ()
 
 
-def test_no_prefix_no_verdict() -> None:
+def test_without_a_prefix_no_model_counts_as_missing() -> None:
     assert missing(endpoint_of(), NAMES) == ()
 
 
-@pytest.mark.parametrize("max_heads", [0, 1_000], ids=["listed", "looked at one by one"])
-def test_where_nobody_may_look_none_is_missing_and_the_log_says_so(
+@pytest.mark.parametrize("max_heads", [0, 1_000], ids=["listed", "checked one by one"])
+def test_if_access_is_denied_no_model_counts_as_missing_and_the_log_says_so(
     account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, max_heads: int
 ) -> None:
     monkeypatch.setattr(draft, "MAX_HEADS", max_heads)
@@ -70,7 +70,7 @@ def test_where_nobody_may_look_none_is_missing_and_the_log_says_so(
     assert any("s3://b/models/" in record.getMessage() for record in caplog.records)
 
 
-def test_an_s3_that_does_not_answer_is_no_verdict(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_s3_that_does_not_answer_is_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_sm_plugin.aws.retry.ATTEMPTS", 1)
     with answering(Answer(503, "ServiceUnavailable")) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
@@ -84,10 +84,10 @@ def quick() -> Iterator[StubClient]:
         yield stub
 
 
-def test_many_models_cost_a_listing_not_a_look_each(
+def test_many_models_cost_a_listing_instead_of_a_head_each(
     quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no page behind the last one that is looked for."""
+    """The listing ends with the page of the last model."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
     names = [f"{number:05d}.tar.gz" for number in range(1_500)]
     below = unique("models")

@@ -1,4 +1,4 @@
-"""Shards are even, every input is in exactly one, and a model is in as few as can be."""
+"""Shards are even, every input is in exactly one shard, and a model is in as few shards as possible."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.multi_model.plan.packing import (
     LEAST_BYTES,
     LEAST_CUT,
-    ModelSize,
     Piece,
     pack,
-    weight_of,
 )
+from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 
 WEIGHTS = st.integers(LEAST_BYTES, 10**6) | st.sampled_from([LEAST_BYTES, 10**9])
 MODELS = st.dictionaries(
@@ -34,34 +34,34 @@ Weights = dict[str, list[int]]
 
 
 def packed(weights: Weights, shards: int) -> list[list[Piece]]:
-    """Pack inputs so large that no model is too small to be cut; the pieces count ``weights``, as they were given."""
+    """Pack inputs so large that no model is too small to be cut; scale the pieces back to ``weights``."""
     large = {name: [weight * LEAST_CUT for weight in each] for name, each in weights.items()}
-    sizes = [ModelSize(name, len(each), sum(each)) for name, each in large.items()]
-    found = pack(sizes, shards=shards, weights_of=large.__getitem__)
-    return [[replace(piece, bytes=piece.bytes // LEAST_CUT) for piece in pieces] for pieces in found]
+    sizes = [Piece(name, 0, len(each), sum(each)) for name, each in large.items()]
+    scaled = pack(sizes, shards=shards, weights_of=lambda model: large[model.target_model])
+    return [[replace(piece, bytes=piece.bytes // LEAST_CUT) for piece in pieces] for pieces in scaled]
 
 
-def inputs_of(found: list[list[Piece]]) -> Iterator[tuple[str, int]]:
-    for piece in itertools.chain.from_iterable(found):
+def inputs_of(shards: list[list[Piece]]) -> Iterator[tuple[str, int]]:
+    for piece in itertools.chain.from_iterable(shards):
         yield from ((piece.target_model, number) for number in range(piece.first, piece.first + piece.count))
 
 
-def loads(found: list[list[Piece]]) -> list[int]:
-    return [sum(piece.bytes for piece in pieces) for pieces in found]
+def loads(shards: list[list[Piece]]) -> list[int]:
+    return [sum(piece.bytes for piece in pieces) for pieces in shards]
 
 
-def shards_of(found: list[list[Piece]], model: str) -> int:
-    return sum(any(piece.target_model == model for piece in pieces) for pieces in found)
+def shards_of(shards: list[list[Piece]], model: str) -> int:
+    return sum(any(piece.target_model == model for piece in pieces) for pieces in shards)
 
 
 @given(MODELS, SHARDS)
 def test_every_input_is_in_exactly_one_shard_and_no_shard_is_empty(weights: Weights, shards: int) -> None:
-    found = packed(weights, shards)
-    counted = Counter(inputs_of(found))
+    result = packed(weights, shards)
+    counted = Counter(inputs_of(result))
     assert set(counted.values()) == {1}
     assert set(counted) == {(name, number) for name, each in weights.items() for number in range(len(each))}
-    assert 1 <= len(found) <= shards
-    assert all(found)
+    assert 1 <= len(result) <= shards
+    assert all(result)
 
 
 @given(MODELS, SHARDS)
@@ -73,17 +73,15 @@ def test_a_pieces_bytes_are_those_of_its_inputs(weights: Weights, shards: int) -
 
 @given(MODELS, SHARDS)
 def test_no_shard_has_more_than_a_fair_share_and_one_piece(weights: Weights, shards: int) -> None:
-    """The rule of who always gives to the one that has least."""
-    found = packed(weights, shards)
+    """This follows from assigning each piece to the shard with the least bytes."""
+    result = packed(weights, shards)
     share = sum(map(sum, weights.values())) / shards
-    largest = max(piece.bytes for piece in itertools.chain.from_iterable(found))
-    assert max(loads(found)) <= share + largest
+    largest = max(piece.bytes for piece in itertools.chain.from_iterable(result))
+    assert max(loads(result)) <= share + largest
 
 
 @given(MODELS, SHARDS)
-def test_a_piece_is_no_larger_than_a_fair_share_but_for_its_inputs_being_so(
-    weights: Weights, shards: int
-) -> None:
+def test_a_piece_is_larger_than_a_fair_share_only_if_an_input_is(weights: Weights, shards: int) -> None:
     share = sum(map(sum, weights.values())) / shards
     for piece in itertools.chain.from_iterable(packed(weights, shards)):
         largest = max(weights[piece.target_model][piece.first : piece.first + piece.count])
@@ -94,14 +92,14 @@ def test_a_piece_is_no_larger_than_a_fair_share_but_for_its_inputs_being_so(
 def test_only_a_model_larger_than_a_fair_share_is_cut_and_into_no_more_shards_than_it_fills(
     weights: Weights, shards: int
 ) -> None:
-    found = packed(weights, shards)
+    result = packed(weights, shards)
     share = sum(map(sum, weights.values())) / shards
     for name, each in weights.items():
-        assert shards_of(found, name) <= max(1, math.ceil(sum(each) / share))
+        assert shards_of(result, name) <= max(1, math.ceil(sum(each) / share))
 
 
 @given(MODELS, SHARDS)
-def test_a_model_is_in_one_place_of_a_shard_and_the_largest_comes_first(
+def test_a_models_pieces_are_side_by_side_and_the_largest_model_comes_first(
     weights: Weights, shards: int
 ) -> None:
     for pieces in packed(weights, shards):
@@ -118,8 +116,8 @@ def test_a_model_is_in_one_place_of_a_shard_and_the_largest_comes_first(
 
 @given(MODELS, SHARDS)
 def test_the_order_of_the_models_does_not_matter(weights: Weights, shards: int) -> None:
-    turned = dict(reversed(weights.items()))
-    assert packed(turned, shards) == packed(weights, shards)
+    reverse = dict(reversed(weights.items()))
+    assert packed(reverse, shards) == packed(weights, shards)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +134,14 @@ def test_the_order_of_the_models_does_not_matter(weights: Weights, shards: int) 
     ids=[
         "one model, cut evenly",
         "no more shards than inputs",
-        "models whole where that is even",
-        "what is left of two models shares a shard",
-        "no drift along the cuts",
-        "one input that is nearly all",
+        "models are not cut if that is even",
+        "the remainders of two models share a shard",
+        "cuts do not drift",
+        "one input has nearly all bytes",
         "many small models",
     ],
 )
-def test_how_it_comes_out(weights: Weights, shards: int, expected: list[int]) -> None:
+def test_the_loads_of_shards(weights: Weights, shards: int, expected: list[int]) -> None:
     assert sorted(loads(packed(weights, shards)), reverse=True) == sorted(expected, reverse=True)
 
 
@@ -153,16 +151,21 @@ def test_a_model_hardly_larger_than_a_fair_share_is_not_cut_for_the_rest_of_it()
 
 
 def test_a_model_is_not_cut_into_pieces_that_are_not_worth_a_load() -> None:
-    halves = pack([ModelSize("a", 2, 2 * LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT] * 2)
+    halves = pack([Piece("a", 0, 2, 2 * LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT] * 2)
     assert loads(halves) == [LEAST_CUT] * 2
-    whole = pack([ModelSize("a", 2, LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT // 2] * 2)
-    assert loads(whole) == [LEAST_CUT]
+    uncut = pack([Piece("a", 0, 2, LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT // 2] * 2)
+    assert loads(uncut) == [LEAST_CUT]
 
 
 def test_no_models_make_no_shards() -> None:
     assert pack([], shards=8, weights_of=lambda _: ()) == []
 
 
-@pytest.mark.parametrize(("size", "weight"), [(None, 4_096), (0, 4_096), (4_095, 4_096), (4_097, 4_097)])
-def test_a_small_input_counts_as_four_kibibytes(size: int | None, weight: int) -> None:
-    assert weight_of(size) == weight
+def test_a_small_input_counts_as_four_kibibytes() -> None:
+    with PlanSpool.opened() as spool:
+        for size in (None, 0, 4_095, 4_097):
+            spool.add(BatchInput(source="s3://b/k", size=size, target_model="m", output=str(size)))
+        spool.finish()
+        (model,) = spool.models()
+        assert list(spool.weights_of(model)) == [4_096, 4_096, 4_096, 4_097]
+        assert (model.count, model.bytes) == (4, 3 * 4_096 + 4_097)

@@ -1,4 +1,4 @@
-"""A plan survives its JSON, and what XCom tells of it stays small."""
+"""A plan survives its JSON, and its XCom values stay small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.exceptions import ResourceConflict
 from airflow_sm_plugin.multi_model.plan.plan import (
@@ -17,7 +16,6 @@ from airflow_sm_plugin.multi_model.plan.plan import (
     MultiModelPlan,
     ShardPlan,
     read_state,
-    shard_reference,
 )
 
 NUMBERS = st.integers(0, 2**50)
@@ -75,12 +73,6 @@ def test_what_is_no_plan_is_refused_with_the_same_remedy(body: bytes) -> None:
         read_state(body, MultiModelPlan, location="s3://b/batch/plan-000-x/plan.json", batch="s3://b/batch")
 
 
-def test_a_shard_has_as_many_chunks_as_its_inputs_fill() -> None:
-    counts = (0, 1, CHUNK, CHUNK + 1)
-    shards = [ShardPlan(number=0, inputs=count, bytes=0, models=()) for count in counts]
-    assert [shard.chunks for shard in shards] == [0, 1, 1, 2]
-
-
 def test_a_model_takes_one_short_row_of_its_shard() -> None:
     """A shard may have thousands."""
     works = tuple(
@@ -91,11 +83,11 @@ def test_a_model_takes_one_short_row_of_its_shard() -> None:
 
 @given(PLANS, SHARDS)
 def test_references_are_plain_and_small(plan: MultiModelPlan, shard: ShardPlan) -> None:
-    where = "s3://bucket/plan-000"
-    summary, reference = plan.summary(where), shard_reference(where, shard)
+    location = "s3://bucket/plan-000"
+    summary, reference = plan.summary(location), shard.reference(location)
     assert summary["missing_models"] == len(plan.missing_models)
     assert reference["models"] == len(shard.models)
-    for told in (summary, reference):
-        assert json.loads(json.dumps(told)) == told
-        assert all(isinstance(value, int | str) for value in told.values())
-        assert told["plan_location"] == where
+    for xcom in (summary, reference):
+        assert json.loads(json.dumps(xcom)) == xcom
+        assert all(isinstance(value, int | str) for value in xcom.values())
+        assert xcom["plan_location"] == location

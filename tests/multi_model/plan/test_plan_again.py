@@ -1,4 +1,4 @@
-"""Planned again: a retry gets its plan, a cleared task what is left to do, and an orphan never mixes its plan in."""
+"""Planning again: a retry gets its plan, a cleared task the unfinished inputs, and an orphan's plan never counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def top(account: Account) -> str:
-    """A prefix of this test alone, with no slash behind."""
+    """A prefix of this test alone, without a slash at its end."""
     return f"s3://{account.bucket}/{unique('plan')}"
 
 
@@ -68,11 +68,11 @@ def test_a_cleared_task_gets_the_same_plan_while_nothing_has_changed(put: Put, t
     assert planned(replace(settings, writer=StateWriter())) == first
 
 
-def test_a_cleared_task_leaves_out_what_was_done_and_is_the_same_still(put: Put, top: str) -> None:
+def test_a_cleared_task_leaves_out_finished_inputs_that_have_not_changed(put: Put, top: str) -> None:
     put(1, 2, 3, 4)
     settings = settings_of(top)
     first = planned(settings)
-    finish(first, failed=lambda one: "store=2/" in one.source)
+    finish(first, failed=lambda entry: "store=2/" in entry.source)
     put(3, body="changed")
     put(5)
     second = planned(cleared(settings))
@@ -82,7 +82,7 @@ def test_a_cleared_task_leaves_out_what_was_done_and_is_the_same_still(put: Put,
     assert second.folder != first.folder
 
 
-def test_other_patterns_plan_anew_only_what_they_add(put: Put, top: str) -> None:
+def test_other_patterns_plan_only_the_inputs_that_they_add(put: Put, top: str) -> None:
     put(1, 2, 3)
 
     def choosing(run: str, **patterns: tuple[str, ...]) -> PlanSettings:
@@ -97,7 +97,7 @@ def test_other_patterns_plan_anew_only_what_they_add(put: Put, top: str) -> None
     assert (stores(second.sources), second.plan.carried) == (["3"], 2)
 
 
-def test_what_was_not_done_is_planned_again(put: Put, top: str) -> None:
+def test_unfinished_inputs_are_planned_again(put: Put, top: str) -> None:
     put(1, 2)
     settings = settings_of(top)
     planned(settings)
@@ -106,24 +106,24 @@ def test_what_was_not_done_is_planned_again(put: Put, top: str) -> None:
     assert (stores(second.sources), second.plan.carried) == (["1", "2", "3"], 0)
 
 
-def test_what_two_plans_ago_has_done_is_not_forgotten(put: Put, top: str) -> None:
+def test_results_of_the_plan_before_the_last_are_not_forgotten(put: Put, top: str) -> None:
     put(1)
     settings = settings_of(top)
     for number, run in enumerate("abc", start=1):
         put(number)
-        found = planned(cleared(settings, run))
-        assert (stores(found.sources), found.plan.carried) == ([str(number)], number - 1)
-        finish(found)
+        plan = planned(cleared(settings, run))
+        assert (stores(plan.sources), plan.plan.carried) == ([str(number)], number - 1)
+        finish(plan)
 
 
-def test_what_an_input_was_before_it_changed_is_not_taken_for_what_it_is(put: Put, top: str) -> None:
-    """Its output is that of the version that was done last."""
+def test_results_of_an_older_version_of_an_input_do_not_count(put: Put, top: str) -> None:
+    """The output belongs to the version that was processed last."""
     settings = settings_of(top)
     for run, body in enumerate(("first", "second", "first")):
         put(1, body=body)
-        found = planned(cleared(settings, str(run)))
-        assert stores(found.sources) == ["1"]
-        finish(found)
+        plan = planned(cleared(settings, str(run)))
+        assert stores(plan.sources) == ["1"]
+        finish(plan)
 
 
 def test_a_later_failure_outweighs_an_earlier_success(put: Put, top: str) -> None:
@@ -131,12 +131,12 @@ def test_a_later_failure_outweighs_an_earlier_success(put: Put, top: str) -> Non
     settings = settings_of(top)
     finish(planned(settings))
     again = planned(cleared(settings, restart=True))
-    finish(again, failed=lambda one: "store=1/" in one.source)
+    finish(again, failed=lambda entry: "store=1/" in entry.source)
     put(3)
     assert stores(planned(cleared(settings, "third")).sources) == ["1", "3"]
 
 
-def test_restart_plans_everything_anew(put: Put, top: str) -> None:
+def test_restart_plans_all_inputs_again(put: Put, top: str) -> None:
     put(1, 2)
     settings = settings_of(top)
     first = planned(settings)
@@ -146,19 +146,19 @@ def test_restart_plans_everything_anew(put: Put, top: str) -> None:
     assert again.plan.digest == first.plan.digest
 
 
-def test_nothing_left_to_do_is_a_plan_without_shards(account: Account, put: Put, top: str) -> None:
+def test_a_plan_without_unfinished_inputs_has_no_shards(account: Account, put: Put, top: str) -> None:
     put(1, 2)
     settings = settings_of(top)
     finish(planned(settings))
     account.s3.delete_object(
         Bucket=account.bucket, Key=f"{top}/in/store=2/a".removeprefix(f"s3://{account.bucket}/")
     )
-    found = planned(cleared(settings))
-    assert (found.plan.inputs, found.plan.shards, found.plan.carried) == (0, 0, 1)
+    plan = planned(cleared(settings))
+    assert (plan.plan.inputs, plan.plan.shards, plan.plan.carried) == (0, 0, 1)
 
 
-def test_an_input_that_nobody_has_looked_at_is_never_taken_for_done(account: Account, top: str) -> None:
-    """No ETag tells whether it is the same still."""
+def test_an_input_without_an_etag_never_counts_as_finished(account: Account, top: str) -> None:
+    """Without an ETag a change of the input would go unnoticed."""
     line = f'{{"source-ref": "{top}/a", "target-model": "m"}}\n'
     location = account.upload(line)
     settings = settings_of(
@@ -169,22 +169,20 @@ def test_an_input_that_nobody_has_looked_at_is_never_taken_for_done(account: Acc
     assert planned(cleared(settings)).plan.inputs == 2
 
 
-def test_a_model_that_was_missing_and_is_brought_leaves_the_plan_to_cleared_batch_tasks(
-    account: Account, put: Put, top: str
-) -> None:
+def test_uploading_a_missing_model_does_not_change_the_plan(account: Account, put: Put, top: str) -> None:
     put(1, 2)
     endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
     models = f"{top}/models/".removeprefix(f"s3://{account.bucket}/")
     account.upload("x", f"{models}1.tar.gz")
     settings = settings_of(top)
     first = planned(settings, endpoint)
-    finish(first, failed=lambda one: "store=2/" in one.source)
+    finish(first, failed=lambda entry: "store=2/" in entry.source)
     assert planned(cleared(settings), endpoint) == first
     account.upload("x", f"{models}2.tar.gz")
     assert planned(cleared(settings), endpoint) == first
 
 
-def test_a_missing_model_may_be_made_to_fail_later(put: Put, top: str) -> None:
+def test_a_missing_model_fails_a_later_plan_with_fail_on_missing(put: Put, top: str) -> None:
     put(1)
     endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
     settings = settings_of(top)
@@ -193,11 +191,13 @@ def test_a_missing_model_may_be_made_to_fail_later(put: Put, top: str) -> None:
         planned(replace(cleared(settings), fail_on_missing=True), endpoint)
 
 
-@pytest.mark.parametrize("lost", ["plan.json", "shards/00000/shard.json", "shards/00000/inputs/00000.jsonl"])
-def test_nothing_up_to_a_plan_that_is_not_whole_is_taken_for_done(
-    account: Account, put: Put, top: str, caplog: pytest.LogCaptureFixture, lost: str
+@pytest.mark.parametrize(
+    "deleted", ["plan.json", "shards/00000/shard.json", "shards/00000/inputs/00000.jsonl"]
+)
+def test_no_input_up_to_an_incomplete_plan_counts_as_finished(
+    account: Account, put: Put, top: str, caplog: pytest.LogCaptureFixture, deleted: str
 ) -> None:
-    """Somebody deleted part of the state: what outputs that plan replaced is not to be known."""
+    """Part of the state was deleted, so the outputs that the plan replaced are unknown."""
     settings = settings_of(top)
     put(1)
     finish(planned(settings))
@@ -208,12 +208,12 @@ def test_nothing_up_to_a_plan_that_is_not_whole_is_taken_for_done(
     finish(planned(cleared(settings, "third")))
     bucket = f"s3://{account.bucket}/"
     account.s3.delete_object(
-        Bucket=account.bucket, Key=f"{second.folder.location}/{lost}".removeprefix(bucket)
+        Bucket=account.bucket, Key=f"{second.folder.location}/{deleted}".removeprefix(bucket)
     )
     put(4)
     fourth = planned(cleared(settings, "fourth"))
     assert (stores(fourth.sources), fourth.plan.carried, fourth.plan.number) == (["1", "2", "4"], 1, 3)
-    assert f"done up to {second.folder.location} is done again" in caplog.text
+    assert f"the inputs up to plan {second.folder.location} are processed again" in caplog.text
 
 
 def test_a_last_plan_that_was_deleted_makes_the_next(account: Account, put: Put, top: str) -> None:
@@ -240,10 +240,10 @@ def by(settings: PlanSettings, started: float, number: int, run: str = "a run") 
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("is_finished", [False, True])
-def test_a_deleted_dag_runs_plan_is_never_gone_on_with(
+def test_a_deleted_dag_runs_plan_is_never_continued(
     put: Put, top: str, *, is_finished: bool, restart: bool
 ) -> None:
-    """Though not one input has changed; and nothing of it is taken over later, either."""
+    """Not even if no input has changed. Its results do not count later, either."""
     put(1, 2)
     settings = settings_of(top, restart=restart)
     first = planned(by(settings, 100, 3))
@@ -262,8 +262,8 @@ def undated(settings: PlanSettings, number: int) -> PlanSettings:
     return replace(settings, writer=StateWriter(TaskTry(None, number), "a run"))
 
 
-def test_without_start_dates_a_later_trys_plan_counts_until_it_is_done(put: Put, top: str) -> None:
-    """A lower try number may be an orphan's, or a DAG run's that was created again."""
+def test_without_start_dates_a_later_trys_plan_counts_until_it_is_finished(put: Put, top: str) -> None:
+    """A lower try number belongs to an orphan, or to a DAG run that was created again."""
     put(1, 2)
     settings = settings_of(top)
     first = planned(undated(settings, 3))
@@ -276,7 +276,7 @@ def test_without_start_dates_a_later_trys_plan_counts_until_it_is_done(put: Put,
     assert planned(undated(settings, 2)) == created_again
 
 
-def test_a_retry_goes_by_the_inputs_once_all_is_done(put: Put, top: str) -> None:
+def test_a_retry_compares_the_inputs_once_its_plan_is_finished(put: Put, top: str) -> None:
     put(1, 2)
     settings = settings_of(top)
     first = planned(by(settings, 100, 1))
@@ -287,7 +287,7 @@ def test_a_retry_goes_by_the_inputs_once_all_is_done(put: Put, top: str) -> None
     assert (stores(again.sources), again.plan.carried) == (["2"], 1)
 
 
-def test_without_start_dates_a_first_try_goes_by_the_inputs(put: Put, top: str) -> None:
+def test_without_start_dates_a_first_try_compares_the_inputs(put: Put, top: str) -> None:
     put(1)
     settings = replace(settings_of(top), writer=StateWriter(TaskTry(None, 1), "a run"))
     first = planned(settings)
@@ -296,7 +296,7 @@ def test_without_start_dates_a_first_try_goes_by_the_inputs(put: Put, top: str) 
     assert planned(settings).plan.digest != first.plan.digest
 
 
-def test_an_earlier_try_plans_nothing(account: Account, put: Put, top: str) -> None:
+def test_an_earlier_try_is_fenced_off(account: Account, put: Put, top: str) -> None:
     put(1)
     settings = settings_of(top)
     later = planned(by(settings, 200, 1))
@@ -310,25 +310,25 @@ def test_an_earlier_try_plans_nothing(account: Account, put: Put, top: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("is_unchanged", [False, True])
 def test_the_later_trys_plan_counts_wherever_an_earlier_planner_is_stopped(
-    account: Account, put: Put, top: str, *, goes_on: bool
+    account: Account, put: Put, top: str, *, is_unchanged: bool
 ) -> None:
-    """The earlier one has listed other inputs; the later one makes its own plan, or goes on with the one before."""
+    """The earlier planner has listed other inputs; the later planner makes a plan, or continues the previous plan."""
     put(1)
     settings = settings_of(top)
 
-    async def raced(number: int) -> bool:
-        mine = replace(settings, owner=f"{settings.owner}-{number}")
+    async def raced(stop_at: int) -> bool:
+        mine = replace(settings, owner=f"{settings.owner}-{stop_at}")
         async with SharedS3.open() as shared:
-            s3, stop = shared.of(Stop()), Stop(number)
+            s3, stop = shared.of(Stop()), Stop(stop_at)
             before, _ = await make_plan(s3, by(mine, 100, 1), None)
             await asyncio.to_thread(put, 2)
             orphan = asyncio.ensure_future(make_plan(shared.of(stop), by(mine, 200, 2, "cleared"), None))
             was_stopped = await stop.reached(orphan)
             key = f"{top}/in/store=2/a".removeprefix(f"s3://{account.bucket}/")
             await asyncio.to_thread(account.s3.delete_object, Bucket=account.bucket, Key=key)
-            if not goes_on:
+            if not is_unchanged:
                 await asyncio.to_thread(put, 3)
             plan, folder = await make_plan(s3, by(mine, 200, 3, "cleared twice"), None)
             stop.gone_on.set()
@@ -337,13 +337,13 @@ def test_the_later_trys_plan_counts_wherever_an_earlier_planner_is_stopped(
             await PlanFence(s3, folder).check()
             retry, _ = await make_plan(s3, by(mine, 200, 4, "cleared twice"), None)
             assert retry == plan
-            assert plan.inputs == (1 if goes_on else 2)
-            assert (plan.digest == before.digest) is goes_on
+            assert plan.inputs == (1 if is_unchanged else 2)
+            assert (plan.digest == before.digest) is is_unchanged
         key = f"{top}/in/store=3/a".removeprefix(f"s3://{account.bucket}/")
         account.s3.delete_object(Bucket=account.bucket, Key=key)
         return was_stopped
 
-    for number in range(99):
-        if not asyncio.run(raced(number)):
+    for stop_at in range(99):
+        if not asyncio.run(raced(stop_at)):
             break
-    assert number > 5
+    assert stop_at > 5

@@ -1,35 +1,42 @@
-"""Each input gets a model and an output name, or the message says which does not and why."""
+"""Each input gets a model and an output name, or the message names the input and the reason."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput, InputSource
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.plan.naming import EntryNames, same_name
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 
 KEY = "in/day=1/store_id=7/a.csv"
 
 
-def names(**changes: object) -> EntryNames:
-    given: dict[str, object] = {
-        "outputs": "s3://b/out/",
-        "target_model": "store-{store_id}.tar.gz",
-    }
-    return EntryNames(**{**given, **changes})  # type: ignore[arg-type] # a table of changes
+def settings_of(**changes: object) -> PlanSettings:
+    settings = PlanSettings(
+        endpoint_name="ratings",
+        source=InputSource(location="s3://b/manifest.jsonl", inputs_type="ManifestFile"),
+        outputs="s3://b/out/",
+        owner="owner",
+        target_model="store-{store_id}.tar.gz",
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type] # a table of changes
 
 
 def named(
-    key: str = KEY, *, model: str | None = None, prefix: str = "in/", **changes: object
+    key: str = KEY,
+    *,
+    model: str | None = None,
+    prefix: str = "in/",
+    many_buckets: bool = False,
+    **changes: object,
 ) -> tuple[str | None, str | None]:
-    one = BatchInput(
-        source=f"s3://b/{key}",
-        size=5,
-        target_model=model,
-        relative=key.removeprefix(prefix) if prefix else None,
-    )
-    found = names(**changes).checked().named(one)
-    return found.target_model, found.output
+    relative = key.removeprefix(prefix) if prefix else None
+    entry = BatchInput(source=f"s3://b/{key}", size=5, target_model=model, relative=relative)
+    result = settings_of(**changes).checked().named(entry, many_buckets=many_buckets)
+    return result.target_model, result.output
 
 
 @pytest.mark.parametrize(
@@ -48,17 +55,19 @@ def named(
         ({"prefix": "", "many_buckets": True}, ("store-7.tar.gz", f"b/{KEY}")),
     ],
 )
-def test_templates_say_model_and_output_and_a_manifest_wins(
+def test_templates_give_model_and_output_and_a_manifests_model_wins(
     changes: dict[str, object], expected: tuple[str, str]
 ) -> None:
     assert named(**changes) == expected  # type: ignore[arg-type] # a table of changes
 
 
-def test_what_else_is_known_of_the_input_stays() -> None:
-    one = BatchInput(source=f"s3://b/{KEY}", size=5, etag="e", content_type="text/csv", custom_attributes="x")
-    found = names().named(one)
-    assert (found.source, found.size, found.etag) == (one.source, one.size, one.etag)
-    assert (found.content_type, found.custom_attributes) == (one.content_type, one.custom_attributes)
+def test_the_inputs_other_fields_stay() -> None:
+    entry = BatchInput(
+        source=f"s3://b/{KEY}", size=5, etag="e", content_type="text/csv", custom_attributes="x"
+    )
+    result = settings_of().named(entry)
+    assert (result.source, result.size, result.etag) == (entry.source, entry.size, entry.etag)
+    assert (result.content_type, result.custom_attributes) == (entry.content_type, entry.custom_attributes)
 
 
 def test_an_input_without_a_model_is_named() -> None:
@@ -68,7 +77,7 @@ def test_an_input_without_a_model_is_named() -> None:
         named(target_model=None)
 
 
-def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
+def test_an_unknown_field_is_named_with_the_existing_fields() -> None:
     with pytest.raises(InvalidRequest, match=r"target_model names the field \{shop\}.*store_id"):
         named(target_model="{shop}.tar.gz")
     with pytest.raises(InvalidRequest, match=r"output_name names the field \{shop\}.*target_model"):
@@ -76,11 +85,11 @@ def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
 
 
 @pytest.mark.parametrize("template", ["{", "{}", "{key!r}"])
-def test_a_template_that_is_none_is_known_without_an_input(template: str) -> None:
+def test_a_malformed_template_is_refused_without_an_input(template: str) -> None:
     with pytest.raises(InvalidRequest, match="target_model"):
-        names(target_model=template).checked()
+        settings_of(target_model=template).checked()
     with pytest.raises(InvalidRequest, match="output_name"):
-        names(output_name=template).checked()
+        settings_of(output_name=template).checked()
 
 
 @pytest.mark.parametrize("model", ["", " a", "a ", "a\n", "a\t", "Zürich", "x" * 1_025])
@@ -97,7 +106,7 @@ def test_a_model_that_no_header_carries_is_refused(model: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "_batch/a"])
-def test_an_output_name_that_would_get_in_the_way_is_refused(name: str) -> None:
+def test_a_reserved_or_malformed_output_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"output name .* of the input s3://b/{KEY} is not allowed"):
         named(output_name=name)
 
@@ -111,17 +120,23 @@ def test_a_key_longer_than_s3_takes_is_refused_beforehand() -> None:
     assert named(output_name="n" * (room + 4), outputs="s3://b")
 
 
-def test_two_of_one_name_are_both_named_with_the_remedy() -> None:
-    assert "s3://b/x and s3://b/y would have the same name, n: " in str(
-        same_name("n", "s3://b/x", "s3://b/y")
-    )
-    assert "both entries of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
-    assert "{target_model}/{relative}" in str(same_name("n", "s3://b/x", "s3://b/x"))
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [("s3://b/y", "s3://b/x and s3://b/y would have"), ("s3://b/x", "both entries of s3://b/x would have")],
+)
+def test_two_inputs_of_one_output_name_are_both_named_with_the_remedy(second: str, message: str) -> None:
+    with PlanSpool.opened() as spool:
+        for source in ("s3://b/x", second):
+            spool.add(BatchInput(source=source, target_model="m", output="n"))
+        with pytest.raises(
+            InvalidRequest, match=rf"{message} the same name, n: .*\{{target_model\}}/\{{relative\}}"
+        ):
+            spool.finish()
 
 
 def test_the_relative_key_of_the_name_is_kept_for_other_templates() -> None:
     """Custom attributes are rendered when the input is read."""
-    one = BatchInput(source=f"s3://b/{KEY}", relative="a.csv")
-    assert names().named(one).relative == "a.csv"
-    assert names(many_buckets=True).named(one).relative == "b/a.csv"
-    assert names().named(BatchInput(source=f"s3://b/{KEY}")).relative is None
+    entry = BatchInput(source=f"s3://b/{KEY}", relative="a.csv")
+    assert settings_of().named(entry).relative == "a.csv"
+    assert settings_of().named(entry, many_buckets=True).relative == "b/a.csv"
+    assert settings_of().named(BatchInput(source=f"s3://b/{KEY}")).relative is None
