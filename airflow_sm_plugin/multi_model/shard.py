@@ -31,12 +31,12 @@ from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
+from airflow_sm_plugin.multi_model.state.fenced_objects import UploadRecords
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
-from airflow_sm_plugin.multi_model.state.journal import Journal, PlacedFailure
+from airflow_sm_plugin.multi_model.state.journal import Journal, StoredFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
 from airflow_sm_plugin.multi_model.state.store import JournalStore, TakeOver, read_journal, sweep
-from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES, ModelCounts, ShardReport
 
@@ -122,7 +122,7 @@ class _ShardRun:
         self._firsts = [work.first for work in shard.models]
         self._trusts_plan = True
         """Whether models are missing that the plan did not find."""
-        self._kept: list[PlacedFailure] = []
+        self._kept: list[StoredFailure] = []
         self.about = f"endpoint {settings.engine.endpoint_name}, shard {settings.shard} of {plan.shards}"
 
     @classmethod
@@ -298,7 +298,7 @@ class _ShardRun:
             check=claim.check,
             check_lately=claim.check_lately,
         )
-        writer.look_for_stale()
+        writer.start_listing()
         try:
             yield writer
         finally:
@@ -336,7 +336,7 @@ class _ShardRun:
     async def _row(self, failure: Failure, data: str) -> Mapping[str, Any]:
         """Return the first row of a failure of before."""
         size = min(failure.size, _LONGEST_ROW)
-        body = await self._s3.read_range(self.folder.data(data), failure.at, size)
+        body = await self._s3.read_range(self.folder.data(data), failure.offset, size)
         row: Mapping[str, Any] = json.loads(body.partition(b"\n")[0])
         return row
 

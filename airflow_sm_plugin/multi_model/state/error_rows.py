@@ -1,4 +1,4 @@
-"""Rows of errors: what ``.errors.jsonl`` holds for records without an output, with always the same keys."""
+"""The rows of ``.errors.jsonl``, for records without an output; all rows have the same keys."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 
 class FailedRecords(NamedTuple):
-    """Records of one input that ended in an error.
+    """Consecutive records of one input that ended in an error.
 
     :param start: byte of the input where the first record begins
-    :param end: byte where the next one would
-    :param records: None where they could not be counted: the rest of an input that cannot be read
-    :param error: our class for it
-    :param status: HTTP status, or what the container answered; None without an answer
-    :param message: cut as the user said; may show what a container wrote
-    :param attempts: invocations spent on it
+    :param end: byte of the input after the last record
+    :param records: None if they could not be counted: the rest of an input that cannot be read
+    :param status: of HTTP, or the container's; None without a response
+    :param message: shortened as the user asked; can hold text of a container
+    :param attempts: number of invocations
     """
 
     start: int
@@ -31,7 +30,7 @@ class FailedRecords(NamedTuple):
     attempts: int
 
     def follows(self, other: FailedRecords) -> bool:
-        """Return whether this is more of the same: records that were never sent, for one reason."""
+        """Decide whether both are one row: consecutive records that were never sent, for the same reason."""
         return (
             self.start == other.end
             and self.attempts == other.attempts == 0
@@ -41,17 +40,13 @@ class FailedRecords(NamedTuple):
         )
 
     def joined(self, more: FailedRecords) -> FailedRecords:
-        """Return both as one; ``more`` follows."""
+        """Append *more*, which follows."""
         return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
 
-    def row(self, one: BatchInput) -> dict[str, object]:
-        """Return the row.
-
-        :param one: the input
-        """
+    def row(self, batch_input: BatchInput) -> dict[str, object]:
         return {
-            "source": one.source,
-            "target_model": one.target_model,
+            "source": batch_input.source,
+            "target_model": batch_input.target_model,
             "first_record": self.first_record,
             "record_count": self.records,
             "error": self.error.__name__,
@@ -60,6 +55,5 @@ class FailedRecords(NamedTuple):
             "attempts": self.attempts,
         }
 
-    def line(self, one: BatchInput) -> bytes:
-        """Return the row as a line of JSON."""
-        return json_line(self.row(one)) + b"\n"
+    def line(self, batch_input: BatchInput) -> bytes:
+        return json_line(self.row(batch_input)) + b"\n"
