@@ -22,7 +22,7 @@ from airflow_sm_plugin.multi_model.engine.reader import InputReader
 from airflow_sm_plugin.multi_model.engine.recorder import OutputFinisher, ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects

@@ -14,8 +14,8 @@ from airflow_sm_plugin.multi_model.engine.settings import OVERHEAD, READERS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import InputProgress
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.judgement import Judgement

@@ -7,7 +7,7 @@ to XCom and the log.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,7 @@ _SHOWN = 5
 """Contradictions named in an error."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ModelReport:
     """One target model, over all shards.
 
@@ -48,12 +48,10 @@ class ModelReport:
 
     @property
     def retries(self) -> int:
-        """Attempts that failed and were repeated."""
         return sum(self.statistics.repeats.values())
 
     @property
     def cold_start_seconds(self) -> float:
-        """Sum over all cold starts."""
         return self.statistics.load_milliseconds / 1_000
 
     @property
@@ -121,7 +119,6 @@ class BatchReport:
 
     @cached_property
     def total(self) -> ModelCounts:
-        """Counts of all shards with a report."""
         return sum((model.counts for model in self.models), ModelCounts())
 
     @property
@@ -131,7 +128,6 @@ class BatchReport:
 
     @property
     def succeeded(self) -> int:
-        """Records with an output."""
         return self.total.records - self.total.records_failed
 
     @property
@@ -160,26 +156,6 @@ class BatchReport:
     @property
     def retries(self) -> int:
         return sum(model.retries for model in self.models)
-
-    def checked(self) -> BatchReport:
-        """Check that the counts add up, and return the report itself.
-
-        :raises InferenceError: they do not, so the report must not be trusted
-        """
-        wrong = [
-            f"those of {model.target_model} contradict each other"
-            for model in self.models
-            if not model.counts.adds_up
-        ][:_SHOWN]
-        if self.total.inputs + self.unreported != self.plan.inputs:
-            inputs = f"of {self.plan.inputs} planned inputs {self.total.inputs} are reported on"
-            wrong.insert(0, f"{inputs} and {self.unreported} are not")
-        if wrong:
-            raise InferenceError(
-                f"the report on endpoint {self.plan.endpoint_name} (plan {self.plan.digest}) does not add up: "
-                f"{'; '.join(wrong)}. No report was written; outputs are below {self.plan.outputs}"
-            )
-        return self
 
     def summary(self) -> dict[str, str | int | float | None]:
         """Make the XCom value: flat, small, with JSON values and no secrets."""
@@ -243,11 +219,10 @@ class ReportSum:
 
     def __init__(self, plan: MultiModelPlan) -> None:
         self._plan = plan
+        self._missing_models = set(plan.missing_models)
         self._shards: set[int] = set()
         self._missing: list[int] = []
-        self._counts: defaultdict[str, ModelCounts] = defaultdict(ModelCounts)
-        self._unreported: Counter[str] = Counter()
-        self._statistics: defaultdict[str, ModelStatistics] = defaultdict(ModelStatistics)
+        self._models: dict[str, ModelReport] = {}
         self._series = BatchSeries()
         self._failures: list[tuple[int, Mapping[str, Any]]] = []
         self._started: list[str] = []
@@ -265,9 +240,9 @@ class ReportSum:
             )
         self._check_new(shard.shard)
         for name, counts in shard.counts.items():
-            self._counts[name] += counts
+            self._model(name).counts += counts
         for name, statistics in shard.statistics.get("models", {}).items():
-            self._statistics[name].add(statistics)
+            self._model(name).statistics.add(statistics)
         if series := shard.statistics.get("series"):
             self._series.add(series)
         rows = [*self._failures, *((shard.shard, row) for row in shard.failures)]
@@ -283,7 +258,7 @@ class ReportSum:
         self._check_new(shard.number)
         self._missing.append(shard.number)
         for work in shard.models:
-            self._unreported[work.target_model] += work.count
+            self._model(work.target_model).unreported += work.count
 
     def _check_new(self, shard_number: int) -> None:
         if shard_number in self._shards or not 0 <= shard_number < self._plan.shards:
@@ -293,28 +268,38 @@ class ReportSum:
             )
         self._shards.add(shard_number)
 
+    def _model(self, name: str) -> ModelReport:
+        if name not in self._models:
+            self._models[name] = ModelReport(target_model=name, missing=name in self._missing_models)
+        return self._models[name]
+
     def report(self) -> BatchReport:
         """Make the report of the whole batch.
 
-        :raises InferenceError: the counts do not add up
+        :raises InferenceError: the counts do not add up, so the report must not be trusted
         """
-        missing_models = set(self._plan.missing_models)
-        names = sorted({*self._counts, *self._unreported, *self._statistics})
-        return BatchReport(
-            plan=self._plan,
-            started_at=min(self._started, key=datetime.fromisoformat, default=self._plan.created_at),
-            finished_at=max(self._finished, key=datetime.fromisoformat, default=self._plan.created_at),
-            models=[
-                ModelReport(
-                    target_model=name,
-                    counts=self._counts[name],
-                    unreported=self._unreported[name],
-                    missing=name in missing_models,
-                    statistics=self._statistics[name],
-                )
-                for name in names
-            ],
+        plan = self._plan
+        report = BatchReport(
+            plan=plan,
+            started_at=min(self._started, key=datetime.fromisoformat, default=plan.created_at),
+            finished_at=max(self._finished, key=datetime.fromisoformat, default=plan.created_at),
+            models=[model for _, model in sorted(self._models.items())],
             missing_shards=sorted(self._missing),
             failures=[row for _, row in self._failures],
             series=self._series,
-        ).checked()
+        )
+        if wrong := _contradictions(report):
+            raise InferenceError(
+                f"the report on endpoint {plan.endpoint_name} (plan {plan.digest}) does not add up: "
+                f"{'; '.join(wrong)}. No report was written; outputs are below {plan.outputs}"
+            )
+        return report
+
+
+def _contradictions(report: BatchReport) -> list[str]:
+    contradictions = []
+    if report.total.inputs + report.unreported != report.plan.inputs:
+        inputs = f"of {report.plan.inputs} planned inputs {report.total.inputs} are reported on"
+        contradictions.append(f"{inputs} and {report.unreported} are not")
+    wrong = [model.target_model for model in report.models if not model.counts.adds_up]
+    return contradictions + [f"those of {model} contradict each other" for model in wrong[:_SHOWN]]

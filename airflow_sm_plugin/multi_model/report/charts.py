@@ -26,6 +26,7 @@ _LEAST_WIDTH = 1.2
 """Width of a short bar, so that it is visible."""
 
 _HEIGHT = 150.0
+"""Pixels of a plot."""
 _LINE_GAP = 3
 """Bins without a value after which a curve breaks."""
 
@@ -38,25 +39,24 @@ _IDLE_HEIGHT = 2.0
 
 @dataclass(frozen=True)
 class Scale:
-    """A vertical scale from 0 at the bottom to a round number above the greatest value; *height* is pixels."""
+    """A vertical scale from 0 at the bottom to a round number above the greatest value."""
 
     top: float
     step: float
-    height: float = _HEIGHT
 
     @classmethod
-    def up_to(cls, greatest: float, *, height: float = _HEIGHT) -> Scale:
+    def up_to(cls, greatest: float) -> Scale:
         """Choose a scale with two to four grid lines above 0."""
         if greatest <= 0:
-            return cls(1.0, 1.0, height)
+            return cls(1.0, 1.0)
         power = 10 ** floor(log10(greatest))
         steps = (power * factor for factor in (0.2, 0.25, 0.5, 1, 2, 2.5))
         step = next(step for step in steps if greatest / step <= _MOST_LINES)
-        return cls(step * ceil(greatest / step), step, height)
+        return cls(step * ceil(greatest / step), step)
 
     def y(self, value: float) -> float:
         """Convert a value to pixels from the top."""
-        return round(self.height * (1 - value / self.top), 1)
+        return round(_HEIGHT * (1 - value / self.top), 1)
 
     def lines(self, label: Callable[[float], str]) -> list[tuple[float, str]]:
         """List the grid lines: pixels from the top, and the label."""
@@ -106,15 +106,10 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """The times of one model.
-
-    :param top: pixels
-    :param paths: CSS class and path
-    """
+    """The times of one model; ``paths`` are CSS class and path."""
 
     name: str
     failed: bool
-    top: float
     height: float
     note: str
     paths: Sequence[tuple[str, str]]
@@ -230,7 +225,7 @@ def _values(points: Sequence[Point], attribute: str) -> Values:
 
 def _bars(values: Values, axis: TimeAxis, scale: Scale) -> str:
     return rectangles(
-        (axis.x(point.at), axis.x(point.at + point.seconds), scale.y(value), scale.height)
+        (axis.x(point.at), axis.x(point.at + point.seconds), scale.y(value), _HEIGHT)
         for point, value in values
         if value
     )
@@ -263,7 +258,6 @@ def _row(model: ModelReport, axis: TimeAxis, top: float, height: float) -> Model
     return ModelRow(
         name=model.target_model,
         failed=model.failed,
-        top=top,
         height=height,
         note="; ".join(notes),
         paths=[(kind, path) for kind, path in paths if path],

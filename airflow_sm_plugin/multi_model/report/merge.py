@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE
+from airflow_sm_plugin.batches.numbered_log import NumberedLog
 from airflow_sm_plugin.core.text import legible
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
@@ -22,7 +23,6 @@ from airflow_sm_plugin.multi_model.report.charts import charts_of
 from airflow_sm_plugin.multi_model.report.view import view_of
 from airflow_sm_plugin.multi_model.state.fenced_objects import FencedObjects
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.store import latest_report
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
@@ -58,8 +58,10 @@ async def merge_reports(s3: S3Objects, plan_location: str) -> BatchReport:
 
 
 async def _read(s3: S3Objects, folder: ShardFolder) -> ShardReport | ShardPlan:
-    """Read a shard's report; without one, the shard's plan."""
-    return await latest_report(s3, folder) or await read_shard_plan(s3, folder)
+    """Read the report of a shard's latest claim; without one, the shard's plan."""
+    claim = await NumberedLog(s3, folder.claims).latest()
+    body = await s3.read_if_any(folder.report(claim)) if claim >= 0 else None
+    return await read_shard_plan(s3, folder) if body is None else ShardReport.from_json(body)
 
 
 async def report_batch(

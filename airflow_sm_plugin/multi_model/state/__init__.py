@@ -4,10 +4,10 @@
 one part of its journal. ``records`` is the content of a part. ``store`` reads and writes the log of parts, and makes
 one process its only writer. ``journal`` sums up all parts: which inputs have ended or failed, and which gaps are left.
 
-When all records of an input have a result, ``outputs`` writes the input's ``.out``, ``.errors.jsonl`` (the rows of
-``error_rows``) and ``.attributes.jsonl``: from memory, or assembled from ``byte_ranges`` of data objects. It writes
-through ``fenced_objects``, which never replace an object of a later owner of the shard. There are also the records
-of multipart uploads, by which the next process gives up the uploads of a killed one.
+When all records of an input have a result, ``outputs`` writes the input's ``.out``, ``.errors.jsonl`` and
+``.attributes.jsonl``: from memory, or assembled from ``byte_ranges`` of data objects. It writes through
+``fenced_objects``, which never replace an object of a later owner of the shard. There are also the records of
+multipart uploads, by which the next process gives up the uploads of a killed one.
 
 Read ``records`` and ``journal`` first, then ``store``, ``outputs`` and ``fenced_objects``.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -89,17 +90,13 @@ def joined(wanted: Iterable[ByteRange], bodies: Iterable[tuple[ByteRange, bytes]
 
     :param bodies: each of :func:`reads_of` the wanted ranges, with its bytes
     """
-    by_location: dict[str, list[tuple[ByteRange, bytes]]] = {}
-    for read, body in bodies:
-        by_location.setdefault(read.location, []).append((read, body))
-    return b"".join([_cut_out(byte_range, by_location[byte_range.location]) for byte_range in wanted])
-
-
-def _cut_out(wanted: ByteRange, bodies: list[tuple[ByteRange, bytes]]) -> bytes:
-    for read, body in bodies:
-        if read.offset <= wanted.offset and wanted.end <= read.end:
-            return body[wanted.offset - read.offset : wanted.end - read.offset]
-    raise LookupError("no read covers the range")
+    chunks = []
+    reads = sorted(bodies)
+    for byte_range in wanted:
+        following = bisect_right(reads, byte_range[:2], key=lambda pair: pair[0][:2])
+        read, body = reads[following - 1]
+        chunks.append(body[byte_range.offset - read.offset : byte_range.end - read.offset])
+    return b"".join(chunks)
 
 
 class PackedRanges:

@@ -150,16 +150,14 @@ class FencedObjects:
         :param fill: adds the parts to an upload; called again after each upload that fails because of another writer
         :raises FencedOff: and the other errors of :meth:`write`
         """
-        for attempt in range(1, _UPLOADS):
+        for attempt in range(1, _UPLOADS + 1):
             try:
                 return await self._upload(location, fill, content_type, records)
             except PreconditionFailed as error:
                 log.info("upload %d of %s: %s", attempt, location, error)
-        try:
-            return await self._upload(location, fill, content_type, records)
-        except PreconditionFailed:
-            await self._check()
-            raise
+                failure = error
+        await self._check()
+        raise failure
 
     async def _upload(
         self,

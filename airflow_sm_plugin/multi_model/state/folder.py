@@ -1,6 +1,6 @@
 """The folders of a multi-model batch's state in S3: ``<outputs>/_batch/<owner>/<arguments>/plan-000-<nonce>/…``.
 
-A folder's ``location`` is ``s3://…`` without a slash at its end; a prefix has one.
+A folder's ``location`` is ``s3://…`` without a slash at its end, a prefix has one. Plans and shards count from 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ class ShardFolder:
 
     @property
     def plan(self) -> str:
-        """Location of the shard's models, and of the range of inputs of each."""
         return f"{self.location}/shard.json"
 
     @property
@@ -28,7 +27,6 @@ class ShardFolder:
 
     @property
     def journal(self) -> str:
-        """Prefix of the journal's parts."""
         return f"{self.location}/journal/"
 
     def data(self, name: str) -> str:
@@ -53,7 +51,6 @@ class MultiModelPlanFolder:
 
     @property
     def plan(self) -> str:
-        """Location of the plan itself, written after all of its shards."""
         return f"{self.location}/plan.json"
 
     @property
@@ -70,12 +67,10 @@ class MultiModelPlanFolder:
         return f"{self.location}/{REPORT_PAGE}"
 
     def shard(self, number: int) -> ShardFolder:
-        """Locate a shard; shards count from 0."""
         return ShardFolder(f"{self.location}/shards/{number:05d}")
 
     @property
     def number(self) -> int:
-        """The plan's number, from 0."""
         return int(self.location.rpartition("/plan-")[2].partition("-")[0])
 
     @property
@@ -108,5 +103,4 @@ class MultiModelFolder:
         return f"{self.location}/plans/"
 
     def plan(self, number: int, nonce: str) -> MultiModelPlanFolder:
-        """Locate a plan; plans count from 0."""
         return MultiModelPlanFolder(f"{self.location}/plan-{number:03d}-{nonce}")

@@ -18,13 +18,6 @@ _RECORDS, _SIZE = 3, 5
 """Columns of an input's progress: the fields of a run without the entry, and the index of the data object."""
 
 
-class StoredRun(NamedTuple):
-    """A run, and the name of the data object that holds its bytes."""
-
-    run: Run
-    data: str
-
-
 class StoredFailure(NamedTuple):
     """A failure, and the name of the data object that holds its rows."""
 
@@ -45,7 +38,7 @@ class Gap(NamedTuple):
 
 
 class InputProgress:
-    """Runs and failures of an input that has not ended, or has ended with failures.
+    """Runs and failures of an input that has not ended, or has ended with failures; ``bytes`` are of the results.
 
     :param names: of all data objects of the journal, a list that grows with it
     """
@@ -68,20 +61,18 @@ class InputProgress:
 
     @property
     def records(self) -> int:
-        """Number of records with a result."""
         return sum(self._columns[_RECORDS::_WIDTH])
 
     @property
     def bytes(self) -> int:
-        """Bytes of the results."""
         return sum(self._columns[_SIZE::_WIDTH])
 
-    def in_order(self) -> Iterator[StoredRun]:
-        """Yield the runs in the order of the input."""
+    def in_order(self) -> Iterator[tuple[Run, str]]:
+        """Yield the runs in the order of the input, and the names of their data objects."""
         columns = self._columns
         for row in sorted(range(0, len(columns), _WIDTH), key=columns.__getitem__):
             *run, data = columns[row : row + _WIDTH]
-            yield StoredRun(Run(self.entry, *run), self._names[data])
+            yield Run(self.entry, *run), self._names[data]
 
     def gaps(self) -> Iterator[Gap]:
         """Yield the gaps in order.
@@ -115,29 +106,24 @@ class Journal:
     def __init__(self, group_of: Callable[[int], int], *, keep: bool) -> None:
         self.parts = 0
         self.claim = -1
+        self.first_writer: StateWriter | None = None
         self.writer: StateWriter | None = None
         """The try of the task that works on the shard, or was the last to."""
-        self.first_writer: StateWriter | None = None
-        """The try that began the journal."""
         self._group_of = group_of
         self._keep = keep
         self._reset()
 
     def _reset(self) -> None:
         self.began_at: float | None = None
-        """When the first part since a restart was written, in epoch seconds."""
+        """Epoch seconds of the first part since a restart."""
         self.is_finished = False
         self.clean = 0
-        """Number set of the inputs that ended without a failure."""
+        """Number set of the inputs that ended without a failure; the next two count them, and records, by group."""
         self.clean_inputs: Counter[int] = Counter()
-        """The number of clean inputs by group."""
         self.clean_records: Counter[int] = Counter()
-        """The number of their records by group."""
         self.failed: dict[int, Ended] = {}
-        """Inputs that ended with failures."""
         self.progress: dict[int, InputProgress] = {}
         self.etags: dict[int, str] = {}
-        """ETags of inputs without one in the plan."""
         self.statistics = Statistics()
         self._names: list[str] = []
 

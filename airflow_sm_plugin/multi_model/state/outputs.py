@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.aws.s3.upload import MultipartUpload
     from airflow_sm_plugin.batches.inputs import BatchInput
-    from airflow_sm_plugin.multi_model.state.journal import StoredFailure, StoredRun
+    from airflow_sm_plugin.multi_model.state.journal import StoredFailure
+    from airflow_sm_plugin.multi_model.state.records import Run
 
 _MOST_PARTS = 9_000
 """Full joined parts of an upload. S3's limit is 10,000; the others are left for copied ranges and the joined parts
@@ -48,9 +49,8 @@ class OutputWriter:
     :param outputs: ``s3://bucket/prefix``
     :param content_type: of ``.out``
     :param data_prefix: of the journal's data objects
-    :param mark: as for :class:`~airflow_sm_plugin.multi_model.state.fenced_objects.FencedObjects`
-    :param check: as for that
-    :param check_lately: as for that
+    :param mark: as ``check`` and ``check_lately``: for
+        :class:`~airflow_sm_plugin.multi_model.state.fenced_objects.FencedObjects`
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class OutputWriter:
         await self._remove_stale(batch_input, stale, has_replaced=has_replaced)
 
     async def assemble(
-        self, batch_input: BatchInput, runs: Iterable[StoredRun], failures: Sequence[StoredFailure]
+        self, batch_input: BatchInput, runs: Iterable[tuple[Run, str]], failures: Sequence[StoredFailure]
     ) -> None:
         """Write the outputs of an input from the journal's data objects: results, attributes, and rows of failures.
 
-        :param runs: in the input's order; read once
+        :param runs: in the input's order, with the names of their data objects; read once
         :raises FencedOff: another process has taken the shard over: its outputs are not changed
         """
         output, notes = PackedRanges(self._data_prefix), PackedRanges(self._data_prefix)

@@ -1,7 +1,11 @@
 """The content of a shard's journal: one part is the results of one process in about a second.
 
-Results are recorded as byte ranges of the input, so a resumed shard knows exactly the gaps between them.
-An entry is the number of an input in the shard, an offset is a byte of the part's data object.
+Results are recorded as byte ranges of the input, so a resumed shard knows exactly the gaps between them. In all records
+
+- ``entry`` is the number of an input in the shard,
+- ``start`` and ``end`` are bytes of the input: where the first record begins, and after the last record,
+- ``records`` is their number, and None for the rest of an input that cannot be read,
+- ``offset`` and ``size`` are bytes of the part's data object.
 """
 
 from __future__ import annotations
@@ -11,17 +15,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from airflow_sm_plugin._safe_text import json_line
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 
 class Run(NamedTuple):
-    """Results of consecutive records of one input, with consecutive bytes in the data object.
-
-    :param start: byte of the input where the first record begins
-    :param end: byte of the input after the last record
-    :param offset: of the results, ``size`` bytes
-    :param notes_offset: of the rows of response attributes, ``notes_size`` bytes
-    """
+    """Results of consecutive records of one input. The notes are rows of response attributes."""
 
     entry: int
     start: int
@@ -35,12 +36,10 @@ class Run(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Consecutive records of one input that ended in errors of one class.
+    """Consecutive records of one input that ended in errors of one class; the bytes are rows of ``.errors.jsonl``.
 
-    :param records: None if they could not be counted: the rest of an input that cannot be read
     :param error: name of the exception class
     :param retryable: whether a retry of the task can succeed
-    :param offset: of the rows of ``.errors.jsonl``, ``size`` bytes
     """
 
     entry: int
@@ -70,6 +69,53 @@ class Failure(NamedTuple):
         """Append *more*, which follows."""
         records = (self.records or 0) + (more.records or 0)
         return self._replace(end=more.end, records=records, size=self.size + more.size)
+
+
+class FailedRecords(NamedTuple):
+    """A failure in memory, and its row of ``.errors.jsonl``; all rows have the same keys.
+
+    :param status: of HTTP, or the container's; None without a response
+    :param message: shortened as the user asked; can hold text of a container
+    :param attempts: number of invocations
+    """
+
+    start: int
+    end: int
+    first_record: int
+    records: int | None
+    error: type[SageMakerInferenceError]
+    status: int | None
+    message: str
+    attempts: int
+
+    def follows(self, other: FailedRecords) -> bool:
+        """Decide whether both are one row: consecutive records that were never sent, for the same reason."""
+        return (
+            self.start == other.end
+            and self.attempts == other.attempts == 0
+            and (self.error, self.status, self.message) == (other.error, other.status, other.message)
+            and self.records is not None
+            and other.records is not None
+        )
+
+    def joined(self, more: FailedRecords) -> FailedRecords:
+        """Append *more*, which follows."""
+        return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
+
+    def row(self, batch_input: BatchInput) -> dict[str, object]:
+        return {
+            "source": batch_input.source,
+            "target_model": batch_input.target_model,
+            "first_record": self.first_record,
+            "record_count": self.records,
+            "error": self.error.__name__,
+            "status": self.status,
+            "message": self.message,
+            "attempts": self.attempts,
+        }
+
+    def line(self, batch_input: BatchInput) -> bytes:
+        return json_line(self.row(batch_input)) + b"\n"
 
 
 class Ended(NamedTuple):

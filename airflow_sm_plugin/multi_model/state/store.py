@@ -29,7 +29,6 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from airflow_sm_plugin.multi_model.state.journal import Journal
 from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
-from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -59,8 +58,7 @@ async def read_journal(
 ) -> Journal:
     """Read and sum up all parts of a journal.
 
-    :param group_of: as for :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
-    :param keep: as for that
+    :param group_of: as ``keep``: for :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
     :raises ResourceConflict: parts of it were deleted
     """
     parts = NumberedLog(s3, folder.journal)
@@ -171,15 +169,3 @@ async def sweep(s3: S3Objects, folder: ShardFolder, claim: Claim) -> None:
             await asyncio.gather(*(s3.delete(f"s3://{bucket}/{name}") for name in batch))
     except (ServiceError, FencedOff, PlanReplaced) as error:
         log.info("%s stays: %s", folder.data(""), error)
-
-
-async def clean_entries(s3: S3Objects, shard: ShardFolder) -> int:
-    """Read the number set of the shard's inputs that ended without a failure."""
-    return (await read_journal(s3, shard, lambda _: 0, keep=False)).clean
-
-
-async def latest_report(s3: S3Objects, shard: ShardFolder) -> ShardReport | None:
-    """Read the report of the latest claim's process; None if it has not written one."""
-    claim = await NumberedLog(s3, shard.claims).latest()
-    body = await s3.read_if_any(shard.report(claim)) if claim >= 0 else None
-    return None if body is None else ShardReport.from_json(body)

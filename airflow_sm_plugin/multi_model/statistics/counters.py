@@ -6,6 +6,7 @@ Whole numbers only (microseconds, milliseconds, counts): sums do not depend on t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import log
 from typing import Any, TypeVar
 
@@ -59,21 +60,19 @@ _BY_NAME = ("repeats", "failures")
 _INTERVALS = ("loading", "working")
 
 
+@dataclass(slots=True, eq=False)
 class ModelStatistics:
     """Counts, latencies and times of one target model."""
 
-    __slots__ = (*_COUNTS, *_BY_NAME, *_INTERVALS, "latencies")
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.failed_calls = 0
-        self.latencies = Latencies()
-        self.repeats: dict[str, int] = {}
-        self.failures: dict[str, int] = {}
-        self.loads = 0
-        self.load_milliseconds = 0
-        self.loading: list[Interval] = []
-        self.working: list[Interval] = []
+    records: int = 0
+    failed_calls: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+    repeats: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    loads: int = 0
+    load_milliseconds: int = 0
+    loading: list[Interval] = field(default_factory=list)
+    working: list[Interval] = field(default_factory=list)
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add the result of :meth:`as_json`."""
@@ -167,13 +166,7 @@ class Statistics:
         statistics.working = _with(statistics.working, _interval(began, ended))
 
     def sample(self, *, at: float, in_flight: int, bound: int, warm: int, loading: int) -> None:
-        """Record the current gauges; the engine does so about once a second.
-
-        :param in_flight: invocations in flight
-        :param bound: invocations permitted in flight
-        :param warm: loaded models
-        :param loading: models that are being loaded
-        """
+        """Record gauges, about once a second: invocations in flight, and permitted; models warm, and loading."""
         self.bins.bin_of(int(at)).add_samples((1, in_flight, bound, warm, loading))
 
     def take(self) -> dict[str, Any]:

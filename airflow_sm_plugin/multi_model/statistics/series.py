@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.multi_model.statistics.latencies import add_counts, quantile_of
 
@@ -16,7 +15,8 @@ _HOLDS = 3
 """Seconds for which a sample counts until the next one: samples are taken about once a second, not to the second."""
 
 _THOUSANDTHS = 1_000
-_GAUGES = ("in_flight", "bound", "warm", "loading")
+_GAUGES = 4
+"""Values of a sample: invocations in flight, their bound, models warm, and loading."""
 
 
 class Bin:
@@ -34,7 +34,7 @@ class Bin:
         self.records = records
         self.counts: dict[int, int] = {}
         add_counts(self.counts, counts)
-        self.samples = list(samples) or [0] * (1 + len(_GAUGES))
+        self.samples = list(samples) or [0] * (1 + _GAUGES)
 
     def add(self, other: Bin) -> None:
         self.records += other.records
@@ -96,18 +96,16 @@ class TimeBins:
         return {"width": self.width, "bins": bins}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
+class Point(NamedTuple):
     """The values of one bin, over all shards.
 
     :param at: epoch seconds when the bin begins
-    :param seconds: the bin's width
     :param p50: latency in seconds, as ``p95``; None without an invocation
     :param in_flight: the mean of the sum over all shards, as are the next three; None without a sample
+    :param seconds: the bin's width
     """
 
     at: int
-    seconds: int
     records: int
     invocations: int
     p50: float | None
@@ -116,14 +114,12 @@ class Point:
     bound: float | None
     warm: float | None
     loading: float | None
+    seconds: int
 
     @property
     def rate(self) -> float | None:
         """Records with an output per second; None without a record."""
         return self.records / self.seconds if self.records else None
-
-
-_COLUMNS = ("at", "records", "invocations", "p50", "p95", *_GAUGES)
 
 
 class BatchSeries:
@@ -168,21 +164,17 @@ class BatchSeries:
 
     def as_json(self) -> dict[str, Any]:
         """Convert to the table of ``report.json``; its first column is epoch seconds."""
-        rows = [[_rounded(getattr(point, name)) for name in _COLUMNS] for point in self.points()]
-        return {"seconds": self._bins.width, "columns": _COLUMNS, "rows": rows}
+        rows = [[_rounded(value) for value in point[:-1]] for point in self.points()]
+        return {"seconds": self._bins.width, "columns": Point._fields[:-1], "rows": rows}
 
 
 def _point(index: int, width: int, bin_: Bin) -> Point:
     count, *sums = bin_.samples
-    means = [value / (width * _THOUSANDTHS) if count else None for value in sums]
+    in_flight, bound, warm, loading = (value / (width * _THOUSANDTHS) if count else None for value in sums)
+    p50, p95 = (quantile_of(bin_.counts, share) for share in (0.5, 0.95))
+    invocations = sum(bin_.counts.values())
     return Point(
-        at=index * width,
-        seconds=width,
-        records=bin_.records,
-        invocations=sum(bin_.counts.values()),
-        p50=quantile_of(bin_.counts, 0.5),
-        p95=quantile_of(bin_.counts, 0.95),
-        **dict(zip(_GAUGES, means, strict=True)),
+        index * width, bin_.records, invocations, p50, p95, in_flight, bound, warm, loading, seconds=width
     )
 
 

@@ -25,8 +25,8 @@ def test_rows_are_in_the_order_in_which_models_began() -> None:
     statistics = collected(busy("late", at=T0 + 50), busy("early"))
     charts = charts_of(batch_of([shard_of(0, {"late": BAD, "early": GOOD}, statistics=statistics)]))
     assert charts is not None
-    assert [(row.name, row.failed, row.top) for row in charts.rows] == [
-        ("early", False, 0.0),
+    assert [(row.name, row.failed, row.height) for row in charts.rows] == [
+        ("early", False, 26.0),
         ("late", True, 26.0),
     ]
     assert charts.others == 0
@@ -87,19 +87,19 @@ def test_the_curves_of_a_long_batch_have_few_points() -> None:
 
 @given(st.lists(st.floats(1e-6, 1e9), min_size=1))
 def test_every_value_fits_between_a_few_lines(values: list[float]) -> None:
-    scale = Scale.up_to(max(values), height=100)
-    assert all(-0.1 <= scale.y(value) <= 100 for value in values)
+    scale = Scale.up_to(max(values))
+    assert all(-0.1 <= scale.y(value) <= 150 for value in values)
     assert 2 <= len(scale.lines(str)) <= 6
     assert max(values) > scale.top / 3
 
 
 def test_lines_are_at_round_numbers() -> None:
-    lines = Scale.up_to(932, height=100).lines(lambda value: f"{value:g}")
+    lines = Scale.up_to(932).lines(lambda value: f"{value:g}")
     assert [label for _, label in lines] == ["0", "250", "500", "750", "1000"]
 
 
 def test_zero_has_a_scale() -> None:
-    assert Scale.up_to(0, height=100).y(0) == 100
+    assert Scale.up_to(0).y(0) == 150
 
 
 def test_a_line_breaks_where_values_are_missing_for_long() -> None:
