@@ -150,10 +150,6 @@ class BatchReport:
         return _by_class(model.statistics.repeats for model in self.models)
 
     @property
-    def invocations(self) -> int:
-        return sum(model.statistics.invocations for model in self.models)
-
-    @property
     def retries(self) -> int:
         return sum(model.retries for model in self.models)
 
@@ -170,7 +166,7 @@ class BatchReport:
             "failed": self.total.records_failed,
             "models": len(self.models),
             "models_failed": len(self.failed_models),
-            "invocations": self.invocations,
+            "invocations": sum(model.statistics.invocations for model in self.models),
             "retries": self.retries,
             "seconds": seconds_between(self.started_at, self.finished_at),
             "shards": self.plan.shards,

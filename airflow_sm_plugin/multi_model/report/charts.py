@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.core.text import amount, clock, duration, plural
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ModelReport
-from airflow_sm_plugin.multi_model.report.time_axis import Pause, Tick, TimeAxis
+from airflow_sm_plugin.multi_model.report.time_axis import TimeAxis
 from airflow_sm_plugin.multi_model.statistics.counters import Interval
 from airflow_sm_plugin.multi_model.statistics.series import Point
 
@@ -115,27 +115,11 @@ class ModelRow:
     paths: Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Charts:
-    """All charts of a report, over one axis.
+def charts_of(report: BatchReport) -> dict[str, Any] | None:
+    """Draw a report's charts, by their names in the template; None for a batch without any activity.
 
-    :param rows: of the models that took most time, in the order in which they began
-    :param others: number of models without a row
+    Only the models that took most time have a row, in the order in which they began.
     """
-
-    ticks: Sequence[Tick]
-    pauses: Sequence[Pause]
-    rows: Sequence[ModelRow]
-    others: int
-    plots: Sequence[Plot]
-
-    @property
-    def rows_height(self) -> float:
-        return sum(row.height for row in self.rows)
-
-
-def charts_of(report: BatchReport) -> Charts | None:
-    """Draw a report's charts; None for a batch without any activity."""
     points = report.series.points(most=MOST_POINTS)
     timed = [model for model in report.models if _intervals(model)]
     active = [
@@ -149,13 +133,14 @@ def charts_of(report: BatchReport) -> Charts | None:
     height = next(height for most, height in _ROW_HEIGHTS if len(longest) <= most)
     ordered = sorted(longest, key=lambda model: (min(_intervals(model)), model.target_model))
     plots = [_plot(points, axis, layout) for layout in _LAYOUTS]
-    return Charts(
-        ticks=axis.ticks(),
-        pauses=axis.pauses(),
-        rows=[_row(model, axis, index * height, height) for index, model in enumerate(ordered)],
-        others=len(report.models) - len(ordered),
-        plots=[plot for plot in plots if plot is not None],
-    )
+    return {
+        "ticks": axis.ticks(),
+        "pauses": axis.pauses(),
+        "rows": [_row(model, axis, index * height, height) for index, model in enumerate(ordered)],
+        "rows_height": height * len(ordered),
+        "others": len(report.models) - len(ordered),
+        "plots": [plot for plot in plots if plot is not None],
+    }
 
 
 class _Layout(NamedTuple):

@@ -75,9 +75,9 @@ class TimeAxis:
     def pauses(self) -> list[Pause]:
         return [
             Pause(
-                left=round(before.right, 1),
-                width=round(after.left - before.right, 1),
-                label=duration(after.began - before.ended),
+                round(before.right, 1),
+                round(after.left - before.right, 1),
+                duration(after.began - before.ended),
             )
             for before, after in pairwise(self._spans)
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -42,64 +41,36 @@ class Card(NamedTuple):
     notes: Sequence[tuple[str, bool]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """The texts of the page beside those of the charts.
-
-    :param failed_classes: error class, number of records, and percent of the most frequent class
-    :param retried_classes: as these, of attempts
-    :param slowest: target model, latency, and number of invocations
-    :param coldest: target model, loading time, and number of cold starts
-    :param models: rows of the table of models, those with failures first
-    :param more_models: number of models without a row
-    """
-
-    when: str
-    headline: Headline
-    cards: Sequence[Card]
-    failed_classes: Sequence[tuple[str, str, float]]
-    retried_classes: Sequence[tuple[str, str, float]]
-    failed_models: Sequence[Mapping[str, str]]
-    more_failed_models: int
-    failures: Sequence[Mapping[str, str]]
-    more_failures: bool
-    slowest: Sequence[tuple[str, str, str]]
-    coldest: Sequence[tuple[str, str, str]]
-    missing_artefacts: Sequence[str]
-    models: Sequence[Sequence[str]]
-    more_models: int
-
-
-def view_of(report: BatchReport) -> View:
-    """Make the texts of a report's page."""
+def view_of(report: BatchReport) -> dict[str, Any]:
+    """Make the texts of a report's page, by their names in the template."""
     failed = report.failed_models
     good = [model for model in report.models if not model.failed]
     rows = [*failed, *sorted(good, key=lambda model: (-model.counts.records, model.target_model))]
     began, ended = (datetime.fromisoformat(iso) for iso in (report.started_at, report.finished_at))
-    return View(
-        when=period(began.timestamp(), ended.timestamp()),
-        headline=_headline(report),
-        cards=_cards(report),
-        failed_classes=_classes(report.failures_by_class),
-        retried_classes=_classes(report.retries_by_class),
-        failed_models=[_failed_model(model) for model in failed[:_MOST_FAILED_MODELS]],
-        more_failed_models=max(0, len(failed) - _MOST_FAILED_MODELS),
-        failures=[_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
-        more_failures=len(report.failures) > _MOST_FAILURES,
-        slowest=_greatest(
+    return {
+        "when": period(began.timestamp(), ended.timestamp()),
+        "headline": _headline(report),
+        "cards": _cards(report),
+        "failed_classes": _classes(report.failures_by_class),
+        "retried_classes": _classes(report.retries_by_class),
+        "failed_models": [_failed_model(model) for model in failed[:_MOST_FAILED_MODELS]],
+        "more_failed_models": max(0, len(failed) - _MOST_FAILED_MODELS),
+        "failures": [_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
+        "more_failures": len(report.failures) > _MOST_FAILURES,
+        "slowest": _greatest(
             report.models,
             lambda model: model.statistics.latencies.quantile(0.95) or 0.0,
             lambda model: plural(model.statistics.latencies.count, "invocation"),
         ),
-        coldest=_greatest(
+        "coldest": _greatest(
             report.models,
             lambda model: model.cold_start_seconds,
             lambda model: plural(model.statistics.loads, "cold start"),
         ),
-        missing_artefacts=[model.target_model for model in report.models if model.missing],
-        models=[_row(model) for model in rows[:MOST_ROWS]],
-        more_models=max(0, len(rows) - MOST_ROWS),
-    )
+        "missing_artefacts": [model.target_model for model in report.models if model.missing],
+        "models": [_row(model) for model in rows[:MOST_ROWS]],
+        "more_models": max(0, len(rows) - MOST_ROWS),
+    }
 
 
 # Headline and cards
@@ -129,10 +100,6 @@ def _headline(report: BatchReport) -> Headline:
 
 
 def _cards(report: BatchReport) -> list[Card]:
-    return [*_counts(report), _duration(report), *_invocations(report), *_cold_starts(report)]
-
-
-def _counts(report: BatchReport) -> list[Card]:
     total, plan = report.total, report.plan
     failed = share(total.records_failed, total.records)
     return [
@@ -156,6 +123,9 @@ def _counts(report: BatchReport) -> list[Card]:
             _bad(len(report.failed_models), "with failures"),
             f"in {plural(plan.shards, 'shard')}",
         ),
+        _duration(report),
+        *_invocations(report),
+        *_cold_starts(report),
     ]
 
 
@@ -174,9 +144,8 @@ def _invocations(report: BatchReport) -> list[Card]:
     latencies = Latencies()
     for model in report.models:
         latencies.add(model.statistics.latencies.as_json())
-    cards = [
-        _card("Invocations", count(latencies.count), f"{plural(report.retries, 'attempt')} repeated"),
-    ]
+    repeated = f"{plural(report.retries, 'attempt')} repeated"
+    cards = [_card("Invocations", count(latencies.count), repeated)]
     if latencies.count:
         median, p95, p99 = (duration(latencies.quantile(part) or 0.0) for part in (0.5, 0.95, 0.99))
         longest = f"longest {duration(latencies.longest or 0.0)}"
@@ -208,6 +177,7 @@ def _bad(number: int, text: str) -> tuple[str, bool]:
 
 
 def _classes(counted: Mapping[str, int]) -> list[tuple[str, str, float]]:
+    """List the classes with their numbers, also in percent of the most frequent class."""
     most = max(counted.values(), default=1)
     return [(name, count(number), round(100 * number / most, 1)) for name, number in counted.items()]
 
@@ -253,15 +223,10 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _follows(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Decide whether *row* is about the records after *before*, with the same error."""
-    same = ("source", "target_model", "error", "status", "message", "attempts")
-    first, number = before.get("first_record"), before.get("record_count")
-    return (
-        first is not None
-        and number is not None
-        and row.get("record_count") is not None
-        and row.get("first_record") == first + number
-        and all(before.get(key) == row.get(key) for key in same)
-    )
+    first, number, more = before.get("first_record"), before.get("record_count"), row.get("record_count")
+    if first is None or number is None or more is None:
+        return False
+    return row == {**before, "first_record": first + number, "record_count": more}
 
 
 def _failure(row: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ that is long enough for a part of a multipart upload, so that its bytes do not p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES
@@ -122,7 +122,8 @@ class OutputWriter:
         stale = []
         for suffix, rows in ((ATTRIBUTES, notes), (ERRORS, self._rows(failures))):
             if rows.size:
-                await self._assemble_side_file(self.location(batch_input, suffix), rows)
+                location = self.location(batch_input, suffix)
+                await self._confirmed(location, self._assemble(location, rows, _JSON_LINES))
             else:
                 stale.append(suffix)
         await self._remove_stale(batch_input, stale, has_replaced=has_replaced)
@@ -137,12 +138,12 @@ class OutputWriter:
 
     async def _write_notes(self, batch_input: BatchInput, notes: bytes) -> None:
         location = self.location(batch_input, ATTRIBUTES)
-        if notes and not await self._fenced.write(location, notes, content_type=_JSON_LINES):
-            await self._fenced.confirm(location)
+        if notes:
+            await self._confirmed(location, self._fenced.write(location, notes, content_type=_JSON_LINES))
 
-    async def _assemble_side_file(self, location: str, rows: PackedRanges) -> None:
-        """Write a side file. The next owner may write none, and would not replace this one: so it is confirmed."""
-        if not await self._assemble(location, rows, _JSON_LINES):
+    async def _confirmed(self, location: str, write: Awaitable[bool]) -> None:
+        """Confirm a new side file, because the next owner does not replace it if its own would be empty."""
+        if not await write:
             await self._fenced.confirm(location)
 
     async def _assemble(self, location: str, ranges: PackedRanges, content_type: str) -> bool:

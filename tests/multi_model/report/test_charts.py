@@ -25,13 +25,13 @@ def test_rows_are_in_the_order_in_which_models_began() -> None:
     statistics = collected(busy("late", at=T0 + 50), busy("early"))
     charts = charts_of(batch_of([shard_of(0, {"late": BAD, "early": GOOD}, statistics=statistics)]))
     assert charts is not None
-    assert [(row.name, row.failed, row.height) for row in charts.rows] == [
+    assert [(row.name, row.failed, row.height) for row in charts["rows"]] == [
         ("early", False, 26.0),
         ("late", True, 26.0),
     ]
-    assert charts.others == 0
-    assert charts.rows[0].note == "11:06:40 to 11:06:52; 1 cold start, 2 s; invoked for 10 s"
-    assert [kind for kind, _ in charts.rows[0].paths] == ["working", "loading"]
+    assert charts["others"] == 0
+    assert charts["rows"][0].note == "11:06:40 to 11:06:52; 1 cold start, 2 s; invoked for 10 s"
+    assert [kind for kind, _ in charts["rows"][0].paths] == ["working", "loading"]
 
 
 def test_a_model_that_waited_warm_has_a_thin_line_and_one_that_was_loaded_again_has_none() -> None:
@@ -43,7 +43,7 @@ def test_a_model_that_waited_warm_has_a_thin_line_and_one_that_was_loaded_again_
     )
     charts = charts_of(batch_of([shard_of(0, {"a": GOOD, "b": GOOD}, statistics=statistics)]))
     assert charts is not None
-    kinds = {row.name: {kind for kind, _ in row.paths} for row in charts.rows}
+    kinds = {row.name: {kind for kind, _ in row.paths} for row in charts["rows"]}
     assert kinds == {"a": {"idle", "working"}, "b": {"working", "loading"}}
 
 
@@ -52,37 +52,37 @@ def test_only_the_models_with_the_most_time_have_rows() -> None:
     statistics = collected(*(busy(name, invocations=2 * (index + 1)) for index, name in enumerate(names)))
     charts = charts_of(batch_of([shard_of(0, dict.fromkeys(names, GOOD), statistics=statistics)]))
     assert charts is not None
-    assert sorted(row.name for row in charts.rows) == names[20:]
-    assert charts.others == 20
-    assert charts.rows_height == MOST_ROWS * charts.rows[0].height
+    assert sorted(row.name for row in charts["rows"]) == names[20:]
+    assert charts["others"] == 20
+    assert charts["rows_height"] == MOST_ROWS * charts["rows"][0].height
 
 
 def test_each_plot_has_a_title_a_note_a_scale_and_curves() -> None:
     charts = charts_of(batch_of([shard_of(0, statistics=collected(busy("a.tar.gz")))]))
     assert charts is not None
-    assert [plot.title for plot in charts.plots] == [
+    assert [plot.title for plot in charts["plots"]] == [
         "Throughput",
         "Latency of invocations",
         "Invocations in flight",
         "Models warm and loading",
     ]
-    assert all(plot.note and plot.lines and plot.curves for plot in charts.plots)
-    assert charts.plots[0].note == "up to 2 records/s; a bar is the mean of 1 s"
+    assert all(plot.note and plot.lines and plot.curves for plot in charts["plots"])
+    assert charts["plots"][0].note == "up to 2 records/s; a bar is the mean of 1 s"
 
 
 def test_a_batch_that_only_loaded_models_has_rows_and_no_curves() -> None:
     statistics = collected(lambda s: s.loaded("a.tar.gz", began=T0, ended=T0 + 5))
     charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
     assert charts is not None
-    assert len(charts.rows) == 1
-    assert charts.plots == []
+    assert len(charts["rows"]) == 1
+    assert charts["plots"] == []
 
 
 def test_the_curves_of_a_long_batch_have_few_points() -> None:
     statistics = collected(busy("a.tar.gz", invocations=1_500))
     charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
     assert charts is not None
-    assert all(path.count("L") < MOST_POINTS for plot in charts.plots for *_, path in plot.curves)
+    assert all(path.count("L") < MOST_POINTS for plot in charts["plots"] for *_, path in plot.curves)
 
 
 @given(st.lists(st.floats(1e-6, 1e9), min_size=1))
@@ -117,4 +117,4 @@ def test_a_moment_is_a_visible_bar() -> None:
     statistics = collected(lambda s: s.loaded("a.tar.gz", began=T0, ended=T0))
     charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
     assert charts is not None
-    assert charts.rows[0].paths == [("loading", "M0 3H1.2V23H0z")]
+    assert charts["rows"][0].paths == [("loading", "M0 3H1.2V23H0z")]
