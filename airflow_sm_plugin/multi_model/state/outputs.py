@@ -49,8 +49,8 @@ class OutputWriter:
     :param outputs: ``s3://bucket/prefix``
     :param content_type: of ``.out``
     :param data_prefix: of the journal's data objects
-    :param mark: as ``check`` and ``check_lately``: for
-        :class:`~airflow_sm_plugin.multi_model.state.fenced_objects.FencedObjects`
+    :param mark: see :class:`~airflow_sm_plugin.multi_model.state.fenced_objects.FencedObjects`, also for ``check`` and
+        ``check_lately``
     """
 
     def __init__(

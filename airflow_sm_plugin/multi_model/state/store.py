@@ -58,7 +58,7 @@ async def read_journal(
 ) -> Journal:
     """Read and sum up all parts of a journal.
 
-    :param group_of: as ``keep``: for :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
+    :param group_of: see :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`, also for ``keep``
     :raises ResourceConflict: parts of it were deleted
     """
     parts = NumberedLog(s3, folder.journal)
