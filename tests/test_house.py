@@ -117,7 +117,6 @@ SHELLS = {
     "multi_model.state.fenced_objects",
     "multi_model.state.outputs",
     "multi_model.state.store",
-    "multi_model.state.upload_records",
 }
 
 AWS = {"aws", "aws.s3", "core"}

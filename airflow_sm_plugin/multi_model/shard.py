@@ -31,12 +31,12 @@ from airflow_sm_plugin.multi_model.engine.progress import BatchProgress
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
+from airflow_sm_plugin.multi_model.state.fenced_objects import UploadRecords
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
-from airflow_sm_plugin.multi_model.state.journal import Journal, PlacedFailure
+from airflow_sm_plugin.multi_model.state.journal import Journal, StoredFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
 from airflow_sm_plugin.multi_model.state.store import JournalStore, TakeOver, read_journal, sweep
-from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES, ModelCounts, ShardReport
 
@@ -118,7 +118,7 @@ class _ShardRun:
         self._firsts = [work.first for work in self.shard.models]
         self._trusts_plan = True
         """Whether an artefact that the plan did not find is still missing."""
-        self._kept: list[PlacedFailure] = []
+        self._kept: list[StoredFailure] = []
         """Failures of earlier processes that are not tried again."""
         self.about = f"endpoint {self.settings.engine.endpoint_name}, shard {self.settings.shard} of {self.plan.shards}"
 
@@ -267,7 +267,7 @@ class _ShardRun:
             check=claim.check,
             check_lately=claim.check_lately,
         )
-        writer.look_for_stale()
+        writer.start_listing()
         try:
             yield writer
         finally:
@@ -305,7 +305,7 @@ class _ShardRun:
     async def _row(self, failure: Failure, data: str) -> Mapping[str, Any]:
         """Read the first row of a failure of an earlier process."""
         size = min(failure.size, _LONGEST_ROW)
-        body = await self.s3.read_range(self.folder.data(data), failure.at, size)
+        body = await self.s3.read_range(self.folder.data(data), failure.offset, size)
         row: Mapping[str, Any] = json.loads(body.partition(b"\n")[0])
         return row
 

@@ -19,7 +19,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions, output_of
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 
 SURROGATES = st.characters(categories=["Cs"])
 ANY_TEXT = st.text(

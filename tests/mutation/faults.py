@@ -296,14 +296,14 @@ FAULTS = (
         True,
         "multi_model/state/fenced_objects.py",
         """\
-        found = await self._s3.stat(location)
+        listed = await self._s3.stat(location)
         await self._check()
-        if found is Presence.ABSENT:
+        if listed is Presence.ABSENT:
 """,
         """\
         await self._check()
-        found = await self._s3.stat(location)
-        if found is Presence.ABSENT:
+        listed = await self._s3.stat(location)
+        if listed is Presence.ABSENT:
 """,
     ),
     Fault(
@@ -313,7 +313,7 @@ FAULTS = (
         "multi_model/state/journal.py",
         """\
         progress = self.progress_of(reopened.entry)
-        progress.failures = [placed for placed in progress.failures if placed.failure.start != reopened.start]
+        progress.failures = [stored for stored in progress.failures if stored.failure.start != reopened.start]
 """,
         "        self.progress_of(reopened.entry)\n",
     ),

@@ -32,7 +32,7 @@ from airflow_sm_plugin.multi_model.payloads.payload import split_in_two
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
-    from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+    from airflow_sm_plugin.multi_model.state.records import FailedRecords
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 0.5

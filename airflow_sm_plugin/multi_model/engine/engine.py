@@ -29,7 +29,7 @@ from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelSt
 from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.payloads.source import payloads
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import InputProgress, Journal
 
 if TYPE_CHECKING:

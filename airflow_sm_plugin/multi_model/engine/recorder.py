@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_sm_plugin.multi_model.engine.settings import FLUSH_BYTES, OVERHEAD
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
-from airflow_sm_plugin.multi_model.state.records import Ended, Failure, JournalPart, Run
+from airflow_sm_plugin.multi_model.state.records import Ended, FailedRecords, Failure, JournalPart, Run
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES
 
 if TYPE_CHECKING:

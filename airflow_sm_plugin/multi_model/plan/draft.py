@@ -25,7 +25,7 @@ from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.store import clean_entries
+from airflow_sm_plugin.multi_model.state.store import read_journal
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -184,7 +184,7 @@ async def reuse_finished_inputs(s3: S3Objects, locations: Iterable[str], spool: 
 
 
 async def _note_finished(s3: S3Objects, folder: ShardFolder, spool: PlanSpool) -> None:
-    clean = await clean_entries(s3, folder)
+    clean = (await read_journal(s3, folder, lambda _: 0, keep=False)).clean
     shard = await read_shard_plan(s3, folder)
     for first in range(0, shard.inputs, CHUNK):
         lines = await read_lines(s3, folder.location, first // CHUNK)

@@ -1,10 +1,11 @@
-"""Read what the shards report, merge it, and write the batch's report for programs and for people."""
+"""Read the shards' reports, merge them, and write the batch's report for programs and for people."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import uuid
+from dataclasses import replace
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE
+from airflow_sm_plugin.batches.numbered_log import NumberedLog
 from airflow_sm_plugin.core.text import legible
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
@@ -21,7 +23,6 @@ from airflow_sm_plugin.multi_model.report.charts import charts_of
 from airflow_sm_plugin.multi_model.report.view import view_of
 from airflow_sm_plugin.multi_model.state.fenced_objects import FencedObjects
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.store import latest_report
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.batches.task_try import TaskTry
 
 _AT_ONCE = 16
-"""How many shards are read at the same time; no more of their reports are in memory than these and the sum."""
+"""Shards read at the same time: only their reports and the sum are in memory."""
 
 _PAGE_TYPE = "text/html; charset=utf-8"
 
 
 async def merge_reports(s3: S3Objects, plan_location: str) -> BatchReport:
-    """Return the report of a whole batch, from what its shards have reported by now; nothing is written.
+    """Merge the reports that the shards have written by now, without writing anything.
 
     :param plan_location: of the plan's folder
     :raises InputNotFound: there is no plan, or parts of it were deleted
@@ -45,20 +46,22 @@ async def merge_reports(s3: S3Objects, plan_location: str) -> BatchReport:
     """
     folder = MultiModelPlanFolder(plan_location.rstrip("/"))
     plan = await read_plan(s3, folder.location)
-    together = ReportSum(plan)
+    total = ReportSum(plan)
     for first in range(0, plan.shards, _AT_ONCE):
         numbers = range(first, min(first + _AT_ONCE, plan.shards))
         for shard in await asyncio.gather(*(_read(s3, folder.shard(number)) for number in numbers)):
             if isinstance(shard, ShardReport):
-                together.add(shard)
+                total.add(shard)
             else:
-                together.miss(shard)
-    return together.report().lying_at(report=folder.report, page=folder.report_page)
+                total.miss(shard)
+    return replace(total.report(), report_location=folder.report, report_page_location=folder.report_page)
 
 
 async def _read(s3: S3Objects, folder: ShardFolder) -> ShardReport | ShardPlan:
-    """Return a shard's report, else what it should have done."""
-    return await latest_report(s3, folder) or await read_shard_plan(s3, folder)
+    """Read the report of a shard's latest claim; without one, the shard's plan."""
+    claim = await NumberedLog(s3, folder.claims).latest()
+    body = await s3.read_if_any(folder.report(claim)) if claim >= 0 else None
+    return await read_shard_plan(s3, folder) if body is None else ShardReport.from_json(body)
 
 
 async def report_batch(
@@ -66,13 +69,13 @@ async def report_batch(
 ) -> BatchReport:
     """Merge the shards' reports; write ``report.json`` and ``report.html`` into the plan's folder and the outputs.
 
-    Those in the plan's folder stay; another batch with the same outputs replaces the others. A process left behind
-    replaces nothing that a later try has written.
+    The files in the plan's folder stay; another batch with the same outputs replaces the others. An orphaned process
+    does not replace files that a later try has written.
 
     :param task_try: this try of the task instance
-    :param options: how they are kept
-    :raises FencedOff: a later try reports
-    :raises PlanReplaced: a later plan counts
+    :param options: encryption and the like of both files
+    :raises FencedOff: a later try has claimed the report
+    :raises PlanReplaced: a later plan has replaced this one
     :raises InferenceError: as :func:`merge_reports`
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
@@ -92,22 +95,14 @@ async def report_batch(
     return report
 
 
-_TEMPLATE = "report.html.jinja"
-
-
 def page_of(report: BatchReport) -> bytes:
-    """Return the content of ``report.html``. What the report quotes, names and containers' texts, is escaped."""
-    page = _template().render(view=view_of(report), charts=charts_of(report))
-    return as_utf8(page)
+    """Render ``report.html``. Names and containers' texts are escaped."""
+    return as_utf8(_template().render(plan=report.plan, view=view_of(report), charts=charts_of(report)))
 
 
-@functools.cache
+@cache
 def _template() -> Template:
-    source = (
-        resources.files("airflow_sm_plugin.multi_model.report")
-        .joinpath(_TEMPLATE)
-        .read_text(encoding="utf-8")
-    )
+    source = resources.files(__package__) / "report.html.jinja"
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -115,4 +110,4 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=lambda value: legible(value) if type(value) is str else value,
     )
-    return environment.from_string(source)
+    return environment.from_string(source.read_text(encoding="utf-8"))

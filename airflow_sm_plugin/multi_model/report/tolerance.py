@@ -1,4 +1,4 @@
-"""Whether a batch's failures fail its task, and the text of the error then."""
+"""The decision whether a batch's failures fail its task, and the text of the error."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 
 _SHOWN_RANGES = 10
+"""Ranges of map indexes named in an error."""
 
-_OWN_WORDS = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRequest.__name__})
-"""Errors of rows whose message no container has written."""
+_OWN_MESSAGES = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRequest.__name__})
+"""Errors whose message is ours, so that the task's log may show it; a container's text stays in S3."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """Which failures a task puts up with.
+    """The failures that do not fail a task.
 
     :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read to its end has records that were
-        not counted, so only ``"tolerate"`` without a ratio below 1 puts up with it
-    :param failure_ratio: which share of the records may have failed, 0 to 1; None is none with ``"fail"`` and all with
+        not counted, so only ``"tolerate"`` without a ratio below 1 tolerates it
+    :param failure_ratio: share of the records that is permitted to fail, 0 to 1; None is 0 with ``"fail"`` and 1 with
         ``"tolerate"``
     """
 
@@ -32,7 +33,7 @@ class Tolerance:
     failure_ratio: float | None = None
 
     def checked(self) -> Tolerance:
-        """Return it when it is well formed.
+        """Check the ratio, and return the tolerance itself.
 
         :raises InvalidRequest: the ratio is not between 0 and 1
         """
@@ -41,23 +42,22 @@ class Tolerance:
         return self
 
     def is_exceeded(self, counts: ModelCounts) -> bool:
-        """Decide whether these are too many failures."""
         if counts.inputs_unread and (self.on_error != "tolerate" or self.ratio < 1):
             return True
         return counts.records_failed > self.ratio * counts.records
 
     @property
     def ratio(self) -> float:
-        """Which share of the records may have failed."""
+        """Share of the records that is permitted to fail."""
         return float(self.on_error == "tolerate") if self.failure_ratio is None else self.failure_ratio
 
 
 def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
-    """Return the error text of a failed batch: counts, the first failures, where all lie, what clearing does.
+    """Describe a failed batch: counts, the first failures, the location of all failures, the effect of clearing.
 
-    Failures show input, model, class and status, and nothing of what a container wrote.
+    A failure's line has its input, model, class and status, but no text of a container.
 
-    :param rows: how many failures it names at most, each in a line
+    :param rows: failures named at most
     """
     about = f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}"
     lines = [f"{about}: {_counts(report, tolerance)}."]
@@ -75,22 +75,23 @@ def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str
 
 def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     total, missing = report.total, report.missing_shards
-    failed = sum(1 for model in report.models if model.failed)
     parts = []
     if total.records:
-        parts.append(f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models")
+        parts.append(
+            f"{failed_share(total, tolerance)}, in {len(report.failed_models)} of {len(report.models)} models"
+        )
     if total.inputs_unread:
         parts.append(f"{total.inputs_unread} inputs could not be read to their end")
     if missing:
         parts.append(
             f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
-            f"batch tasks with map index {_numbers(missing)} did not finish, their logs say why"
+            f"batch tasks with map index {_in_ranges(missing)} did not finish, their logs say why"
         )
     return "; ".join(parts)
 
 
-def _numbers(numbers: Iterable[int]) -> str:
-    """Return numbers in words: 1, 4-7, and so on."""
+def _in_ranges(numbers: Iterable[int]) -> str:
+    """Shorten numbers to ranges: 1, 4-7."""
     ranges = to_ranges(from_numbers(numbers))
     shown = [
         str(first) if end - first == 1 else f"{first}-{end - 1}" for first, end in ranges[:_SHOWN_RANGES]
@@ -99,7 +100,6 @@ def _numbers(numbers: Iterable[int]) -> str:
 
 
 def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
-    """Return how many records failed, and how many are tolerated."""
     share = 100 * total.records_failed / total.records if total.records else 0.0
     return (
         f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "
@@ -108,9 +108,9 @@ def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
 
 
 def failure_line(row: Mapping[str, Any]) -> str:
-    """Return one failure for people, without what a container wrote; why an input is not sent is our own text."""
+    """Describe a failure row without any text of a container."""
     status = "" if row.get("status") is None else f" ({row['status']})"
     rest = ", all" if row.get("record_count") is None else ""
-    reason = f": {row.get('message')!s:.300}" if row.get("error") in _OWN_WORDS else ""
-    where = f"{row.get('source')}{rest} from record {row.get('first_record')}"
-    return f"{where}: model {row.get('target_model')}: {row.get('error')}{status}{reason}"
+    reason = f": {row.get('message')!s:.300}" if row.get("error") in _OWN_MESSAGES else ""
+    records = f"{row.get('source')}{rest} from record {row.get('first_record')}"
+    return f"{records}: model {row.get('target_model')}: {row.get('error')}{status}{reason}"

@@ -1,19 +1,19 @@
-"""The texts of a batch's report for people: the headline, figures and tables."""
+"""The texts of a batch's report for people: the headline, the cards of figures, and the tables."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.core.text import amount, count, duration, period, plural, share, shortened
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ModelReport
-from airflow_sm_plugin.multi_model.report.figures import Card, Headline, cards_of, headline_of
+from airflow_sm_plugin.multi_model.statistics.latencies import Latencies
+from airflow_sm_plugin.multi_model.statistics.shard_report import seconds_between
 
 MOST_ROWS = 3_000
-"""Rows of the table of models; ``report.json`` has them all."""
+"""Rows of the table of models, so that the page stays below 1.5 MB; ``report.json`` has a row for each model."""
 
 _MOST_FAILED_MODELS = 20
 _MOST_FAILURES = 20
@@ -21,116 +21,200 @@ _SLOWEST = 10
 _LONGEST_NAME = 100
 _NOTHING = "-"
 
-
-@dataclass(frozen=True)
-class ErrorClass:
-    """How often an error came, also in percent of the most frequent model."""
-
-    name: str
-    number: str
-    percent: float
+_HARDLY_PAUSED = 0.9
+"""Share of the duration; from this share of active time on, the card does not name the active time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """All texts of the page but those of charts.
+class Headline(NamedTuple):
+    """The result in one sentence with further ones; *level* is ``good``, ``bad`` or ``idle``."""
 
-    :param models: rows of the table of models, those with failures first
-    :param more_models: how many have no row
-    """
-
-    endpoint_name: str
-    when: str
-    outputs: str
-    plan_digest: str
-    headline: Headline
-    cards: Sequence[Card]
-    failed_classes: Sequence[ErrorClass]
-    retried_classes: Sequence[ErrorClass]
-    failed_models: Sequence[Mapping[str, str]]
-    more_failed_models: int
-    failures: Sequence[Mapping[str, str]]
-    more_failures: bool
-    slowest: Sequence[tuple[str, str, str]]
-    coldest: Sequence[tuple[str, str, str]]
-    missing_artefacts: Sequence[str]
-    models: Sequence[Sequence[str]]
-    more_models: int
+    level: str
+    text: str
+    details: Sequence[str] = ()
 
 
-def view_of(report: BatchReport) -> View:
-    """Return the texts of a report's page."""
+class Card(NamedTuple):
+    """A figure and its parts: texts, and whether each is bad news."""
+
+    title: str
+    figure: str
+    notes: Sequence[tuple[str, bool]]
+
+
+def view_of(report: BatchReport) -> dict[str, Any]:
+    """Make the texts of a report's page, by their names in the template."""
     failed = report.failed_models
-    rest = [model for model in report.models if not model.failed]
-    rows = [*failed, *sorted(rest, key=lambda model: (-model.counts.records, model.target_model))]
-    return View(
-        endpoint_name=report.plan.endpoint_name,
-        when=period(_epoch(report.started_at), _epoch(report.finished_at)),
-        outputs=report.plan.outputs,
-        plan_digest=report.plan.digest,
-        headline=headline_of(report),
-        cards=cards_of(report),
-        failed_classes=_classes(report.failures_by_class),
-        retried_classes=_classes(report.retries_by_class),
-        failed_models=[_failed_model(model) for model in failed[:_MOST_FAILED_MODELS]],
-        more_failed_models=max(0, len(failed) - _MOST_FAILED_MODELS),
-        failures=[_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
-        more_failures=len(report.failures) > _MOST_FAILURES,
-        slowest=_greatest(
+    good = [model for model in report.models if not model.failed]
+    rows = [*failed, *sorted(good, key=lambda model: (-model.counts.records, model.target_model))]
+    began, ended = (datetime.fromisoformat(iso) for iso in (report.started_at, report.finished_at))
+    return {
+        "when": period(began.timestamp(), ended.timestamp()),
+        "headline": _headline(report),
+        "cards": _cards(report),
+        "failed_classes": _classes(report.failures_by_class),
+        "retried_classes": _classes(report.retries_by_class),
+        "failed_models": [_failed_model(model) for model in failed[:_MOST_FAILED_MODELS]],
+        "more_failed_models": max(0, len(failed) - _MOST_FAILED_MODELS),
+        "failures": [_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
+        "more_failures": len(report.failures) > _MOST_FAILURES,
+        "slowest": _greatest(
             report.models,
             lambda model: model.statistics.latencies.quantile(0.95) or 0.0,
             lambda model: plural(model.statistics.latencies.count, "invocation"),
         ),
-        coldest=_greatest(
+        "coldest": _greatest(
             report.models,
             lambda model: model.cold_start_seconds,
             lambda model: plural(model.statistics.loads, "cold start"),
         ),
-        missing_artefacts=[model.target_model for model in report.models if model.missing],
-        models=[_row(model) for model in rows[:MOST_ROWS]],
-        more_models=max(0, len(rows) - MOST_ROWS),
-    )
+        "missing_artefacts": [model.target_model for model in report.models if model.missing],
+        "models": [_row(model) for model in rows[:MOST_ROWS]],
+        "more_models": max(0, len(rows) - MOST_ROWS),
+    }
 
 
-def _classes(counted: Mapping[str, int]) -> list[ErrorClass]:
-    most = max(counted.values(), default=1)
+# Headline and cards
+
+
+def _headline(report: BatchReport) -> Headline:
+    total, plan = report.total, report.plan
+    bad: list[str] = []
+    if report.missing_shards:
+        bad.append(
+            f"Unfinished: {count(len(report.missing_shards))} of {plural(plan.shards, 'shard')} without a report, "
+            f"with {plural(report.unreported, 'input')}"
+        )
+    if total.records_failed:
+        bad.append(f"{count(total.records_failed)} of {plural(total.records, 'record')} failed")
+    if total.inputs_unread:
+        bad.append(f"{plural(total.inputs_unread, 'input')} could not be read")
+    if bad:
+        return Headline("bad", bad[0], bad[1:])
+    if not plan.inputs:
+        why = f"an earlier plan did all {plural(plan.carried, 'input')}" if plan.carried else "no inputs"
+        return Headline("idle", f"Nothing to do: {why}")
+    if not total.records:
+        return Headline("good", "All inputs are empty: no records")
+    all_records = "The only record" if total.records == 1 else f"All {count(total.records)} records"
+    return Headline("good", f"{all_records} succeeded")
+
+
+def _cards(report: BatchReport) -> list[Card]:
+    total, plan = report.total, report.plan
+    failed = share(total.records_failed, total.records)
     return [
-        ErrorClass(name, count(number), round(100 * number / most, 1)) for name, number in counted.items()
+        _card(
+            "Records",
+            count(total.records),
+            f"{count(report.succeeded)} succeeded",
+            _bad(total.records_failed, f"failed ({failed})"),
+        ),
+        _card(
+            "Inputs",
+            count(plan.inputs),
+            _bad(total.inputs_failed, "with failures"),
+            _bad(total.inputs_unread, "could not be read"),
+            _bad(report.unreported, "not reported on"),
+            f"{count(plan.carried)} more were done before" if plan.carried else "",
+        ),
+        _card(
+            "Models",
+            count(len(report.models)),
+            _bad(len(report.failed_models), "with failures"),
+            f"in {plural(plan.shards, 'shard')}",
+        ),
+        _duration(report),
+        *_invocations(report),
+        *_cold_starts(report),
     ]
 
 
+def _duration(report: BatchReport) -> Card:
+    seconds = seconds_between(report.started_at, report.finished_at)
+    active = min(seconds, report.series.active_seconds)
+    return _card(
+        "Duration",
+        duration(seconds),
+        f"of these {duration(active)} active" if active < seconds * _HARDLY_PAUSED else "",
+        f"{amount(report.succeeded / active)} records/s on average" if active else "",
+    )
+
+
+def _invocations(report: BatchReport) -> list[Card]:
+    latencies = Latencies()
+    for model in report.models:
+        latencies.add(model.statistics.latencies.as_json())
+    repeated = f"{plural(report.retries, 'attempt')} repeated"
+    cards = [_card("Invocations", count(latencies.count), repeated)]
+    if latencies.count:
+        median, p95, p99 = (duration(latencies.quantile(part) or 0.0) for part in (0.5, 0.95, 0.99))
+        longest = f"longest {duration(latencies.longest or 0.0)}"
+        cards.append(_card("Median latency", median, f"p95 {p95}", f"p99 {p99}", longest))
+    return cards
+
+
+def _cold_starts(report: BatchReport) -> list[Card]:
+    loads = sum(model.statistics.loads for model in report.models)
+    loading = sum(model.cold_start_seconds for model in report.models)
+    if not loads:
+        return []
+    mean = f"{duration(loading / loads)} on average"
+    return [_card("Cold starts", count(loads), f"{duration(loading)} together", mean)]
+
+
+def _card(title: str, figure: str, *notes: str | tuple[str, bool]) -> Card:
+    """Make a card of those notes that have a text."""
+    pairs = [(note, False) if isinstance(note, str) else note for note in notes]
+    return Card(title, figure, [(text, is_bad) for text, is_bad in pairs if text])
+
+
+def _bad(number: int, text: str) -> tuple[str, bool]:
+    """Make a note of bad news; a number of 0 makes it empty."""
+    return (f"{count(number)} {text}" if number else "", True)
+
+
+# Tables
+
+
+def _classes(counted: Mapping[str, int]) -> list[tuple[str, str, float]]:
+    """List the classes with their numbers, also in percent of the most frequent class."""
+    most = max(counted.values(), default=1)
+    return [(name, count(number), round(100 * number / most, 1)) for name, number in counted.items()]
+
+
 def _failed_model(model: ModelReport) -> dict[str, str]:
+    counts = model.counts
     classes = sorted(model.statistics.failures.items(), key=lambda item: (-item[1], item[0]))
     return {
         "model": model.target_model,
-        "failed": count(model.counts.records_failed),
-        "records": count(model.counts.records),
-        "share": share(model.counts.records_failed, model.counts.records),
-        "inputs": f"{count(model.counts.inputs_failed)} of {count(model.counts.inputs)}",
-        "unread": count(model.counts.inputs_unread),
+        "failed": count(counts.records_failed),
+        "records": count(counts.records),
+        "share": share(counts.records_failed, counts.records),
+        "inputs": f"{count(counts.inputs_failed)} of {count(counts.inputs)}",
+        "unread": count(counts.inputs_unread),
         "classes": ", ".join(f"{name} {count(number)}" for name, number in classes) or _NOTHING,
     }
 
 
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return rows with the first of each error class and model first, then the second of each, and so on.
+    """Sort rows: the first of each error class and model, then the second of each, and so on.
 
-    So no input with many failures hides another; rows of records that follow each other are one.
+    So an input with many failures does not hide the others. Rows of consecutive records are joined.
     """
-    seen: Counter[tuple[str, str]] = Counter()
-    ranked: list[tuple[int, Mapping[str, Any]]] = []
-    for row in _joined(rows):
+    ranks: Counter[tuple[str, str]] = Counter()
+
+    def rank(row: Mapping[str, Any]) -> int:
         kind = (str(row.get("error")), str(row.get("target_model")))
-        seen[kind] += 1
-        ranked.append((seen[kind], row))
-    return [row for _, row in sorted(ranked, key=lambda each: each[0])]
+        ranks[kind] += 1
+        return ranks[kind]
+
+    return sorted(_joined(rows), key=rank)
 
 
 def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     joined: list[Mapping[str, Any]] = []
     for row in rows:
-        before = joined[-1] if joined else None
-        if before is not None and _follows(before, row):
+        if joined and _follows(before := joined[-1], row):
             joined[-1] = {**before, "record_count": before["record_count"] + row["record_count"]}
         else:
             joined.append(row)
@@ -138,16 +222,11 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _follows(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Decide whether a row is about the next records, with the same error as the row before."""
-    same = ("source", "target_model", "error", "status", "message", "attempts")
-    first, number = before.get("first_record"), before.get("record_count")
-    return (
-        first is not None
-        and number is not None
-        and row.get("record_count") is not None
-        and row.get("first_record") == first + number
-        and all(before.get(key) == row.get(key) for key in same)
-    )
+    """Decide whether *row* is about the records after *before*, with the same error."""
+    first, number, more = before.get("first_record"), before.get("record_count"), row.get("record_count")
+    if first is None or number is None or more is None:
+        return False
+    return row == {**before, "first_record": first + number, "record_count": more}
 
 
 def _failure(row: Mapping[str, Any]) -> dict[str, str]:
@@ -163,7 +242,7 @@ def _failure(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _records(first: int | None, number: int | None) -> str:
-    """Return which records a failure row is about; those of an input that cannot be read are not counted."""
+    """Name the records of a failure row; None is the number of records in the rest of an unreadable input."""
     if first is None:
         return _NOTHING
     if number is None:
@@ -189,14 +268,10 @@ def _row(model: ModelReport) -> list[str]:
         count(model.retries),
         count(model.statistics.loads),
         f"{model.cold_start_seconds:.1f}" if model.statistics.loads else _NOTHING,
-        *(_milliseconds(latencies.quantile(at)) for at in (0.5, 0.95)),
+        *(_milliseconds(latencies.quantile(part)) for part in (0.5, 0.95)),
         _milliseconds(latencies.longest),
     ]
 
 
 def _milliseconds(seconds: float | None) -> str:
     return _NOTHING if seconds is None else amount(seconds * 1_000)
-
-
-def _epoch(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()

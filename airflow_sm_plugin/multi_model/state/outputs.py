@@ -1,13 +1,13 @@
-"""Write what an input comes to: ``.out``, ``.errors.jsonl``, ``.attributes.jsonl``; each at once and whole.
+"""Write the outputs of an input: ``.out``, ``.errors.jsonl``, ``.attributes.jsonl``; each appears only when complete.
 
-From memory where all of it is there; else put together from the journal's data objects, by S3 itself where a range is
-long enough for a part of a multipart upload, so that neither memory nor this process sees it.
+Results in memory are written directly. Others are assembled from the journal's data objects: S3 copies each range
+that is long enough for a part of a multipart upload, so that its bytes do not pass through this process.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES
@@ -21,19 +21,22 @@ from airflow_sm_plugin.multi_model.state.byte_ranges import (
     parts_of,
     reads_of,
 )
-from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
+from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects, UploadRecords
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
     from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.aws.s3.upload import MultipartUpload
     from airflow_sm_plugin.batches.inputs import BatchInput
-    from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
-    from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
+    from airflow_sm_plugin.multi_model.state.journal import StoredFailure
+    from airflow_sm_plugin.multi_model.state.records import Run
 
 _MOST_PARTS = 9_000
+"""Full joined parts of an upload. S3's limit is 10,000; the others are left for copied ranges and the joined parts
+before them, which can be shorter."""
+
 _LARGE_AT_ONCE = 2
-"""Outputs put together at the same time; each has one part in memory, and what was read for it."""
+"""Outputs assembled at the same time; each has one part in memory, and the reads for it."""
 
 _READS_AT_ONCE = 8
 
@@ -41,15 +44,13 @@ _JSON_LINES = "application/jsonl"
 
 
 class OutputWriter:
-    """Write the outputs of a shard's inputs, as long as the shard is this process's.
+    """Write the outputs of a shard's inputs, as long as this process owns the shard.
 
     :param outputs: ``s3://bucket/prefix``
     :param content_type: of ``.out``
-    :param data_prefix: where the journal's data objects lie
-    :param mark: which batch and process writes them; no other process's
-    :param records: of uploads in parts
-    :param check: raises FencedOff where another process had taken the shard over before it was called
-    :param check_lately: the same, cheaper: what it says may be a second old; by default ``check``
+    :param data_prefix: of the journal's data objects
+    :param mark: see :class:`~airflow_sm_plugin.multi_model.state.fenced_objects.FencedObjects`, also for ``check`` and
+        ``check_lately``
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class OutputWriter:
         records: UploadRecords,
         options: ObjectOptions,
         check: Check,
-        check_lately: Check | None = None,
+        check_lately: Check,
     ) -> None:
         self._s3 = s3
-        self._fenced = FencedObjects(s3, options, mark=mark, check=check, check_lately=check_lately or check)
+        self._fenced = FencedObjects(s3, options, mark=mark, check=check, check_lately=check_lately)
         self._records = records
         self._outputs = outputs.rstrip("/")
         self._content_type = content_type
@@ -74,8 +75,8 @@ class OutputWriter:
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._stale: asyncio.Task[set[str]] | None = None
 
-    def look_for_stale(self) -> None:
-        """Begin to list the error and attribute files of earlier batches, which must not stay beside new outputs."""
+    def start_listing(self) -> None:
+        """Start to list the error and attribute files of earlier batches: new outputs must not have stale ones."""
         self._stale = asyncio.create_task(self._side_files())
 
     async def close(self) -> None:
@@ -84,107 +85,112 @@ class OutputWriter:
             self._stale.cancel()
             await asyncio.gather(self._stale, return_exceptions=True)
 
-    def location(self, one: BatchInput, suffix: str = ".out") -> str:
-        """Return where an input's output lies."""
-        return f"{self._outputs}/{one.output}{suffix}"
+    def location(self, batch_input: BatchInput, suffix: str = ".out") -> str:
+        return f"{self._outputs}/{batch_input.output}{suffix}"
 
-    async def write(self, one: BatchInput, body: bytes, notes: bytes) -> None:
+    async def write(self, batch_input: BatchInput, body: bytes, notes: bytes) -> None:
         """Write the outputs of an input without failures from memory.
 
-        :param notes: rows of the response's attributes; empty for none
-        :raises FencedOff: another process has taken the shard over: its outputs stay as they are
+        :param notes: rows of the responses' attributes, or empty
+        :raises FencedOff: another process has taken the shard over: its outputs are not changed
         """
-        was_there, _ = await asyncio.gather(
-            self._fenced.write(self.location(one), body, content_type=self._content_type),
-            self._attributes(one, notes),
+        has_replaced, _ = await asyncio.gather(
+            self._fenced.write(self.location(batch_input), body, content_type=self._content_type),
+            self._write_notes(batch_input, notes),
         )
-        await self._remove_stale(one, [ERRORS] if notes else [ERRORS, ATTRIBUTES], was_there=was_there)
+        stale = [ERRORS] if notes else [ERRORS, ATTRIBUTES]
+        await self._remove_stale(batch_input, stale, has_replaced=has_replaced)
 
     async def assemble(
-        self, one: BatchInput, runs: Iterable[Placed], failures: Sequence[PlacedFailure]
+        self, batch_input: BatchInput, runs: Iterable[tuple[Run, str]], failures: Sequence[StoredFailure]
     ) -> None:
         """Write the outputs of an input from the journal's data objects: results, attributes, and rows of failures.
 
-        :param runs: in the input's order; passed through once
-        :raises FencedOff: another process has taken the shard over: its outputs stay as they are
+        :param runs: in the input's order, with the names of their data objects; read once
+        :raises FencedOff: another process has taken the shard over: its outputs are not changed
         """
         output, notes = PackedRanges(self._data_prefix), PackedRanges(self._data_prefix)
         run = None
         for run, data in runs:
-            output.add(data, run.at, run.size)
-            notes.add(data, run.notes_at, run.notes_size)
+            output.add(data, run.offset, run.size)
+            notes.add(data, run.notes_offset, run.notes_size)
         if run is not None or all(failure.records is not None for failure, _ in failures):
-            was_there = await self._put_together(self.location(one), output, self._content_type)
-        else:  # all of it could not be read
-            was_there = True
-            await self._fenced.delete(self.location(one))
-        if notes.size:
-            await self._put_beside(self.location(one, ATTRIBUTES), notes)
-        if failures:
-            await self._put_beside(self.location(one, ERRORS), self._rows(failures))
-        stale = ([] if failures else [ERRORS]) + ([] if notes.size else [ATTRIBUTES])
-        await self._remove_stale(one, stale, was_there=was_there)
+            has_replaced = await self._assemble(self.location(batch_input), output, self._content_type)
+        else:  # no record of the input could be read
+            has_replaced = True
+            await self._fenced.delete(self.location(batch_input))
+        stale = []
+        for suffix, rows in ((ATTRIBUTES, notes), (ERRORS, self._rows(failures))):
+            if rows.size:
+                location = self.location(batch_input, suffix)
+                await self._confirmed(location, self._assemble(location, rows, _JSON_LINES))
+            else:
+                stale.append(suffix)
+        await self._remove_stale(batch_input, stale, has_replaced=has_replaced)
 
-    def _rows(self, failures: Sequence[PlacedFailure]) -> PackedRanges:
+    def _rows(self, failures: Sequence[StoredFailure]) -> PackedRanges:
         rows = PackedRanges(self._data_prefix)
-        # Sorted twice, for a million pairs of both keys would take a hundred megabytes.
-        by_start = sorted(failures, key=lambda each: each.failure.start)
-        for failure, data in sorted(by_start, key=lambda each: each.failure.first_record):
-            rows.add(data, failure.at, failure.size)
+        # Sorted twice, because a million pairs of both keys would take a hundred megabytes.
+        by_start = sorted(failures, key=lambda stored: stored.failure.start)
+        for failure, data in sorted(by_start, key=lambda stored: stored.failure.first_record):
+            rows.add(data, failure.offset, failure.size)
         return rows
 
-    async def _attributes(self, one: BatchInput, notes: bytes) -> None:
+    async def _write_notes(self, batch_input: BatchInput, notes: bytes) -> None:
+        location = self.location(batch_input, ATTRIBUTES)
         if notes:
-            location = self.location(one, ATTRIBUTES)
-            if not await self._fenced.write(location, notes, content_type=_JSON_LINES):
-                await self._fenced.confirm(location)
+            await self._confirmed(location, self._fenced.write(location, notes, content_type=_JSON_LINES))
 
-    async def _put_beside(self, location: str, rows: PackedRanges) -> None:
-        """Write a side file. The shard's next owner may have none in its place: then ours must not stay."""
-        if not await self._put_together(location, rows, _JSON_LINES):
+    async def _confirmed(self, location: str, write: Awaitable[bool]) -> None:
+        """Confirm a new side file, because the next owner does not replace it if its own would be empty."""
+        if not await write:
             await self._fenced.confirm(location)
 
-    async def _put_together(self, location: str, found: PackedRanges, content_type: str) -> bool:
-        """Write an object, and return whether one was there before."""
-        if found.size <= LEAST_PART_BYTES:
-            body = await self._joined(list(found))
+    async def _assemble(self, location: str, ranges: PackedRanges, content_type: str) -> bool:
+        """Write an object, and return whether it replaced another."""
+        if ranges.size <= LEAST_PART_BYTES:
+            body = await self._read(list(ranges))
             return await self._fenced.write(location, body, content_type=content_type)
 
         async def fill(upload: MultipartUpload) -> None:
-            most = max(LEAST_PART_BYTES, found.size // _MOST_PARTS)
-            for part in parts_of(found, least=LEAST_PART_BYTES, most=most):
+            most = max(LEAST_PART_BYTES, ranges.size // _MOST_PARTS)
+            for part in parts_of(ranges, least=LEAST_PART_BYTES, most=most):
                 if isinstance(part, ByteRange):
                     await upload.copy(*part)
                 else:
-                    await upload.add(await self._joined(part))
+                    await upload.add(await self._read(part))
 
         async with self._large:
             return await self._fenced.upload(location, fill, content_type=content_type, records=self._records)
 
-    async def _joined(self, wanted: list[ByteRange]) -> bytes:
-        """Read what is wanted, a few reads at a time."""
+    async def _read(self, wanted: list[ByteRange]) -> bytes:
         reads, bodies = reads_of(wanted), list[bytes]()
         for first in range(0, len(reads), _READS_AT_ONCE):
-            some = reads[first : first + _READS_AT_ONCE]
-            bodies += await asyncio.gather(*(self._s3.read_range(*read) for read in some))
+            batch = reads[first : first + _READS_AT_ONCE]
+            bodies += await asyncio.gather(*(self._s3.read_range(*read) for read in batch))
         return joined(wanted, zip(reads, bodies, strict=True))
 
     # Side files of earlier batches
 
-    async def _remove_stale(self, one: BatchInput, suffixes: Iterable[str], *, was_there: bool) -> None:
-        """Delete side files that there are no rows for.
+    async def _remove_stale(
+        self, batch_input: BatchInput, suffixes: Iterable[str], *, has_replaced: bool
+    ) -> None:
+        """Delete the side files that have no new rows.
 
-        :param was_there: whether there was an output: who wrote it may have written these since they were listed
+        :param has_replaced: whether there was an output: its writer can have written side files after the listing
         """
         listed = await self._stale if self._stale is not None else set()
         for suffix in suffixes:
-            location = self.location(one, suffix)
-            if was_there or location in listed:
+            location = self.location(batch_input, suffix)
+            if has_replaced or location in listed:
                 await self._fenced.delete(location)
 
     async def _side_files(self) -> set[str]:
-        root, found = f"{self._outputs}/", set[str]()
+        root = f"{self._outputs}/"
         bucket = S3Uri.parse(root).bucket
-        async for names in pages_below(self._s3, root):
-            found.update(f"s3://{bucket}/{name}" for name in names if name.endswith((ERRORS, ATTRIBUTES)))
-        return found
+        return {
+            f"s3://{bucket}/{name}"
+            async for names in pages_below(self._s3, root)
+            for name in names
+            if name.endswith((ERRORS, ATTRIBUTES))
+        }

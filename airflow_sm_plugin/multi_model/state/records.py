@@ -1,7 +1,11 @@
-"""The records of a shard's journal: one part is what one process found out in about a second.
+"""The content of a shard's journal: one part is the results of one process in about a second.
 
-Results are recorded by byte ranges of the input, so that a resume knows exactly what is left: the gaps between them.
-Entries are inputs by their place in the shard.
+Results are recorded as byte ranges of the input, so a resumed shard knows exactly the gaps between them. In all records
+
+- ``entry`` is the number of an input in the shard,
+- ``start`` and ``end`` are bytes of the input: where the first record begins, and after the last record,
+- ``records`` is their number, and None for the rest of an input that cannot be read,
+- ``offset`` and ``size`` are bytes of the part's data object.
 """
 
 from __future__ import annotations
@@ -11,42 +15,31 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from airflow_sm_plugin._safe_text import json_line
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 
 class Run(NamedTuple):
-    """Results of one input that follow each other, in the input and in the data object of their part.
-
-    :param entry: the input
-    :param start: byte of the input where the first record begins
-    :param end: byte where the next one would
-    :param first_record: number of the first record
-    :param records: how many
-    :param at: where its bytes begin in the data object
-    :param size: how many they are
-    :param notes_at: where the rows of response attributes begin in the data object
-    :param notes_size: how many bytes they are
-    """
+    """Results of consecutive records of one input. The notes are rows of response attributes."""
 
     entry: int
     start: int
     end: int
     first_record: int
     records: int
-    at: int
+    offset: int
     size: int
-    notes_at: int = 0
+    notes_offset: int = 0
     notes_size: int = 0
 
 
 class Failure(NamedTuple):
-    """Records of one input that ended in errors, one after the other; their rows lie in the data object of their part.
+    """Consecutive records of one input that ended in errors of one class; the bytes are rows of ``.errors.jsonl``.
 
-    :param records: None where they could not be counted: the rest of an input that cannot be read
-    :param error: name of our class for it
-    :param retryable: whether a retry of the task may fare better
-    :param at: where the rows begin in the data object
-    :param size: how many bytes they are
+    :param error: name of the exception class
+    :param retryable: whether a retry of the task can succeed
     """
 
     entry: int
@@ -56,36 +49,82 @@ class Failure(NamedTuple):
     records: int | None
     error: str
     retryable: bool
-    at: int
+    offset: int
     size: int
 
     @property
     def reopened(self) -> Reopened:
-        """The record that it is tried again."""
         return Reopened(self.entry, self.start)
 
     def follows(self, other: Failure) -> bool:
-        """Return whether it is kept together with another: the next records, of one class, the next bytes."""
+        """Decide whether both are kept as one: consecutive records and bytes, the same class."""
         return (
-            (self.entry, self.start, self.at) == (other.entry, other.end, other.at + other.size)
+            (self.entry, self.start, self.offset) == (other.entry, other.end, other.offset + other.size)
             and (self.error, self.retryable) == (other.error, other.retryable)
             and self.records is not None
             and other.records is not None
         )
 
     def joined(self, more: Failure) -> Failure:
-        """Return both as one; ``more`` follows."""
+        """Append *more*, which follows."""
         records = (self.records or 0) + (more.records or 0)
         return self._replace(end=more.end, records=records, size=self.size + more.size)
+
+
+class FailedRecords(NamedTuple):
+    """A failure in memory, and its row of ``.errors.jsonl``; all rows have the same keys.
+
+    :param status: of HTTP, or the container's; None without a response
+    :param message: shortened as the user asked; can hold text of a container
+    :param attempts: number of invocations
+    """
+
+    start: int
+    end: int
+    first_record: int
+    records: int | None
+    error: type[SageMakerInferenceError]
+    status: int | None
+    message: str
+    attempts: int
+
+    def follows(self, other: FailedRecords) -> bool:
+        """Decide whether both are one row: consecutive records that were never sent, for the same reason."""
+        return (
+            self.start == other.end
+            and self.attempts == other.attempts == 0
+            and (self.error, self.status, self.message) == (other.error, other.status, other.message)
+            and self.records is not None
+            and other.records is not None
+        )
+
+    def joined(self, more: FailedRecords) -> FailedRecords:
+        """Append *more*, which follows."""
+        return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
+
+    def row(self, batch_input: BatchInput) -> dict[str, object]:
+        return {
+            "source": batch_input.source,
+            "target_model": batch_input.target_model,
+            "first_record": self.first_record,
+            "record_count": self.records,
+            "error": self.error.__name__,
+            "status": self.status,
+            "message": self.message,
+            "attempts": self.attempts,
+        }
+
+    def line(self, batch_input: BatchInput) -> bytes:
+        return json_line(self.row(batch_input)) + b"\n"
 
 
 class Ended(NamedTuple):
     """An input whose outputs are written.
 
-    :param records: in all
-    :param failed: how many of them have no output
-    :param unreadable: whether its rest could not be read
-    :param retryable: whether a retry may fare better with some of what failed
+    :param records: with and without an output
+    :param failed: records without an output
+    :param unreadable: whether the rest of the input could not be read
+    :param retryable: whether a retry of the task can succeed with some of the failures
     """
 
     entry: int
@@ -100,7 +139,7 @@ class Ended(NamedTuple):
 
 
 class Reopened(NamedTuple):
-    """A failure that is tried again, identified by where it began."""
+    """A failure that is tried again, identified by its start."""
 
     entry: int
     start: int
@@ -109,15 +148,15 @@ class Reopened(NamedTuple):
 class JournalPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One part of a journal.
 
-    :param token: which process wrote it
+    :param token: unique to the process that wrote the part
     :param at: epoch seconds
-    :param claim: its claim, in the first part it writes
-    :param writer: which try of the task it works for, in the same part
-    :param is_restart: whether nothing before it counts any more, in the same part
-    :param data: name of the object with the results' bytes; None when there are none
-    :param etags: by input, of those that the plan knows none of: what was read is this object and no other
+    :param claim: in the first part of a process: its claim
+    :param writer: in the same part: the task's try
+    :param is_restart: in the same part: whether all earlier parts are void
+    :param data: name of the data object; None without one
+    :param etags: by entry, of inputs without an ETag in the plan: the results are of this version of the input
     :param finished: whether all inputs have ended
-    :param statistics: what was counted since the part before
+    :param statistics: counts since the part before
     """
 
     token: str

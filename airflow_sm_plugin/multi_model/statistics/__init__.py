@@ -1,8 +1,11 @@
-"""Statistics of a batch, which add up over processes and shards in any order: whole numbers only.
+"""Statistics of a batch. They add up over processes and shards in any order, because all sums are whole numbers.
 
-The engine counts into ``counters`` (what each model did) and ``series`` (bins over time); both keep durations as the
-histogram of ``latencies``. Each part of a shard's journal holds what was counted since the part before, so nothing a
-killed process had written down is lost; their sum lies in the ``shard_report``. The batch's report adds up the shards'.
+The engine counts into a ``Statistics`` of ``counters``: for each model the records, retries, errors and cold starts,
+and in ``series`` bins over time. Both keep durations as the histogram of ``latencies``. About once a second the
+engine moves the counts into a part of the shard's journal, so a killed process loses at most a second of them.
 
-Read ``counters``, ``series``, then ``shard_report``.
+When a shard ends, the sum over its journal becomes part of the shard's report (``shard_report``). The report of the
+batch then adds up the reports of all shards: ``ModelStatistics`` for each model, and ``BatchSeries`` over time.
+
+Read ``counters``, ``latencies``, ``series``, then ``shard_report``.
 """

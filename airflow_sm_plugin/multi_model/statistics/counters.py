@@ -1,13 +1,14 @@
-"""What the engine collects while it works; its parts lie in the journal, so a killed process's are not lost.
+"""Counts of one process. The journal's parts hold them, so the counts of a killed process are kept.
 
-Whole numbers only (microseconds, milliseconds, counts): sums do not depend on the order in which parts are added.
+Whole numbers only (microseconds, milliseconds, counts): sums do not depend on the order of additions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import log
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_sm_plugin.multi_model.statistics.latencies import MICROSECONDS, SCALE, Latencies
 from airflow_sm_plugin.multi_model.statistics.series import TimeBins
@@ -15,62 +16,66 @@ from airflow_sm_plugin.multi_model.statistics.series import TimeBins
 Interval = tuple[int, int]
 """Begin and end in epoch milliseconds."""
 
+Time = TypeVar("Time", int, float)
+
 _NEARLY = 500
-"""Milliseconds without that are not worth showing."""
+"""Milliseconds. A shorter gap between two intervals is not worth showing, so it is closed."""
 
-MOST = 24
-"""How many are kept of one kind for one model; further ones close the smallest gaps."""
+MOST_INTERVALS = 24
+"""Intervals kept of one kind for one model: a report holds thousands of models. More close the smallest gaps."""
+
+_UNJOINED = 64
+"""Intervals of one kind that are collected before they are joined: joining sorts them all."""
 
 
-def joined(intervals: Iterable[Sequence[int]]) -> list[Interval]:
-    """Return sorted intervals apart from each other that cover all that were given, :data:`MOST` at most."""
-    apart: list[Interval] = []
+def union(intervals: Iterable[Sequence[Time]], *, within: Time) -> list[tuple[Time, Time]]:
+    """Join intervals that overlap, or whose gap is at most *within*; an end before its begin counts as the begin."""
+    apart: list[tuple[Time, Time]] = []
     for began, ended in sorted((began, max(began, ended)) for began, ended in intervals):
-        if apart and began - apart[-1][1] <= _NEARLY:
+        if apart and began - apart[-1][1] <= within:
             apart[-1] = (apart[-1][0], max(apart[-1][1], ended))
         else:
             apart.append((began, ended))
-    return apart if len(apart) <= MOST else _with_smallest_gaps_closed(apart)
+    return apart
 
 
-def _with_smallest_gaps_closed(intervals: Sequence[Interval]) -> list[Interval]:
-    gaps = sorted(range(1, len(intervals)), key=lambda place: intervals[place - 1][1] - intervals[place][0])
-    begins = [0, *sorted(gaps[: MOST - 1])]
-    ends = [*(place - 1 for place in begins[1:]), len(intervals) - 1]
-    return [(intervals[begin][0], intervals[end][1]) for begin, end in zip(begins, ends, strict=True)]
+def joined(intervals: Iterable[Sequence[int]]) -> list[Interval]:
+    """Cover all *intervals* with sorted ones that lie apart, :data:`MOST_INTERVALS` at most."""
+    apart = union(intervals, within=_NEARLY)
+    if len(apart) <= MOST_INTERVALS:
+        return apart
+    widest = sorted(range(1, len(apart)), key=lambda index: apart[index - 1][1] - apart[index][0])
+    begins = [0, *sorted(widest[: MOST_INTERVALS - 1])]
+    ends = [*begins[1:], len(apart)]
+    return [(apart[begin][0], apart[end - 1][1]) for begin, end in zip(begins, ends, strict=True)]
 
 
 def length_of(intervals: Iterable[Interval]) -> float:
-    """Return how long they are together, in seconds."""
+    """Add up the lengths of *intervals*, in seconds."""
     return sum(ended - began for began, ended in intervals) / 1_000
 
-
-_UNJOINED = 64
-"""How many intervals of a kind wait until they are joined."""
 
 _COUNTS = ("records", "failed_calls", "loads", "load_milliseconds")
 _BY_NAME = ("repeats", "failures")
 _INTERVALS = ("loading", "working")
 
 
+@dataclass(slots=True, eq=False)
 class ModelStatistics:
-    """What is known of one target model."""
+    """Counts, latencies and times of one target model."""
 
-    __slots__ = (*_COUNTS, *_BY_NAME, *_INTERVALS, "latencies")
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.failed_calls = 0
-        self.latencies = Latencies()
-        self.repeats: dict[str, int] = {}
-        self.failures: dict[str, int] = {}
-        self.loads = 0
-        self.load_milliseconds = 0
-        self.loading: list[Interval] = []
-        self.working: list[Interval] = []
+    records: int = 0
+    failed_calls: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+    repeats: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    loads: int = 0
+    load_milliseconds: int = 0
+    loading: list[Interval] = field(default_factory=list)
+    working: list[Interval] = field(default_factory=list)
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add what :meth:`as_json` gave."""
+        """Add the result of :meth:`as_json`."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + other.get(name, 0))
         for name in _BY_NAME:
@@ -83,27 +88,19 @@ class ModelStatistics:
 
     @property
     def invocations(self) -> int:
-        """How many were sent, whatever was answered."""
+        """Requests sent, with and without a result."""
         return self.latencies.count + self.failed_calls
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for :meth:`add`, without zeros."""
-        values = {
-            "records": self.records,
-            "failed_calls": self.failed_calls,
-            "latencies": self.latencies.as_json() if self.latencies.counts else None,
-            "repeats": self.repeats,
-            "failures": self.failures,
-            "loads": self.loads,
-            "load_milliseconds": self.load_milliseconds,
-            "loading": joined(self.loading),
-            "working": joined(self.working),
-        }
+        """Convert to JSON's types for :meth:`add`, without zeros."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in (*_COUNTS, *_BY_NAME)}
+        values |= {name: joined(getattr(self, name)) for name in _INTERVALS}
+        values["latencies"] = self.latencies.as_json() if self.latencies.counts else None
         return {name: value for name, value in values.items() if value}
 
 
 class Statistics:
-    """What one process counted since the last :meth:`take`, or a sum of that over processes.
+    """Counts of one process since the last :meth:`take`, or a sum of such counts over processes.
 
     Times are epoch seconds, so that processes on different workers fit together; durations are seconds.
     """
@@ -115,15 +112,15 @@ class Statistics:
         self.bins = TimeBins()
 
     def invoked(self, model: str, *, seconds: float, records: int, at: float) -> None:
-        """Count a successful invocation. This is called for every payload, so it is written to be quick.
+        """Count a successful invocation. The engine calls this for every payload, so it is written to be quick.
 
-        :param at: when it ended
+        :param at: when the invocation ended
         """
         statistics = self.models.get(model) or self.of(model)
         bins = self.bins
-        bin_ = bins.bins.get(int(at) >> bins.shift) or bins.at(int(at))
+        bin_ = bins.bins.get(int(at) >> bins.shift) or bins.bin_of(int(at))
         microseconds = int(seconds * MICROSECONDS)
-        if microseconds < 1:  # noqa: PLR1730 - a call of max() takes a tenth of all this
+        if microseconds < 1:  # noqa: PLR1730 - a call of max() takes a tenth of the whole function
             microseconds = 1
         bucket = int(log(microseconds) * SCALE)
         statistics.records += records
@@ -142,17 +139,16 @@ class Statistics:
         self.of(model).failed_calls += 1
 
     def repeated(self, model: str, kind: str) -> None:
-        """Count an attempt that failed and goes again.
+        """Count an attempt that failed and is repeated.
 
         :param kind: the error's class, e.g. ``ThrottlingException``
         """
-        repeats = self.of(model).repeats
-        repeats[kind] = repeats.get(kind, 0) + 1
+        add_each(self.of(model).repeats, {kind: 1})
 
     def failed(self, model: str, kind: str, *, records: int) -> None:
         """Count records that ended in an error of a class.
 
-        :param records: fewer than 0 of a failure that was counted before and is tried again now
+        :param records: negative takes back a failure that was counted before and is tried again
         """
         add_each(self.of(model).failures, {kind: records})
 
@@ -165,34 +161,34 @@ class Statistics:
         statistics.loading = _with(statistics.loading, interval)
 
     def worked(self, model: str, *, began: float, ended: float) -> None:
-        """Note that the model was being invoked."""
+        """Record a time in which the model was invoked."""
         statistics = self.of(model)
         statistics.working = _with(statistics.working, _interval(began, ended))
 
     def sample(self, *, at: float, in_flight: int, bound: int, warm: int, loading: int) -> None:
-        """Note how much is in flight and may be, and how many models are warm and loading; about once a second."""
-        self.bins.at(int(at)).add_samples((1, in_flight, bound, warm, loading))
+        """Record gauges, about once a second: invocations in flight, and permitted; models warm, and loading."""
+        self.bins.bin_of(int(at)).add_samples((1, in_flight, bound, warm, loading))
 
     def take(self) -> dict[str, Any]:
-        """Return what was collected as JSON's types, and begin again with nothing."""
+        """Convert the counts to JSON's types for :meth:`add`, and reset them."""
         taken = self.as_json()
         self.models, self.bins = {}, TimeBins()
         return taken
 
     def as_json(self) -> dict[str, Any]:
-        """Return what was collected as JSON's types, for :meth:`add`."""
+        """Convert the counts to JSON's types for :meth:`add`."""
         models = {name: model.as_json() for name, model in sorted(self.models.items())}
         return {"models": models, "series": self.bins.as_json()}
 
     def add(self, delta: Mapping[str, Any]) -> None:
-        """Add what :meth:`take` gave, here or in another process; an empty mapping is nothing."""
+        """Add the result of :meth:`take`, of this or another process; an empty mapping adds nothing."""
         for name, model in delta.get("models", {}).items():
             self.of(name).add(model)
         if series := delta.get("series"):
             self.bins.add(series)
 
     def of(self, model: str) -> ModelStatistics:
-        """Return what is known of one model, made where nothing is."""
+        """Get the statistics of a model; create them for a new model."""
         statistics = self.models.get(model)
         if statistics is None:
             statistics = self.models[model] = ModelStatistics()
@@ -200,11 +196,11 @@ class Statistics:
 
 
 def add_each(counts: dict[str, int], added: Mapping[str, int]) -> None:
-    """Add counts by name; what adds up to nothing is left out."""
+    """Add counts by name; a sum of 0 is removed."""
     for name, count in added.items():
-        together = counts.pop(name, 0) + count
-        if together:
-            counts[name] = together
+        total = counts.pop(name, 0) + count
+        if total:
+            counts[name] = total
 
 
 def _interval(began: float, ended: float) -> Interval:
@@ -213,6 +209,5 @@ def _interval(began: float, ended: float) -> Interval:
 
 
 def _with(intervals: list[Interval], added: Interval) -> list[Interval]:
-    """Return them with one more, joined once there are many."""
     intervals.append(added)
     return intervals if len(intervals) < _UNJOINED else joined(intervals)

@@ -1,4 +1,4 @@
-"""How long invocations took, as a histogram that grows with the logarithm: small, mergeable, at most 5 % off."""
+"""Durations of invocations as a histogram with logarithmic buckets: small, mergeable, quantiles at most 5 % off."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from math import exp, log
 from typing import Any
 
 _GROWTH = 1.08
-"""A bucket's upper bound over its lower one: its middle is at most 4 % from either."""
+"""A bucket's upper bound over its lower bound: the middle of the bucket is at most 4 % from either."""
 
 SCALE = 1 / log(_GROWTH)
 MICROSECONDS = 1_000_000
 
 
 def quantile_of(counts: Mapping[int, int], share: float) -> float | None:
-    """Return what this share of the counted durations did not exceed, in seconds; None when none was counted.
+    """Estimate a quantile in seconds; None when nothing was counted.
 
-    :param counts: how many fell in each bucket
+    :param counts: bucket number to number of durations
     :param share: 0.95 for the 95th percentile
     """
     left = share * sum(counts.values())
@@ -30,7 +30,8 @@ def quantile_of(counts: Mapping[int, int], share: float) -> float | None:
 class Latencies:
     """Durations of many invocations: count, mean and maximum are exact, quantiles at most 5 % off.
 
-    Sums are whole microseconds, so it does not matter in which order parts are added.
+    Durations are seconds, and None where nothing was counted. Sums are whole microseconds, so the order of additions
+    does not matter.
     """
 
     __slots__ = ("counts", "microseconds", "slowest")
@@ -46,22 +47,18 @@ class Latencies:
 
     @property
     def mean(self) -> float | None:
-        """Seconds; None when there are none."""
-        count = self.count
-        return self.microseconds / count / MICROSECONDS if count else None
+        return self.microseconds / self.count / MICROSECONDS if self.counts else None
 
     @property
     def longest(self) -> float | None:
-        """Seconds; None when there are none."""
         return self.slowest / MICROSECONDS if self.counts else None
 
     def quantile(self, share: float) -> float | None:
-        """Return what this share of them did not exceed, in seconds; None when there are none."""
         quantile = quantile_of(self.counts, share)
         return None if quantile is None else min(quantile, self.slowest / MICROSECONDS)
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add what :meth:`as_json` gave."""
+        """Add the result of :meth:`as_json`."""
         add_counts(self.counts, other["buckets"])
         self.microseconds += other["microseconds"]
         self.slowest = max(self.slowest, other["slowest"])

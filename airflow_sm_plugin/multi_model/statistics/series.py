@@ -1,27 +1,29 @@
-"""What went on over time: bins of one process, and of a batch whose shards run side by side on several workers."""
+"""Activity over time: bins of one process, and of a batch whose shards run side by side on several workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.multi_model.statistics.latencies import add_counts, quantile_of
 
 MOST_BINS = 600
+"""More bins of a second are replaced by half as many of twice the width: ten minutes are kept to the second."""
 
 _HOLDS = 3
-"""Seconds within which a sample holds until the next: they are taken about once a second, not to the second."""
+"""Seconds for which a sample counts until the next one: samples are taken about once a second, not to the second."""
 
 _THOUSANDTHS = 1_000
-_GAUGES = ("in_flight", "bound", "warm", "loading")
+_GAUGES = 4
+"""Values of a sample: invocations in flight, their bound, models warm, and loading."""
 
 
 class Bin:
-    """Records and latencies of invocations that ended in one span of time, and sums of samples taken in it.
+    """Records and latencies of invocations that ended in one period, and sums of samples taken in it.
 
-    :param counts: pairs of bucket and count
-    :param samples: how many samples there are, and the sums of ``in_flight``, ``bound``, ``warm`` and ``loading``
+    :param counts: pairs of latency bucket and count
+    :param samples: number of samples, and the sums of ``in_flight``, ``bound``, ``warm`` and ``loading``
     """
 
     __slots__ = ("counts", "records", "samples")
@@ -32,7 +34,7 @@ class Bin:
         self.records = records
         self.counts: dict[int, int] = {}
         add_counts(self.counts, counts)
-        self.samples = list(samples) or [0, *(0 for _ in _GAUGES)]
+        self.samples = list(samples) or [0] * (1 + _GAUGES)
 
     def add(self, other: Bin) -> None:
         self.records += other.records
@@ -43,12 +45,15 @@ class Bin:
         self.samples = [mine + other for mine, other in zip(self.samples, samples, strict=True)]
 
     def as_json(self) -> list[Any]:
-        """Return the constructor's arguments."""
+        """List the constructor's arguments."""
         return [self.records, sorted(self.counts.items()), self.samples if self.samples[0] else []]
 
 
 class TimeBins:
-    """The bins of one process, or of a shard over all its processes: at most :data:`MOST_BINS`."""
+    """The bins of one process, or of a shard over all its processes: at most :data:`MOST_BINS`.
+
+    The keys of ``bins`` are epoch seconds, divided by the width.
+    """
 
     __slots__ = ("bins", "shift")
 
@@ -58,11 +63,11 @@ class TimeBins:
 
     @property
     def width(self) -> int:
-        """How many seconds a bin spans."""
+        """Seconds of each bin: a power of two, so that narrow bins add up to wide ones."""
         return 1 << self.shift
 
-    def at(self, second: int) -> Bin:
-        """Return the bin of a second since the epoch, made where there is none."""
+    def bin_of(self, second: int) -> Bin:
+        """Get the bin that holds an epoch second; create it for a new period."""
         bin_ = self.bins.get(second >> self.shift)
         if bin_ is None:
             bin_ = self.bins[second >> self.shift] = Bin()
@@ -72,7 +77,7 @@ class TimeBins:
         return bin_
 
     def widen(self, shift: int) -> None:
-        """Make bins 2 ** shift seconds wide, where they are narrower."""
+        """Make bins 2 ** *shift* seconds wide if they are narrower."""
         if shift <= self.shift:
             return
         wider: dict[int, Bin] = {}
@@ -81,28 +86,26 @@ class TimeBins:
         self.bins, self.shift = wider, shift
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add what :meth:`as_json` gave."""
+        """Add the result of :meth:`as_json`."""
         self.widen(int(other["width"]).bit_length() - 1)
-        for begin, *rest in other["bins"]:
-            self.at(begin).add(Bin(*rest))
+        for begin, *arguments in other["bins"]:
+            self.bin_of(begin).add(Bin(*arguments))
 
     def as_json(self) -> dict[str, Any]:
         bins = [[index << self.shift, *bin_.as_json()] for index, bin_ in sorted(self.bins.items())]
         return {"width": self.width, "bins": bins}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """What happened in one bin, over all shards.
+class Point(NamedTuple):
+    """The values of one bin, over all shards.
 
-    :param at: epoch seconds when it begins
-    :param seconds: how long it is
-    :param p50: of the latencies, in seconds; None when no invocation ended in it; p95 as well
-    :param in_flight: in the mean, all shards together; None without samples; the others as well
+    :param at: epoch seconds when the bin begins
+    :param p50: latency in seconds, as ``p95``; None without an invocation
+    :param in_flight: the mean of the sum over all shards, as are the next three; None without a sample
+    :param seconds: the bin's width
     """
 
     at: int
-    seconds: int
     records: int
     invocations: int
     p50: float | None
@@ -111,71 +114,67 @@ class Point:
     bound: float | None
     warm: float | None
     loading: float | None
+    seconds: int
 
-
-_COLUMNS = ("at", "records", "invocations", "p50", "p95", *_GAUGES)
+    @property
+    def rate(self) -> float | None:
+        """Records with an output per second; None without a record."""
+        return self.records / self.seconds if self.records else None
 
 
 class BatchSeries:
-    """The sum of shards' series.
+    """The sum of the series of all shards.
 
-    What is in flight is kept as a mean times seconds: such products add up over shards and over time alike.
+    Gauges are kept as a mean times seconds: such products add up over shards and over time alike.
     """
 
     def __init__(self) -> None:
         self._bins = TimeBins()
 
     def add(self, series: Mapping[str, Any]) -> None:
-        """Add one shard's, as its statistics hold it."""
+        """Add the series of one shard's statistics."""
         shard = TimeBins()
         shard.add(series)
         self._bins.widen(shard.shift)
-        begins = sorted(shard.bins)
-        sampled = [begin for begin in begins if shard.bins[begin].samples[0]]
-        for begin in begins:
-            bin_ = shard.bins[begin]
-            self._bins.at(begin * shard.width).add(Bin(bin_.records, bin_.counts.items()))
-        for begin, following in zip(sampled, [*sampled[1:], sampled[-1] + 1] if sampled else [], strict=True):
+        for begin, bin_ in shard.bins.items():
+            self._bins.bin_of(begin * shard.width).add(Bin(bin_.records, bin_.counts.items()))
+        sampled = [begin for begin in sorted(shard.bins) if shard.bins[begin].samples[0]]
+        for begin, following in pairwise([*sampled, *(last + 1 for last in sampled[-1:])]):
             held = following if (following - begin) * shard.width <= _HOLDS else begin + 1
             count, *sums = shard.bins[begin].samples
             weighted = [1, *(value * shard.width * _THOUSANDTHS // count for value in sums)]
             for index in range(begin, held):
-                self._bins.at(index * shard.width).add_samples(weighted)
+                self._bins.bin_of(index * shard.width).add_samples(weighted)
 
     def points(self, *, most: int | None = None) -> list[Point]:
-        """Return what there is, in order; where nothing is, nothing went on.
+        """List the bins in order; a period without activity has none.
 
-        :param most: in wider bins where there would be more
+        :param most: widen the bins until there are at most so many
         """
         shown = TimeBins()
         shown.add(self._bins.as_json())
         while most is not None and len(shown.bins) > most:
             shown.widen(shown.shift + 1)
-        width = shown.width
-        return [_point(index * width, width, bin_) for index, bin_ in sorted(shown.bins.items())]
+        return [_point(index, shown.width, bin_) for index, bin_ in sorted(shown.bins.items())]
 
     @property
     def active_seconds(self) -> int:
-        """In how many seconds something went on, pauses left out; as fine as the bins are."""
+        """Seconds with activity, without pauses, as precise as the bins."""
         return len(self._bins.bins) * self._bins.width
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as the report shows it: a table whose first column is epoch seconds."""
-        rows = [[_rounded(getattr(point, name)) for name in _COLUMNS] for point in self.points()]
-        return {"seconds": self._bins.width, "columns": _COLUMNS, "rows": rows}
+        """Convert to the table of ``report.json``; its first column is epoch seconds."""
+        rows = [[_rounded(value) for value in point[:-1]] for point in self.points()]
+        return {"seconds": self._bins.width, "columns": Point._fields[:-1], "rows": rows}
 
 
-def _point(at: int, width: int, bin_: Bin) -> Point:
+def _point(index: int, width: int, bin_: Bin) -> Point:
     count, *sums = bin_.samples
-    means = [value / (width * _THOUSANDTHS) if count else None for value in sums]
+    in_flight, bound, warm, loading = (value / (width * _THOUSANDTHS) if count else None for value in sums)
+    p50, p95 = (quantile_of(bin_.counts, share) for share in (0.5, 0.95))
+    invocations = sum(bin_.counts.values())
     return Point(
-        at=at,
-        seconds=width,
-        records=bin_.records,
-        invocations=sum(bin_.counts.values()),
-        p50=quantile_of(bin_.counts, 0.5),
-        p95=quantile_of(bin_.counts, 0.95),
-        **dict(zip(_GAUGES, means, strict=True)),
+        index * width, bin_.records, invocations, p50, p95, in_flight, bound, warm, loading, seconds=width
     )
 
 

@@ -1,4 +1,4 @@
-"""The report of one shard: counts of each target model, statistics, the first failures."""
+"""The report of one shard: counts for each target model, statistics, and the first failure rows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 MOST_FAILURES = 20
-"""How many failure rows a shard's report keeps."""
+"""Failure rows in a shard's report; the ``.errors.jsonl`` of the inputs hold all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCounts:
-    """How many of a model's inputs and records ended how.
+    """Counts of a model's inputs and records.
 
     :param inputs: with and without failures
-    :param inputs_failed: those of which at least one record failed, or that could not be read
-    :param records: those that succeeded and those that failed
-    :param inputs_unread: those of the failed inputs that could not be read to their end, so that their records are
-        not all counted
+    :param inputs_failed: inputs with at least one failed record, and those that could not be read to their end
+    :param records: with and without success
+    :param inputs_unread: failed inputs that could not be read to their end, so that not all of their records are
+        counted
     """
 
     inputs: int = 0
@@ -36,12 +36,11 @@ class ModelCounts:
 
     @property
     def failed(self) -> bool:
-        """Whether anything of it failed."""
         return bool(self.inputs_failed or self.records_failed)
 
     @property
     def adds_up(self) -> bool:
-        """Whether no part is larger than its whole, and inputs failed where, and only where, something in them did."""
+        """Whether no part exceeds its total, and inputs failed if and only if a record or the reading failed."""
         return (
             0 <= self.inputs_unread <= self.inputs_failed <= self.inputs
             and 0 <= self.records_failed <= self.records
@@ -51,14 +50,15 @@ class ModelCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """The whole shard; it is written once all of its inputs are settled.
+    """The report of one shard, written when all of its inputs have ended.
 
-    :param plan_digest: of the inputs, as the plan has it
+    :param plan_digest: of the plan's inputs
     :param plan_nonce: of the plan itself
     :param counts: by target model
-    :param statistics: what :meth:`Statistics.take` gave, summed over all processes that worked on the shard
+    :param statistics: the sum of :meth:`Statistics.take` over all processes that worked on the shard
     :param failures: the first rows of ``.errors.jsonl``; they hold the beginning of containers' texts
-    :param started_at: ISO 8601, when the first process began; ``finished_at``, when the last output was written
+    :param started_at: ISO 8601, when the first process began
+    :param finished_at: ISO 8601, when the last output was written
     """
 
     shard: int
@@ -76,11 +76,11 @@ class ShardReport:
         return sum(self.counts.values(), ModelCounts())
 
     def summary(self) -> dict[str, str | int | float | None]:
-        """Return what goes to XCom: flat, small, with JSON values and no secrets."""
+        """Make the XCom value: flat, small, with JSON values and no secrets."""
         total = self.total
-        collected = Statistics()
-        collected.add(self.statistics)
-        models = collected.models.values()
+        statistics = Statistics()
+        statistics.add(self.statistics)
+        models = statistics.models.values()
         return {
             "endpoint_name": self.endpoint_name,
             "shard": self.shard,
@@ -100,19 +100,18 @@ class ShardReport:
         }
 
     def as_json(self) -> bytes:
-        """Return the content of the shard's ``report.json``, as :meth:`from_json` reads it."""
+        """Encode the report, with the first :data:`MOST_FAILURES` failures."""
         content = vars(self) | {"failures": self.failures[:MOST_FAILURES]}
         return json.dumps(content, separators=(",", ":"), default=asdict).encode()
 
     @classmethod
     def from_json(cls, body: bytes | str) -> ShardReport:
-        """Read what :meth:`as_json` wrote."""
-        given: dict[str, Any] = json.loads(body)
-        counts = {name: ModelCounts(**fields) for name, fields in given.pop("counts").items()}
-        return cls(counts=counts, failures=tuple(given.pop("failures")), **given)
+        fields: dict[str, Any] = json.loads(body)
+        counts = {name: ModelCounts(**numbers) for name, numbers in fields.pop("counts").items()}
+        return cls(counts=counts, failures=tuple(fields.pop("failures")), **fields)
 
 
 def seconds_between(started_at: str, finished_at: str) -> float:
-    """Return the seconds between two times in ISO 8601, to a tenth; never less than 0."""
-    passed = datetime.fromisoformat(finished_at) - datetime.fromisoformat(started_at)
-    return max(0.0, round(passed.total_seconds(), 1))
+    """Subtract two times in ISO 8601, to a tenth of a second; 0 if workers' clocks disagree on their order."""
+    elapsed = datetime.fromisoformat(finished_at) - datetime.fromisoformat(started_at)
+    return max(0.0, round(elapsed.total_seconds(), 1))

@@ -24,8 +24,8 @@ from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import InputProgress
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from tests.recorded_calls import SITUATIONS, recorded_error
 

@@ -1,8 +1,9 @@
-"""Reports of shards and of batches, made up."""
+"""Invented reports of shards and of batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
@@ -18,7 +19,7 @@ BAD = ModelCounts(inputs=2, inputs_failed=1, records=10, records_failed=3)
 
 
 def plan_of(*, inputs: int = 2, shards: int = 1, **fields: Any) -> MultiModelPlan:  # noqa: ANN401 - the plan's own
-    given: dict[str, Any] = {
+    plan: dict[str, Any] = {
         "number": 0,
         "nonce": "n1",
         "endpoint_name": "stores",
@@ -31,11 +32,11 @@ def plan_of(*, inputs: int = 2, shards: int = 1, **fields: Any) -> MultiModelPla
         "created_at": "2026-11-18T11:06:00+00:00",
         **fields,
     }
-    return MultiModelPlan(**given)
+    return MultiModelPlan(**plan)
 
 
 def shard_of(shard: int = 0, counts: Mapping[str, ModelCounts] | None = None, **fields: Any) -> ShardReport:  # noqa: ANN401 - the report's own
-    given: dict[str, Any] = {
+    report: dict[str, Any] = {
         "shard": shard,
         "plan_digest": "d1",
         "plan_nonce": "n1",
@@ -45,11 +46,11 @@ def shard_of(shard: int = 0, counts: Mapping[str, ModelCounts] | None = None, **
         "finished_at": "2026-11-18T11:07:40+00:00",
         **fields,
     }
-    return ShardReport(**given)
+    return ShardReport(**report)
 
 
 def work_of(shard: int, inputs: Mapping[str, int]) -> ShardPlan:
-    """Return what a shard was to do: how many inputs of each model."""
+    """Plan a shard with a number of inputs of each model."""
     works, first = [], 0
     for name, count in inputs.items():
         works.append(ModelWork(target_model=name, first=first, count=count, bytes=count))
@@ -58,7 +59,6 @@ def work_of(shard: int, inputs: Mapping[str, int]) -> ShardPlan:
 
 
 def collected(*steps: Callable[[Statistics], None]) -> dict[str, Any]:
-    """Return what was collected in these steps."""
     statistics = Statistics()
     for step in steps:
         step(statistics)
@@ -68,12 +68,12 @@ def collected(*steps: Callable[[Statistics], None]) -> dict[str, Any]:
 def busy(
     model: str, *, at: float = T0, invocations: int = 20, seconds: float = 0.05
 ) -> Callable[[Statistics], None]:
-    """Return a step: the model loads for two seconds, then it is invoked twice a second."""
+    """Make a step: the model loads for two seconds, then it is invoked twice a second."""
 
     def step(statistics: Statistics) -> None:
         statistics.loaded(model, began=at, ended=at + 2)
-        for number in range(invocations):
-            now = at + 2 + number / 2
+        for index in range(invocations):
+            now = at + 2 + index / 2
             statistics.invoked(model, seconds=seconds, records=1, at=now)
             statistics.sample(at=now, in_flight=3, bound=8, warm=1, loading=0)
         statistics.worked(model, began=at + 2, ended=at + 2 + invocations / 2)
@@ -98,16 +98,20 @@ def failure_row(model: str = "a.tar.gz", **fields: Any) -> dict[str, Any]:  # no
 def merged(
     plan: MultiModelPlan, shards: Iterable[ShardReport], missing: Iterable[ShardPlan] = ()
 ) -> BatchReport:
-    """Return the report of a batch, from those of its shards and from what the others were to do."""
-    together = ReportSum(plan)
+    """Merge the reports of shards and the plans of shards without a report."""
+    total = ReportSum(plan)
     for shard in shards:
-        together.add(shard)
-    for work in missing:
-        together.miss(work)
-    return together.report()
+        total.add(shard)
+    for shard_plan in missing:
+        total.miss(shard_plan)
+    return total.report()
 
 
 def batch_of(shards: Sequence[ShardReport], missing: Sequence[ShardPlan] = (), **fields: Any) -> BatchReport:  # noqa: ANN401 - the plan's own
-    inputs = sum(one.total.inputs for one in shards) + sum(one.inputs for one in missing)
+    inputs = sum(shard.total.inputs for shard in shards) + sum(shard.inputs for shard in missing)
     plan = plan_of(**{"inputs": inputs, "shards": len(shards) + len(missing), **fields})
-    return merged(plan, shards, missing).lying_at(report="s3://b/p/report.json", page="s3://b/p/report.html")
+    return replace(
+        merged(plan, shards, missing),
+        report_location="s3://b/p/report.json",
+        report_page_location="s3://b/p/report.html",
+    )

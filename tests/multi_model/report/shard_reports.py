@@ -1,4 +1,4 @@
-"""Plans and shard reports in S3, as their tasks leave them."""
+"""Plans and shard reports in S3, as the plan task and the batch tasks write them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def put(account: Account, location: str, body: bytes) -> None:
 def lay_out(
     account: Account, shards: Sequence[ShardReport | None]
 ) -> tuple[MultiModelPlanFolder, MultiModelPlan]:
-    """Write a plan, and a report of each shard; None is a shard that was begun and not finished."""
+    """Write a plan, and a report of each shard; None is a shard that has begun and not ended."""
     root = f"s3://{account.bucket}/{unique('merge')}"
     folder = MultiModelPlanFolder(f"{root}/out/_batch/owner/arguments/plan-000-n1")
     planned = [_planned(number, shard) for number, shard in enumerate(shards)]
     plan = plan_of(
-        inputs=sum(one.inputs for one in planned),
+        inputs=sum(shard.inputs for shard in planned),
         shards=len(shards),
-        models=len({work.target_model for one in planned for work in one.models}),
+        models=len({work.target_model for shard in planned for work in shard.models}),
         outputs=f"{root}/out/",
     )
     put(account, folder.plan, plan.as_json())
     for shard, report in zip(planned, shards, strict=True):
-        place = folder.shard(shard.number)
-        put(account, place.plan, shard.as_json())
-        put(account, numbered(place.claims, 0), b"{}")
+        shard_folder = folder.shard(shard.number)
+        put(account, shard_folder.plan, shard.as_json())
+        put(account, numbered(shard_folder.claims, 0), b"{}")
         if report is not None:
-            put(account, place.report(0), report.as_json())
+            put(account, shard_folder.report(0), report.as_json())
     return folder, plan
 
 

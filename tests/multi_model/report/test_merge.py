@@ -1,4 +1,4 @@
-"""Merging what lies in S3: each shard's latest report, however many there are, and both files twice."""
+"""Merging the reports in S3: the latest of each shard, for any number of shards, and both files in two folders."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def merged(
     return asyncio.run(opened())
 
 
-def test_more_shards_than_are_read_at_once_are_all_merged(account: Account) -> None:
+def test_more_shards_than_are_read_at_a_time_are_merged(account: Account) -> None:
     shards = [shard_of(number, {f"m{number}": GOOD}) for number in range(20)]
     folder, _ = lay_out(account, [*shards, None])
     report = merged(folder)
     assert (report.total.records, len(report.models), report.missing_shards) == (200, 21, [20])
 
 
-def test_a_shard_that_was_begun_anew_counts_as_it_is_now(account: Account) -> None:
+def test_only_the_report_of_a_shards_latest_claim_counts(account: Account) -> None:
     folder, _ = lay_out(account, [shard_of(0, {"a.tar.gz": BAD})])
     put(account, numbered(folder.shard(0).claims, 1), b"{}")
     assert merged(folder).missing_shards == [0]
@@ -59,7 +59,7 @@ def test_a_shard_that_was_begun_anew_counts_as_it_is_now(account: Account) -> No
     assert merged(folder).total == GOOD
 
 
-def test_both_reports_lie_in_the_plans_folder_and_below_the_outputs(account: Account) -> None:
+def test_both_files_are_in_the_plans_folder_and_below_the_outputs(account: Account) -> None:
     folder, plan = lay_out(account, [shard_of(0, statistics=collected(busy("a.tar.gz")))])
     report = merged(folder, write=True, options=ObjectOptions(acl="bucket-owner-full-control"))
     assert (report.report_location, report.report_page_location) == (folder.report, folder.report_page)
@@ -74,18 +74,18 @@ def test_both_reports_lie_in_the_plans_folder_and_below_the_outputs(account: Acc
     assert head["ContentType"] == "text/html; charset=utf-8"
 
 
-def test_without_a_plan_there_is_nothing_to_merge(account: Account) -> None:
+def test_merging_without_a_plan_fails(account: Account) -> None:
     with pytest.raises(InputNotFound, match="no plan"):
         merged(MultiModelPlanFolder(f"s3://{account.bucket}/nowhere/plan-000"))
 
 
 def test_an_earlier_trys_report_never_replaces_a_later_ones(account: Account) -> None:
-    """Wherever the earlier one is stopped: it saw a shard without a report, which has one when it goes on."""
+    """The earlier try reads a shard without a report, and is stopped before each of its requests until there is one."""
 
-    async def raced(number: int) -> bool:
+    async def raced(request_number: int) -> bool:
         folder, plan = lay_out(account, [shard_of(0, {"a.tar.gz": GOOD}), None])
         async with SharedS3.open() as shared:
-            stop = Stop(number)
+            stop = Stop(request_number)
             orphan = asyncio.ensure_future(
                 report_batch(
                     shared.of(stop), folder.location, task_try=TaskTry(1.0, 1), options=ObjectOptions()
@@ -106,10 +106,10 @@ def test_an_earlier_trys_report_never_replaces_a_later_ones(account: Account) ->
             assert account.read(f"{root}/report.html") == account.read(folder.report_page)
         return was_stopped
 
-    for number in range(99):
-        if not asyncio.run(raced(number)):
+    for request_number in range(99):
+        if not asyncio.run(raced(request_number)):
             break
-    assert number > 8
+    assert request_number > 8
 
 
 def test_a_report_that_does_not_add_up_is_not_written(account: Account) -> None:

@@ -1,4 +1,4 @@
-"""The page of a report: whole HTML that loads nothing, escapes everything and stays small."""
+"""The page of a report: valid HTML that loads no other file, escapes all texts and stays small."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREIGN = "модель-日本語-é-\u202egz.tar"
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and keeps what a reader or a browser would see."""
+    """A parser that checks the order of closing tags, and keeps elements, attributes and texts."""
 
     VOID: ClassVar = {"meta", "path", "br"}
     OPTIONAL: ClassVar = {"td", "tr"}
@@ -97,7 +97,7 @@ def test_every_element_is_closed(report: BatchReport) -> None:
     assert page.elements[:2] == ["html", "head"]
 
 
-def test_what_the_report_quotes_stays_text() -> None:
+def test_quoted_texts_are_escaped() -> None:
     page = Page(page_of(hostile()))
     assert page.elements.count("script") == 1
     assert not {"img", "b"} & set(page.elements)
@@ -106,13 +106,13 @@ def test_what_the_report_quotes_stays_text() -> None:
         assert quoted in page.text
 
 
-def test_nothing_is_loaded_from_anywhere() -> None:
+def test_the_page_loads_no_other_file() -> None:
     page = page_of(hostile())
     assert not re.search(rb"https?:|@import|url\(|<link|src=\"", page)
     assert [value for name, value in Page(page).attributes if name in ("href", "src")] == ["#failures"]
 
 
-def test_the_headline_comes_first_and_light_and_dark_are_both_there() -> None:
+def test_the_headline_comes_first_and_there_are_a_dark_and_a_print_style() -> None:
     page = page_of(hostile())
     text = Page(page).text
     assert 0 < text.index("Unfinished: 1 of 2 shards") < text.index("Records") < text.index("What went on")
@@ -121,15 +121,15 @@ def test_the_headline_comes_first_and_light_and_dark_are_both_there() -> None:
     assert b"@media print" in page
 
 
-def test_a_lone_surrogate_is_no_reason_to_have_no_page() -> None:
-    """JSON can carry one."""
+def test_a_lone_surrogate_does_not_break_the_page() -> None:
+    """JSON can hold one."""
     assert rb"odd-\ud800.tar.gz" in page_of(batch_of([shard_of(0, {"odd-\ud800.tar.gz": GOOD})]))
 
 
-def test_three_thousand_models_make_no_large_page() -> None:
-    names = [f"region-{number % 7}/store-{number:05d}/model.tar.gz" for number in range(3_000)]
+def test_the_page_of_three_thousand_models_is_small() -> None:
+    names = [f"region-{index % 7}/store-{index:05d}/model.tar.gz" for index in range(3_000)]
     statistics = collected(
-        *(busy(name, at=T0 + place / 3, invocations=3) for place, name in enumerate(names))
+        *(busy(name, at=T0 + index / 3, invocations=3) for index, name in enumerate(names))
     )
     report = batch_of(
         [shard_of(0, dict.fromkeys(names, BAD), statistics=statistics, failures=[failure_row()] * 20)]

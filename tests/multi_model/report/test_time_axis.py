@@ -12,22 +12,24 @@ from airflow_sm_plugin.multi_model.report.time_axis import WIDTH, TimeAxis
 from tests.multi_model.report.reports import T0
 
 SPANS = st.lists(
-    st.tuples(st.floats(T0, T0 + 500_000), st.floats(0, 5_000)).map(lambda one: (one[0], one[0] + one[1])),
+    st.tuples(st.floats(T0, T0 + 500_000), st.floats(0, 5_000)).map(
+        lambda pair: (pair[0], pair[0] + pair[1])
+    ),
     min_size=1,
     max_size=15,
 )
 
 
 @given(SPANS, st.lists(st.floats(T0 - 10_000, T0 + 600_000), max_size=10))
-def test_later_is_never_further_left_and_nothing_is_outside(
+def test_positions_are_in_order_and_within_the_width(
     spans: list[tuple[float, float]], times: list[float]
 ) -> None:
     axis = TimeAxis(spans)
-    places = [axis.place(at) for at in sorted(times)]
-    assert places == sorted(places)
-    assert all(0 <= place <= WIDTH for place in places)
-    assert axis.place(axis.began) == 0
-    assert axis.place(axis.ended) == WIDTH
+    positions = [axis.x(time) for time in sorted(times)]
+    assert positions == sorted(positions)
+    assert all(0 <= x <= WIDTH for x in positions)
+    assert axis.x(min(began for began, _ in spans)) == 0
+    assert axis.x(max(ended for _, ended in spans) + 1) == WIDTH
 
 
 @given(SPANS)
@@ -40,12 +42,12 @@ def test_labels_are_few_and_apart(spans: list[tuple[float, float]]) -> None:
 def test_a_short_gap_is_to_scale_and_a_long_one_takes_a_band() -> None:
     short = TimeAxis([(T0, T0 + 100), (T0 + 130, T0 + 200)])
     assert short.pauses() == []
-    assert short.place(T0 + 100) == 500
+    assert short.x(T0 + 100) == 500
     long = TimeAxis([(T0, T0 + 100), (T0 + 7_300, T0 + 7_400)])
     (pause,) = long.pauses()
     assert pause.label == "2 h"
-    assert long.place(T0 + 4_000) == pause.left
-    assert long.place(T0 + 7_300) == pytest.approx(pause.left + pause.width)
+    assert long.x(T0 + 4_000) == pause.left
+    assert long.x(T0 + 7_300) == pytest.approx(pause.left + pause.width)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_labels_are_round_times_and_a_new_day_is_named(seconds: int, labels: lis
     assert [tick.label for tick in TimeAxis([(T0, T0 + seconds)]).ticks()] == labels
 
 
-def test_weeks_have_labels_too() -> None:
+def test_weeks_have_labels() -> None:
     labels = [tick.label for tick in TimeAxis([(T0, T0 + 20 * 86_400)]).ticks()]
     assert 3 <= len(labels) <= 7
     assert "27 Nov 00:00" in labels
@@ -72,6 +74,6 @@ def test_labels_at_the_edges_stay_inside() -> None:
     assert (ticks[0].anchor, ticks[1].anchor, ticks[-1].anchor) == ("begin", "middle", "end")
 
 
-def test_a_moment_has_an_axis() -> None:
+def test_the_axis_of_a_moment_is_a_second() -> None:
     axis = TimeAxis([(T0, T0)])
-    assert axis.ended - axis.began == 1
+    assert (axis.x(T0), axis.x(T0 + 1)) == (0, WIDTH)

@@ -1,4 +1,4 @@
-"""Which failures fail a task, and what its error says."""
+"""The failures that fail a task, and the text of its error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_ratio_is_a_share(ratio: float) -> None:
         Tolerance(failure_ratio=ratio).checked()
 
 
-def test_the_error_names_counts_first_failures_and_places_but_no_message() -> None:
+def test_the_error_has_counts_first_failures_and_locations_but_no_message() -> None:
     rows = [failure_row(), failure_row(error="RecordTooLarge", status=None), failure_row()]
     report = batch_of(
         [shard_of(0, {"a.tar.gz": BAD, "b.tar.gz": GOOD}, failures=rows)],
@@ -63,7 +63,7 @@ def test_the_error_names_counts_first_failures_and_places_but_no_message() -> No
     assert "convert" not in text
 
 
-def test_it_says_why_the_rest_of_an_input_was_not_sent() -> None:
+def test_the_error_has_the_reason_why_the_rest_of_an_input_was_not_sent() -> None:
     row = failure_row(
         error="InvalidRequest", status=None, record_count=None, message="line 2 is no whole record"
     )
@@ -71,22 +71,22 @@ def test_it_says_why_the_rest_of_an_input_was_not_sent() -> None:
     assert "1.jsonl, all from record 4: model a.tar.gz: InvalidRequest: line 2 is no whole record" in text
 
 
-def test_it_can_name_no_failure_at_all() -> None:
+def test_the_error_can_leave_all_failures_out() -> None:
     text = failure_text(
         batch_of([shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row()])]), Tolerance(), rows=0
     )
     assert "1.jsonl" not in text
 
 
-def test_many_missing_shards_are_named_in_short() -> None:
-    missing = [work_of(number, {"a.tar.gz": 1}) for number in range(0, 200, 2)]
-    there = [shard_of(number) for number in range(1, 200, 2)]
-    text = failure_text(batch_of(there, missing), Tolerance(), rows=0)
+def test_a_long_list_of_missing_shards_is_cut() -> None:
+    missing = [work_of(shard, {"a.tar.gz": 1}) for shard in range(0, 200, 2)]
+    reported = [shard_of(shard) for shard in range(1, 200, 2)]
+    text = failure_text(batch_of(reported, missing), Tolerance(), rows=0)
     assert "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, …" in text
     assert len(text) < 700
 
 
-def test_unread_inputs_are_told() -> None:
+def test_the_error_counts_unread_inputs() -> None:
     assert "1 inputs could not be read to their end" in failure_text(
         batch_of([shard_of(0, {"a": UNREAD})]), Tolerance(), rows=0
     )

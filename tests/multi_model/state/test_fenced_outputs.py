@@ -1,6 +1,6 @@
-"""Whoever claims a shard later has the say over its outputs, wherever the process before it is stopped and goes on.
+"""The latest process to claim a shard owns its outputs, wherever an earlier process is suspended and resumes.
 
-Two processes put the outputs of one input together: the orphan, and the retry that takes the shard over from it.
+Two processes assemble the outputs of one input: the orphan, and the retry that takes the shard over from it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
 from airflow_sm_plugin.multi_model.state import outputs as output_writer
-from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
+from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects, UploadRecords
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
-from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
+from airflow_sm_plugin.multi_model.state.journal import StoredFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.records import Failure, Run
-from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from tests.stubs.stopped_s3 import SharedS3, Stop
 from tests.support import Account, unique
 
-ONE = BatchInput(source="s3://b/x.csv", target_model="a.tar.gz", output="x.csv")
+INPUT = BatchInput(source="s3://b/x.csv", target_model="a.tar.gz", output="x.csv")
 SMALL, LARGE = 10, 60
-"""Bytes: from :data:`PART` on S3 copies by itself, and takes a single part of any length."""
+"""Bytes: S3 copies ranges from :data:`PART` bytes on."""
 
 PART = 50
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses are full-jitter: dice that always show nothing make them nothing."""
+    """The pauses between retries are random."""
     monkeypatch.setattr(random, "random", lambda: 0.0)
 
 
@@ -49,9 +48,9 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Process:
-    """A process that has claimed the shard, and is stopped before one of its requests from then on.
+    """A process that has claimed the shard, and is stopped before one of its later requests.
 
-    :param name: one letter, of which all its outputs consist
+    :param name: one letter, of which its data objects consist
     """
 
     def __init__(
@@ -99,34 +98,34 @@ class Process:
         return cls(root, name, s3, mine, data=data, check_lately=check_lately)
 
     async def assemble(self, size: int, *, failures: int = SMALL, notes: int = 0) -> None:
-        """Put outputs together of what lies in a data object: results, rows of failures, of attributes."""
+        """Assemble the outputs: so many bytes of results, rows of failures, and rows of attributes."""
         run = Run(0, 0, 10, 0, 1, 0, size, 0, notes)
         failure = Failure(0, 10, 20, 1, 1, "ModelError", False, 0, failures)
-        failed = [PlacedFailure(failure, self.name)] if failures else []
-        await self.writer.assemble(ONE, iter([Placed(run, self.name)]), failed)
+        failed = [StoredFailure(failure, self.name)] if failures else []
+        await self.writer.assemble(INPUT, iter([(run, self.name)]), failed)
 
     async def unreadable(self) -> None:
-        """Say that nothing of the input could be read."""
+        """Write the outputs of an input that could not be read."""
         failure = Failure(0, 0, 0, 0, None, "InputChanged", False, 0, SMALL)
-        await self.writer.assemble(ONE, iter([]), [PlacedFailure(failure, self.name)])
+        await self.writer.assemble(INPUT, iter([]), [StoredFailure(failure, self.name)])
 
 
 async def with_data(s3: S3Objects, root: str, size: int = SMALL) -> str:
-    """Write what the two put their outputs together of, and return the folder."""
+    """Write the data objects of both processes, and return the folder."""
     await asyncio.gather(*(s3.write(f"{root}/data/{name}", name.encode() * size) for name in ("o", "r")))
     return root
 
 
 async def outputs(s3: S3Objects, root: str) -> Mapping[str, tuple[int, bytes]]:
-    """Return the outputs, each by its length and first byte: each consists of one."""
+    """Read size and first byte of each output, which repeats one byte."""
     bucket, _, key = root.removeprefix("s3://").partition("/")
-    found = (await s3.list_objects(bucket, f"{key}/out/")).objects
+    page = await s3.list_objects(bucket, f"{key}/out/")
     return {
-        one.key.removeprefix(f"{key}/out/x.csv"): (
-            one.size,
-            await s3.read(f"s3://{bucket}/{one.key}", first_bytes=1),
+        listed.key.removeprefix(f"{key}/out/x.csv"): (
+            listed.size,
+            await s3.read(f"s3://{bucket}/{listed.key}", first_bytes=1),
         )
-        for one in found
+        for listed in page.objects
     }
 
 
@@ -141,11 +140,11 @@ async def fenced(process: asyncio.Task[None]) -> bool:
 async def stopped_both(
     shared: SharedS3, data: str, size: int, stops: tuple[int, int], *, before: bool
 ) -> tuple[bool, bool]:
-    """Stop the orphan, begin the retry and stop it, have the orphan go on to its end, and the retry to its.
+    """Stop the orphan, start the retry and stop it, let the orphan run to its end, then the retry.
 
-    :param stops: before which request of each
+    :param stops: number of the request before which each is stopped
     :param before: whether there are outputs of an earlier batch
-    :return: whether each of them came as far as where it is stopped
+    :return: whether each of them came to that request
     """
     watching, at_orphan, at_retry = shared.of(Stop()), *map(Stop, stops)
     root = f"{data}/{stops}"
@@ -170,13 +169,11 @@ async def stopped_both(
 @pytest.mark.parametrize(
     ("size", "before"), [(SMALL, False), (SMALL, True), (LARGE, False)], ids=["new", "again", "large"]
 )
-def test_the_retrys_outputs_stay_wherever_both_are_stopped(
-    account: Account, size: int, *, before: bool
-) -> None:
-    """In pairs of places: what the orphan writes before is replaced, and what it would write after is refused."""
+def test_the_retrys_outputs_stay_at_all_pairs_of_stops(account: Account, size: int, *, before: bool) -> None:
+    """What the orphan writes before the retry is replaced, and its later writes are refused."""
 
     async def everywhere() -> list[int]:
-        places = []
+        counts = []
         async with SharedS3.open() as shared:
             root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}", size)
             for orphans in range(99):
@@ -184,30 +181,30 @@ def test_the_retrys_outputs_stay_wherever_both_are_stopped(
                     orphan, retry = await stopped_both(shared, root, size, (orphans, retrys), before=before)
                     if not retry:
                         break
-                places.append(retrys)
+                counts.append(retrys)
                 if not orphan:
-                    return places
+                    return counts
         raise AssertionError("it never ends")
 
-    places = asyncio.run(everywhere())
-    assert len(places) > 5
-    assert min(places) >= 5
+    counts = asyncio.run(everywhere())
+    assert len(counts) > 5
+    assert min(counts) >= 5
 
 
-def test_an_orphan_brings_no_rows_of_errors_back(account: Account) -> None:
-    """Nothing is there that its write would replace, so it asks before whose the shard is."""
+def test_an_orphan_does_not_restore_rows_of_errors(account: Account) -> None:
+    """Its write would replace no object, so it checks the ownership afterwards."""
 
     async def use() -> None:
         async with SharedS3.open() as shared:
             root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}")
-            asked = [False]
+            checked = [False]
 
             async def stopped_before_errors() -> None:
-                """Say that the shard is ours for the output; then the retry does all there is to do."""
-                if asked[0]:
+                """Pass for the output; before the rows of errors, let the retry write all of its outputs."""
+                if checked[0]:
                     await retry.assemble(SMALL, failures=0)
                     await orphan.claim.check()
-                asked[0] = True
+                checked[0] = True
 
             orphan = await Process.begun(shared, root, "o", Stop(), check_lately=stopped_before_errors)
             retry = await Process.begun(shared, root, "r", Stop())
@@ -218,7 +215,7 @@ def test_an_orphan_brings_no_rows_of_errors_back(account: Account) -> None:
     asyncio.run(use())
 
 
-def test_rows_that_an_orphan_left_after_they_were_listed_go(account: Account) -> None:
+def test_rows_that_an_orphan_wrote_after_the_listing_are_deleted(account: Account) -> None:
     async def use() -> None:
         async with SharedS3.open() as shared:
             root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}")
@@ -239,7 +236,7 @@ def test_an_orphan_deletes_nothing(account: Account, suffix: str) -> None:
             orphan = await Process.begun(shared, root, "o", Stop())
             mark = ObjectOptions(metadata={MARK: "an earlier plan/process"})
             await orphan.s3.write(f"{root}/out/x.csv.errors.jsonl", b"of before", options=mark)
-            orphan.writer.look_for_stale()
+            orphan.writer.start_listing()
             try:
                 retry = await Process.begun(shared, root, "r", Stop())
                 await retry.assemble(SMALL)
@@ -259,21 +256,21 @@ def test_an_orphan_deletes_nothing(account: Account, suffix: str) -> None:
 
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_what_is_written_after_the_look_is_looked_at_again(
+def test_an_object_that_changes_after_it_was_read_is_read_again(
     account: Account, *, before: bool, in_parts: bool
 ) -> None:
-    """The look comes first: what somebody has written by the time of the answer, the answer tells of."""
+    """Another process writes while the ownership is checked, so the condition of the write fails."""
 
     async def use() -> None:
         async with SharedS3.open() as shared:
             s3 = shared.of(Stop())
-            location, meanwhile = f"s3://{account.bucket}/{unique('looked')}", 0
+            location, meanwhile = f"s3://{account.bucket}/{unique('changed')}", 0
 
-            async def somebody_writes() -> None:
+            async def another_writes() -> None:
                 nonlocal meanwhile
                 meanwhile += 1
                 if meanwhile <= 3:
-                    await s3.write(location, f"somebody's {meanwhile}".encode())
+                    await s3.write(location, f"another's {meanwhile}".encode())
 
             async def fine() -> None:
                 pass
@@ -284,7 +281,7 @@ def test_what_is_written_after_the_look_is_looked_at_again(
             if before:
                 await s3.write(location, b"before")
             objects = FencedObjects(
-                s3, ObjectOptions(), mark="plan/me", check=somebody_writes, check_lately=fine
+                s3, ObjectOptions(), mark="plan/me", check=another_writes, check_lately=fine
             )
             records = UploadRecords(s3, f"{location}/uploads/")
             if in_parts:
@@ -298,7 +295,7 @@ def test_what_is_written_after_the_look_is_looked_at_again(
     asyncio.run(use())
 
 
-def test_an_orphan_gives_no_upload_up(account: Account) -> None:
+def test_an_orphan_gives_up_no_upload_of_the_retry(account: Account) -> None:
     async def use() -> None:
         async with SharedS3.open() as shared:
             root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}", LARGE)
@@ -314,8 +311,8 @@ def test_an_orphan_gives_no_upload_up(account: Account) -> None:
     asyncio.run(use())
 
 
-def test_an_upload_that_somebody_gave_up_is_begun_anew_thrice_in_all(account: Account) -> None:
-    """Somebody who has not claimed the shard: a batch of before, or a rule that tidies up."""
+def test_an_upload_that_another_process_aborts_is_attempted_three_times(account: Account) -> None:
+    """A process that has not claimed the shard: an earlier batch, or a lifecycle rule."""
 
     async def use(times: int) -> None:
         async with SharedS3.open() as shared:
@@ -346,10 +343,10 @@ def test_an_upload_that_somebody_gave_up_is_begun_anew_thrice_in_all(account: Ac
         asyncio.run(use(3))
 
 
-def test_an_output_that_nobody_may_look_at_is_written_as_it_is(
+def test_an_output_that_cannot_be_read_is_written_without_a_condition(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A role may be allowed to write there only: then whose the shard is must do."""
+    """A role can be permitted only to write there: then the check of the ownership must do."""
 
     async def forbidden(self: S3Objects, location: str) -> Presence:
         return Presence.FORBIDDEN

@@ -1,4 +1,4 @@
-"""Outputs from memory, and outputs put together from the journal's data objects."""
+"""Outputs from memory, and outputs assembled from the journal's data objects."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES, MultipartUpload
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
+from airflow_sm_plugin.multi_model.state.fenced_objects import UploadRecords
+from airflow_sm_plugin.multi_model.state.journal import StoredFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.records import Failure, Run
-from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from tests.support import Account, unique
 
 Result = TypeVar("Result")
 
 
 async def ours() -> None:
-    """Say that nobody has taken the shard over."""
+    """Report that no other process has taken the shard over."""
 
 
-class Place:
-    """A folder of outputs and one of data objects."""
+class Shard:
+    """An input of a shard, with a folder of outputs and a folder of data objects."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
         self.root = unique("out")
-        self.one = BatchInput(
+        self.input = BatchInput(
             source=f"s3://{account.bucket}/in/x.csv", target_model="a.tar.gz", output="x.csv"
         )
 
@@ -48,7 +48,6 @@ class Place:
     ) -> Result:
         async def run() -> Result:
             async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
-                kept = options or ObjectOptions()
                 writer = OutputWriter(
                     s3,
                     f"s3://{self.account.bucket}/{self.root}/out/",
@@ -56,10 +55,11 @@ class Place:
                     data_prefix=f"s3://{self.account.bucket}/{self.root}/data/",
                     mark="plan/process",
                     records=UploadRecords(s3, f"s3://{self.account.bucket}/{self.root}/uploads/"),
-                    options=kept,
+                    options=options or ObjectOptions(),
                     check=ours,
+                    check_lately=ours,
                 )
-                writer.look_for_stale()
+                writer.start_listing()
                 try:
                     return await work(writer)
                 finally:
@@ -74,49 +74,49 @@ class Place:
         return self.account.read(f"s3://{self.account.bucket}/{self.root}/out/x.csv{suffix}")
 
     def calls(self, operation: str, suffix: str = ".out") -> int:
-        """Return how often a call was made for one of this folder's outputs."""
+        """Count the calls of an operation for an output."""
         url = f"{self.account.url}/_embedded/calls?service=s3&operation={operation}"
-        with urllib.request.urlopen(url, timeout=600) as answer:
-            found = json.load(answer)["calls"]
+        with urllib.request.urlopen(url, timeout=600) as response:
+            calls = json.load(response)["calls"]
         output = f"{self.account.bucket}/{self.root}/out/x.csv{suffix}"
-        return sum(call["resource"] == output for call in found)
+        return sum(call["resource"] == output for call in calls)
 
     def give_up(self, upload: str) -> None:
         key = f"{self.root}/out/x.csv.out"
         self.account.s3.abort_multipart_upload(Bucket=self.account.bucket, Key=key, UploadId=upload)
 
     def names(self) -> list[str]:
-        found = self.account.s3.list_objects_v2(Bucket=self.account.bucket, Prefix=f"{self.root}/out/")
-        return [one["Key"].removeprefix(f"{self.root}/out/") for one in found.get("Contents", [])]
+        listing = self.account.s3.list_objects_v2(Bucket=self.account.bucket, Prefix=f"{self.root}/out/")
+        return [item["Key"].removeprefix(f"{self.root}/out/") for item in listing.get("Contents", [])]
 
 
 @pytest.fixture
-def place(account: Account) -> Place:
-    return Place(account)
+def shard(account: Account) -> Shard:
+    return Shard(account)
 
 
-def run(number: int, *, at: int = 0, size: int = 0, notes_at: int = 0, notes_size: int = 0) -> Run:
-    return Run(0, number * 10, number * 10 + 10, number, 1, at, size, notes_at, notes_size)
+def run(record: int, *, offset: int = 0, size: int = 0, notes_offset: int = 0, notes_size: int = 0) -> Run:
+    return Run(0, record * 10, record * 10 + 10, record, 1, offset, size, notes_offset, notes_size)
 
 
-def test_runs_become_one_output_in_the_inputs_order(place: Place) -> None:
-    place.data("d1", b"two\nfour\n")
-    place.data("d2", b"one\nthree\n")
+def test_runs_become_one_output_in_the_inputs_order(shard: Shard) -> None:
+    shard.data("d1", b"two\nfour\n")
+    shard.data("d2", b"one\nthree\n")
     runs = [
-        Placed(run(0, at=0, size=4), "d2"),
-        Placed(run(1, at=0, size=4), "d1"),
-        Placed(run(2, at=4, size=6), "d2"),
-        Placed(run(3, at=4, size=5), "d1"),
+        (run(0, offset=0, size=4), "d2"),
+        (run(1, offset=0, size=4), "d1"),
+        (run(2, offset=4, size=6), "d2"),
+        (run(3, offset=4, size=5), "d1"),
     ]
-    place.do(lambda writer: writer.assemble(place.one, runs, []))
-    assert place.output() == b"one\ntwo\nthree\nfour\n"
+    shard.do(lambda writer: writer.assemble(shard.input, runs, []))
+    assert shard.output() == b"one\ntwo\nthree\nfour\n"
 
 
-def test_attributes_are_put_together_the_same_way(place: Place) -> None:
-    place.data("d", b'one\n{"first_record":0}\n')
-    runs = [Placed(run(0, at=0, size=4, notes_at=4, notes_size=19), "d")]
-    place.do(lambda writer: writer.assemble(place.one, runs, []))
-    assert place.output(".attributes.jsonl") == b'{"first_record":0}\n'
+def test_attributes_are_assembled_the_same_way(shard: Shard) -> None:
+    shard.data("d", b'one\n{"first_record":0}\n')
+    runs = [(run(0, offset=0, size=4, notes_offset=4, notes_size=19), "d")]
+    shard.do(lambda writer: writer.assemble(shard.input, runs, []))
+    assert shard.output(".attributes.jsonl") == b'{"first_record":0}\n'
 
 
 @pytest.mark.parametrize(
@@ -130,43 +130,43 @@ def test_attributes_are_put_together_the_same_way(place: Place) -> None:
     ],
     ids=["one long", "long between short", "short", "long and a rest", "many"],
 )
-def test_long_stretches_are_copied_by_s3_itself(place: Place, sizes: list[int], copied: int) -> None:
-    """Whatever the lengths, the output is the same as if it had been joined in memory."""
+def test_long_ranges_are_copied_by_s3(shard: Shard, sizes: list[int], copied: int) -> None:
+    """The output is the same as if it had been joined in memory, whatever the lengths."""
     letters = itertools.cycle(b"abcdefghij")
     bodies = [bytes([next(letters)]) * size for size in sizes]
     runs = []
-    for number, body in enumerate(bodies):
-        place.data(f"d{number}", b"--" + body + b"--")
-        runs.append(Placed(run(number, at=2, size=len(body)), f"d{number}"))
-    place.do(lambda writer: writer.assemble(place.one, runs, []))
-    assert place.output() == b"".join(bodies)
-    left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
+    for record, body in enumerate(bodies):
+        shard.data(f"d{record}", b"--" + body + b"--")
+        runs.append((run(record, offset=2, size=len(body)), f"d{record}"))
+    shard.do(lambda writer: writer.assemble(shard.input, runs, []))
+    assert shard.output() == b"".join(bodies)
+    left = shard.account.s3.list_multipart_uploads(Bucket=shard.account.bucket, Prefix=shard.root)
     assert not left.get("Uploads")
-    assert place.calls("UploadPartCopy") == copied
+    assert shard.calls("UploadPartCopy") == copied
 
 
-def test_somebody_elses_upload_of_the_same_key_is_left_alone(
-    place: Place, request: pytest.FixtureRequest
+def test_another_programs_upload_of_the_same_key_is_left_alone(
+    shard: Shard, request: pytest.FixtureRequest
 ) -> None:
-    key = f"{place.root}/out/x.csv.out"
-    theirs = place.account.s3.create_multipart_upload(Bucket=place.account.bucket, Key=key)["UploadId"]
-    request.addfinalizer(lambda: place.give_up(theirs))
-    place.data("d", b"x" * (LEAST_PART_BYTES + 1))
-    place.do(lambda writer: writer.assemble(place.one, [Placed(run(0, size=LEAST_PART_BYTES + 1), "d")], []))
-    left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
-    assert [each["UploadId"] for each in left["Uploads"]] == [theirs]
-    assert place.output() == b"x" * (LEAST_PART_BYTES + 1)
+    key = f"{shard.root}/out/x.csv.out"
+    theirs = shard.account.s3.create_multipart_upload(Bucket=shard.account.bucket, Key=key)["UploadId"]
+    request.addfinalizer(lambda: shard.give_up(theirs))
+    shard.data("d", b"x" * (LEAST_PART_BYTES + 1))
+    shard.do(lambda writer: writer.assemble(shard.input, [(run(0, size=LEAST_PART_BYTES + 1), "d")], []))
+    left = shard.account.s3.list_multipart_uploads(Bucket=shard.account.bucket, Prefix=shard.root)
+    assert [upload["UploadId"] for upload in left["Uploads"]] == [theirs]
+    assert shard.output() == b"x" * (LEAST_PART_BYTES + 1)
 
 
 def test_a_stale_upload_of_a_killed_process_is_given_up_and_no_other(
-    place: Place, request: pytest.FixtureRequest
+    shard: Shard, request: pytest.FixtureRequest
 ) -> None:
-    location = f"s3://{place.account.bucket}/{place.root}/out/x.csv.out"
+    location = f"s3://{shard.account.bucket}/{shard.root}/out/x.csv.out"
 
     async def killed_and_next() -> str:
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
             uploads = [await MultipartUpload.begin(s3, location) for _ in range(3)]
-            records = UploadRecords(s3, f"s3://{place.account.bucket}/{place.root}/uploads/")
+            records = UploadRecords(s3, f"s3://{shard.account.bucket}/{shard.root}/uploads/")
             kept = [await records.begun(upload) for upload in uploads[1:]]
             await uploads[2].abort()  # and it was killed before that was written down
             await records.give_up_all(ours)
@@ -174,129 +174,132 @@ def test_a_stale_upload_of_a_killed_process_is_given_up_and_no_other(
             return uploads[0].id
 
     theirs = asyncio.run(killed_and_next())
-    request.addfinalizer(lambda: place.give_up(theirs))
-    left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
-    assert [each["UploadId"] for each in left["Uploads"]] == [theirs]
+    request.addfinalizer(lambda: shard.give_up(theirs))
+    left = shard.account.s3.list_multipart_uploads(Bucket=shard.account.bucket, Prefix=shard.root)
+    assert [upload["UploadId"] for upload in left["Uploads"]] == [theirs]
 
 
 @pytest.mark.parametrize("suffix", [".out", ".errors.jsonl", ".attributes.jsonl"])
-def test_what_no_batch_has_written_is_never_deleted_and_that_is_told(
-    place: Place, suffix: str, caplog: pytest.LogCaptureFixture
+def test_an_object_that_no_batch_has_written_stays_and_a_warning_is_logged(
+    shard: Shard, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place.account.upload(b"somebody's", f"{place.root}/out/x.csv{suffix}")
+    shard.account.upload(b"another's", f"{shard.root}/out/x.csv{suffix}")
     if suffix == ".out":
-        place.data("d", b"row\n")
-        failures = [PlacedFailure(failure(0, at=0, size=4, records=None), "d")]
-        place.do(lambda writer: writer.assemble(place.one, [], failures))
+        shard.data("d", b"row\n")
+        failures = [failure(0, offset=0, size=4, records=None)]
+        shard.do(lambda writer: writer.assemble(shard.input, [], failures))
     else:
-        place.do(lambda writer: writer.write(place.one, b"good\n", b""))
-    assert place.output(suffix) == b"somebody's"
+        shard.do(lambda writer: writer.write(shard.input, b"good\n", b""))
+    assert shard.output(suffix) == b"another's"
     assert f"x.csv{suffix} is out of date, but stays" in caplog.text
 
 
 @pytest.mark.parametrize("size", [5, LEAST_PART_BYTES + 5])
-def test_outputs_say_which_batch_and_process_wrote_them(place: Place, size: int) -> None:
-    place.data("d", b"x" * size)
-    place.do(lambda writer: writer.assemble(place.one, iter([Placed(run(0, size=size), "d")]), []))
-    found = place.account.s3.head_object(Bucket=place.account.bucket, Key=f"{place.root}/out/x.csv.out")
-    assert {name.lower(): value for name, value in found["Metadata"].items()} == {MARK: "plan/process"}
+def test_outputs_are_marked_with_the_batch_and_process_that_wrote_them(shard: Shard, size: int) -> None:
+    shard.data("d", b"x" * size)
+    shard.do(lambda writer: writer.assemble(shard.input, iter([(run(0, size=size), "d")]), []))
+    head = shard.account.s3.head_object(Bucket=shard.account.bucket, Key=f"{shard.root}/out/x.csv.out")
+    assert {name.lower(): value for name, value in head["Metadata"].items()} == {MARK: "plan/process"}
 
 
-def failure(number: int, *, at: int, size: int, records: int | None = 1) -> Failure:
-    return Failure(0, number * 10, number * 10 + 10, number, records, "ModelError", False, at, size)
+def failure(
+    record: int, *, offset: int, size: int, records: int | None = 1, data: str = "d"
+) -> StoredFailure:
+    end = record * 10 + 10
+    return StoredFailure(
+        Failure(0, record * 10, end, record, records, "ModelError", False, offset, size), data
+    )
 
 
-def test_rows_of_failures_are_put_together_in_the_inputs_order(place: Place) -> None:
-    """Wherever they lie, and whenever they came."""
-    place.data("d1", b"four\nunread\n")
-    place.data("d2", b"--one\ntwo\n")
+def test_rows_of_failures_are_assembled_in_the_inputs_order(shard: Shard) -> None:
+    """In any order and in any data object."""
+    shard.data("d1", b"four\nunread\n")
+    shard.data("d2", b"--one\ntwo\n")
     failures = [
-        PlacedFailure(failure(4, at=0, size=5), "d1"),
-        PlacedFailure(failure(5, at=5, size=7, records=None), "d1"),
-        PlacedFailure(failure(1, at=2, size=4), "d2"),
-        PlacedFailure(failure(2, at=6, size=4), "d2"),
+        failure(4, offset=0, size=5, data="d1"),
+        failure(5, offset=5, size=7, records=None, data="d1"),
+        failure(1, offset=2, size=4, data="d2"),
+        failure(2, offset=6, size=4, data="d2"),
     ]
-    place.do(lambda writer: writer.assemble(place.one, [], failures))
-    assert place.output(".errors.jsonl") == b"one\ntwo\nfour\nunread\n"
-    assert place.names() == ["x.csv.errors.jsonl"]
+    shard.do(lambda writer: writer.assemble(shard.input, [], failures))
+    assert shard.output(".errors.jsonl") == b"one\ntwo\nfour\nunread\n"
+    assert shard.names() == ["x.csv.errors.jsonl"]
 
 
-def test_more_rows_of_failures_than_fit_into_memory_are_an_upload_in_parts(place: Place) -> None:
+def test_many_rows_of_failures_are_a_multipart_upload(shard: Shard) -> None:
     rows = b"r" * (LEAST_PART_BYTES + 1)
-    place.data("d", rows)
-    failures = [PlacedFailure(failure(0, at=0, size=len(rows)), "d")]
-    place.do(lambda writer: writer.assemble(place.one, [], failures))
-    assert place.output(".errors.jsonl") == rows
-    assert place.calls("UploadPartCopy", ".errors.jsonl") == 1
+    shard.data("d", rows)
+    failures = [failure(0, offset=0, size=len(rows))]
+    shard.do(lambda writer: writer.assemble(shard.input, [], failures))
+    assert shard.output(".errors.jsonl") == rows
+    assert shard.calls("UploadPartCopy", ".errors.jsonl") == 1
 
 
-def test_an_input_all_of_whose_records_failed_has_an_empty_output(place: Place) -> None:
-    """Else nobody could tell it from one that is not done."""
-    place.data("d", b"row\n")
-    failures = [PlacedFailure(failure(0, at=0, size=4), "d")]
-    place.do(lambda writer: writer.assemble(place.one, [], failures))
-    assert place.output() == b""
+def test_an_input_all_of_whose_records_failed_has_an_empty_output(shard: Shard) -> None:
+    """The empty output distinguishes it from an input that has not ended."""
+    shard.data("d", b"row\n")
+    failures = [failure(0, offset=0, size=4)]
+    shard.do(lambda writer: writer.assemble(shard.input, [], failures))
+    assert shard.output() == b""
 
 
-def test_an_input_that_cannot_be_read_at_all_has_no_output_any_more(place: Place) -> None:
-    place.do(lambda writer: writer.write(place.one, b"good\n", b"{}\n"))
-    place.data("d", b"row\n")
-    failures = [PlacedFailure(failure(0, at=0, size=4, records=None), "d")]
-    place.do(lambda writer: writer.assemble(place.one, [], failures))
-    assert place.names() == ["x.csv.errors.jsonl"]
+def test_the_output_of_an_input_that_cannot_be_read_any_more_is_deleted(shard: Shard) -> None:
+    shard.do(lambda writer: writer.write(shard.input, b"good\n", b"{}\n"))
+    shard.data("d", b"row\n")
+    failures = [failure(0, offset=0, size=4, records=None)]
+    shard.do(lambda writer: writer.assemble(shard.input, [], failures))
+    assert shard.names() == ["x.csv.errors.jsonl"]
 
 
-def test_side_files_of_before_go_when_there_are_none_now(place: Place) -> None:
-    place.data("d", b"row\n")
-    failures = [PlacedFailure(failure(0, at=0, size=4), "d")]
-    place.do(lambda writer: writer.assemble(place.one, [], failures))
-    place.do(lambda writer: writer.write(place.one, b"good\n", b"{}\n"))
-    assert place.names() == ["x.csv.attributes.jsonl", "x.csv.out"]
-    place.do(lambda writer: writer.write(place.one, b"good\n", b""))
-    assert place.names() == ["x.csv.out"]
+def test_side_files_of_an_earlier_batch_are_deleted(shard: Shard) -> None:
+    shard.data("d", b"row\n")
+    failures = [failure(0, offset=0, size=4)]
+    shard.do(lambda writer: writer.assemble(shard.input, [], failures))
+    shard.do(lambda writer: writer.write(shard.input, b"good\n", b"{}\n"))
+    assert shard.names() == ["x.csv.attributes.jsonl", "x.csv.out"]
+    shard.do(lambda writer: writer.write(shard.input, b"good\n", b""))
+    assert shard.names() == ["x.csv.out"]
 
 
 @pytest.mark.parametrize("size", [5, LEAST_PART_BYTES + 5])
-def test_an_output_of_before_is_replaced(place: Place, size: int) -> None:
+def test_an_output_of_an_earlier_batch_is_replaced(shard: Shard, size: int) -> None:
     for letter in (b"a", b"b"):
-        place.data("d", letter * size)
-        place.do(lambda writer: writer.assemble(place.one, iter([Placed(run(0, size=size), "d")]), []))
-        assert place.output() == letter * size
+        shard.data("d", letter * size)
+        shard.do(lambda writer: writer.assemble(shard.input, iter([(run(0, size=size), "d")]), []))
+        assert shard.output() == letter * size
 
 
-def test_new_outputs_cost_one_write_each(place: Place) -> None:
-    place.do(lambda writer: writer.write(place.one, b"good\n", b""))
-    assert [place.calls(operation) for operation in ("PutObject", "HeadObject")] == [1, 0]
+def test_new_outputs_cost_one_write_each(shard: Shard) -> None:
+    shard.do(lambda writer: writer.write(shard.input, b"good\n", b""))
+    assert [shard.calls(operation) for operation in ("PutObject", "HeadObject")] == [1, 0]
 
 
-def test_a_listing_that_is_asked_to_slow_down_is_asked_for_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_throttled_listing_is_repeated(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.0)
-    place.account.s3.put_object(
-        Bucket=place.account.bucket,
-        Key=f"{place.root}/out/x.csv.errors.jsonl",
+    shard.account.s3.put_object(
+        Bucket=shard.account.bucket,
+        Key=f"{shard.root}/out/x.csv.errors.jsonl",
         Body=b"stale",
         Metadata={MARK: "another/process"},
     )
-    real, left = S3Objects.list_names, 2
+    real, failures = S3Objects.list_names, 2
 
     async def list_names(self: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
-        nonlocal left
-        left -= 1
-        if left >= 0:
-            raise ServiceUnavailable("said the test")
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise ServiceUnavailable("slow down")
         return await real(self, bucket, prefix, start_after=start_after)
 
     monkeypatch.setattr(S3Objects, "list_names", list_names)
-    place.do(lambda writer: writer.write(place.one, b"good\n", b""))
-    assert place.names() == ["x.csv.out"]
+    shard.do(lambda writer: writer.write(shard.input, b"good\n", b""))
+    assert shard.names() == ["x.csv.out"]
 
 
-def test_outputs_are_encrypted_with_the_key_that_was_asked_for(place: Place) -> None:
+def test_outputs_are_encrypted_with_the_given_key(shard: Shard) -> None:
     key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     options = ObjectOptions(kms_key_id=key, acl="bucket-owner-full-control")
-    place.do(lambda writer: writer.write(place.one, b"good\n", b""), options)
-    found = place.account.s3.head_object(Bucket=place.account.bucket, Key=f"{place.root}/out/x.csv.out")
-    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", key)
-    assert found["ContentType"] == "text/csv"
+    shard.do(lambda writer: writer.write(shard.input, b"good\n", b""), options)
+    head = shard.account.s3.head_object(Bucket=shard.account.bucket, Key=f"{shard.root}/out/x.csv.out")
+    assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key)
+    assert head["ContentType"] == "text/csv"

@@ -1,4 +1,4 @@
-"""Results' bytes are deleted by the process that owns the shard, and by no other."""
+"""Only the process that owns the shard deletes its data objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_sm_plugin.multi_model.state.store import sweep
 from tests.support import Account, unique
 
 
-def test_only_the_owner_deletes_results(account: Account) -> None:
+def test_only_the_owner_deletes_data_objects(account: Account) -> None:
     async def use() -> None:
         folder = ShardFolder(f"s3://{account.bucket}/{unique('shard')}")
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:

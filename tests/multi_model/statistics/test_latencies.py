@@ -1,4 +1,4 @@
-"""Latencies: exact where sums are, at most five percent off where buckets are."""
+"""Latencies: sums and maxima are exact, quantiles at most five percent off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ SECONDS = st.floats(min_value=1e-4, max_value=4_000)
 
 
 def of(durations: list[float]) -> Latencies:
-    """Return the latencies of a model whose invocations took so long."""
     statistics = Statistics()
     for seconds in durations:
         statistics.invoked("m", seconds=seconds, records=1, at=0.0)
@@ -36,26 +35,26 @@ def test_quantiles_are_at_most_five_percent_off(durations: list[float], share: f
 
 @given(st.lists(SECONDS, min_size=1))
 def test_count_mean_and_longest_are_exact(durations: list[float]) -> None:
-    found = of(durations)
-    assert found.count == len(durations)
-    assert found.longest == pytest.approx(max(durations), abs=1e-6)
-    assert found.mean == pytest.approx(sum(durations) / len(durations), abs=2e-6)
+    latencies = of(durations)
+    assert latencies.count == len(durations)
+    assert latencies.longest == pytest.approx(max(durations), abs=1e-6)
+    assert latencies.mean == pytest.approx(sum(durations) / len(durations), abs=2e-6)
 
 
 @given(st.lists(SECONDS), st.lists(SECONDS))
-def test_parts_add_up_to_the_whole_through_json(one: list[float], other: list[float]) -> None:
-    together = Latencies()
-    for part in (other, one):
-        together.add(json.loads(json.dumps(of(part).as_json())))
-    assert together.as_json() == of([*one, *other]).as_json()
+def test_parts_add_up_after_json(first: list[float], second: list[float]) -> None:
+    total = Latencies()
+    for part in (second, first):
+        total.add(json.loads(json.dumps(of(part).as_json())))
+    assert total.as_json() == of([*first, *second]).as_json()
 
 
 @given(SECONDS)
 def test_no_quantile_is_longer_than_the_longest(seconds: float) -> None:
-    found = of([seconds])
-    assert (found.quantile(0.99) or 0) <= (found.longest or 0)
+    latencies = of([seconds])
+    assert (latencies.quantile(0.99) or 0) <= (latencies.longest or 0)
 
 
-def test_of_nothing_nothing_is_known() -> None:
-    nothing = Latencies()
-    assert (nothing.mean, nothing.longest, nothing.quantile(0.5)) == (None, None, None)
+def test_without_durations_all_values_are_none() -> None:
+    empty = Latencies()
+    assert (empty.mean, empty.longest, empty.quantile(0.5)) == (None, None, None)

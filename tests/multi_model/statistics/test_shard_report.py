@@ -1,4 +1,4 @@
-"""A shard's report survives S3, and its counts cannot contradict each other unseen."""
+"""A shard's report survives S3, and contradictions between its counts are detected."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from airflow_sm_plugin.multi_model.statistics.shard_report import (
 from tests.multi_model.report.reports import BAD, GOOD, busy, collected, failure_row, shard_of
 
 
-def test_a_report_is_read_as_it_was_written() -> None:
+def test_a_report_survives_encoding() -> None:
     report = shard_of(
         counts={"a.tar.gz": BAD}, statistics=collected(busy("a.tar.gz")), failures=(failure_row(),)
     )
-    again = ShardReport.from_json(report.as_json())
-    assert again.as_json() == report.as_json()
-    assert (again.total, again.plan_nonce, again.failures) == (BAD, "n1", (failure_row(),))
+    decoded = ShardReport.from_json(report.as_json())
+    assert decoded.as_json() == report.as_json()
+    assert (decoded.total, decoded.plan_nonce, decoded.failures) == (BAD, "n1", (failure_row(),))
 
 
-def test_it_keeps_the_first_failures_only() -> None:
-    report = shard_of(failures=[failure_row(first_record=number) for number in range(50)])
+def test_only_the_first_failures_are_kept() -> None:
+    report = shard_of(failures=[failure_row(first_record=record) for record in range(50)])
     assert [row["first_record"] for row in ShardReport.from_json(report.as_json()).failures] == [
         *range(MOST_FAILURES)
     ]
 
 
-def test_its_summary_is_flat_and_small() -> None:
+def test_the_summary_is_flat_and_small() -> None:
     report = shard_of(
         counts={"a.tar.gz": BAD, "b.tar.gz": GOOD},
         statistics=collected(busy("a.tar.gz"), lambda s: s.repeated("b.tar.gz", "ThrottlingException")),
@@ -73,7 +73,7 @@ def test_its_summary_is_flat_and_small() -> None:
         (ModelCounts(inputs=1, records=-1), False),
     ],
 )
-def test_counts_that_contradict_each_other_are_seen(counts: ModelCounts, adds_up: bool) -> None:
+def test_counts_that_contradict_each_other_are_detected(counts: ModelCounts, adds_up: bool) -> None:
     assert counts.adds_up is adds_up
 
 
