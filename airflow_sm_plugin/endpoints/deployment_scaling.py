@@ -26,12 +26,12 @@ log = get_log(__name__)
 
 
 class DeploymentScaling:
-    """SageMaker refuses an update that removes a scalable target, or changes its instance type.
+    """Scaling around an update: SageMaker refuses one that removes a scalable target or changes its instance type.
 
-    ``served``, an argument of the methods, is DescribeEndpointConfig's answer for the configuration that the endpoint
-    has; None where it is not known.
+    ``served``, an argument of the methods, is DescribeEndpointConfig's answer for the endpoint's present configuration;
+    None where it is not known.
 
-    :param rescale: take the scaling down; else such an update is an error
+    :param rescale: ``on_scaled="rescale"``: take the scaling down; else such an update is an error
     :param taken_down: the variants whose scaling an earlier process of the same try has taken down
     """
 
@@ -53,21 +53,21 @@ class DeploymentScaling:
         self._is_settled = False
 
     def check(self, served: Mapping[str, Any] | None) -> None:
-        """Find out before anything is created whether SageMaker would refuse the update.
+        """Detect, before anything is created, an update that SageMaker would refuse.
 
-        Where the scaling may not be described, SageMaker's answer decides.
+        Without the permission to describe the scaling, SageMaker's answer decides.
 
-        :raises EndpointScaled: it would, and the scaling is not to be taken down
+        :raises EndpointScaled: SageMaker would refuse, and ``rescale`` is off
         :raises InvalidRequest: the scaling could not be put back
         """
         name = self._spec.endpoint_name
-        moved = (
+        changing = (
             [] if served is None else changing_variants(served, self._spec.variants, with_pools=self._rescale)
         )
-        if not moved:
+        if not changing:
             return
         try:
-            scaled = [variant.variant_name for variant in self._variants.registered(name, moved)]
+            scaled = [variant.variant_name for variant in self._variants.registered(name, changing)]
         except AccessDenied as denied:
             log.info("whether endpoint %s scales is not known: %s", name, denied)
             return
@@ -89,18 +89,18 @@ class DeploymentScaling:
         *,
         was_refused: bool = False,
     ) -> None:
-        """Write down the scaling of the variants that the update changes, then deregister them.
+        """Note the scaling of the variants that the update changes, then deregister them.
 
-        Where it is not known what the update changes, or what scales, only SageMaker's refusal is reason enough.
+        Where those variants or their scaling are not known, nothing is taken down before SageMaker has refused.
 
-        :raises InvalidRequest: the endpoint's tags have no room for it, or their note cannot be read
+        :raises InvalidRequest: the endpoint's tags have no room for the note, or hold an unreadable note
         :raises AccessDenied: a permission is missing; then nothing was taken down
         """
         if not self._rescale or (served is None and not was_refused):
             return
-        concerned = self._concerned(description, served, with_pools=was_refused)
+        changing = self._changing(description, served, with_pools=was_refused)
         try:
-            targets = self._variants.targets(self._spec.endpoint_name, concerned)
+            targets = self._variants.targets(self._spec.endpoint_name, changing)
         except AccessDenied:
             if was_refused:
                 raise
@@ -115,9 +115,9 @@ class DeploymentScaling:
     def is_reason(
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> bool:
-        """Return whether SageMaker refused an update for scaling that may be taken down now.
+        """Decide whether scaling that may be taken down now made SageMaker refuse an update.
 
-        :raises EndpointScaled: it did, or most likely did, and the scaling is not to be taken down
+        :raises EndpointScaled: scaling is the (likely) reason, and ``rescale`` is off
         """
         cause = refusal.__cause__
         code, message = words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))
@@ -126,7 +126,7 @@ class DeploymentScaling:
             return False
         name = self._spec.endpoint_name
         try:
-            scaled = self._variants.registered(name, self._concerned(description, served, with_pools=True))
+            scaled = self._variants.registered(name, self._changing(description, served, with_pools=True))
         except AccessDenied:
             scaled = []
         if not scaled and about_scaling is None:
@@ -137,11 +137,11 @@ class DeploymentScaling:
         raise scaled_error(name, names, refusal, is_certain=about_scaling is not None) from refusal
 
     def put_back(self, arn: str = "", *, serves: bool = True) -> None:
-        """Put back what any deployment has taken down, whatever ``on_scaled`` is: its loss was not asked for.
+        """Put back the scaling that any deployment took down, also without ``rescale``: its loss was not asked for.
 
-        :param arn: the endpoint's, where it is known
-        :param serves: whether the deployment has come to its end; else what cannot be put back is a warning
-        :raises SageMakerInferenceError: it cannot be put back, and ``on_scaled`` is ``rescale``; it stays noted
+        :param arn: the endpoint's; empty where it is not known
+        :param serves: whether the endpoint serves its configuration; else a failure to put back is a warning
+        :raises SageMakerInferenceError: it cannot be put back, with ``rescale``; the note stays
         """
         try:
             self._noted.put_back(arn=arn, taken_down=self.taken_down)
@@ -152,22 +152,22 @@ class DeploymentScaling:
         self.taken_down, self._is_settled = (), True
 
     def put_back_after_failure(self) -> None:
-        """Put back, as far as that is possible, what any try took down for an update that came to nothing.
+        """Put back, as far as possible, the scaling that any try took down for a failed update.
 
-        Without ``on_scaled="rescale"`` that is left to the next deployment that ends well.
+        Without ``rescale`` that is left to the next deployment that ends well.
         """
         if self._rescale and not self._is_settled:
             self.put_back(serves=False)
 
     def put_back_at_once(self) -> None:
-        """Put back, as far as that is possible, what this try took down, since its task is killed."""
+        """Put back, as far as possible, the scaling that this try took down, since its task is killed."""
         if self.taken_down:
             self.put_back(serves=False)
 
-    def _concerned(
+    def _changing(
         self, description: Mapping[str, Any], served: Mapping[str, Any] | None, *, with_pools: bool
     ) -> list[str]:
-        """Return the variants that the update changes; all where the configuration is not known."""
+        """List the variants that the update changes; all where the configuration is not known."""
         if served is None:
             return variant_names(description)
         return changing_variants(served, self._spec.variants, with_pools=with_pools)

@@ -27,7 +27,7 @@ from airflow_sm_plugin.resources.endpoint_status import (
     configs_of,
     judge,
     next_step,
-    places_written_by,
+    locations_written_by,
     scaled_counts,
     uses_config,
 )
@@ -88,7 +88,7 @@ READERS: dict[str, Reader] = {
     "next_step": lambda endpoint, _, __: next_step(endpoint, wanted_config="c"),
     "configs_of": lambda endpoint, _, __: configs_of(endpoint),
     "uses_config": lambda endpoint, _, __: uses_config(endpoint, "c"),
-    "places_written_by": lambda endpoint, _, __: places_written_by(endpoint),
+    "locations_written_by": lambda endpoint, _, __: locations_written_by(endpoint),
     "variant_names": lambda endpoint, config, _: variant_names(endpoint, config),
     "changing_variants": lambda _, config, spec: changing_variants(config or {}, spec.variants),
     "check_change": lambda endpoint, config, spec: check_change(endpoint, config, spec, BLUE_GREEN),

@@ -358,7 +358,7 @@ class TestConfigurations:
         assert delete(name)["deleted"] == [f"endpoint {name}"]
         control(account, "DELETE", "faults")
         assert account.configs(name) == configs
-        assert "nothing tells whether an endpoint uses them" in caplog.text
+        assert "it is not known whether an endpoint uses them" in caplog.text
         assert delete(name)["deleted"] == [f"endpoint configuration {config}" for config in configs]
 
 

@@ -354,7 +354,7 @@ class TestContentTag:
         assert wanted.differences(there) == []
         assert wanted.tag_differences({CONTENT_TAG: wanted.content_tag()}) == []
         found = wanted.tag_differences({CONTENT_TAG: other.content_tag()})
-        assert found == ["what is set beside the model package"]
+        assert found == ["the settings beside the model package"]
         assert other.differences(there) == ["container 1 Environment (TOKEN)"]
 
     def test_without_one_the_description_has_the_last_word(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.local.faults.recorded import recorded_answers
-from airflow_sm_plugin.resources.model_refusals import ROLE_SECONDS, may_pass, refusal
+from airflow_sm_plugin.resources.model import ROLE_SECONDS, may_pass, refusal
 
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 MEANINGS = {
