@@ -1,7 +1,4 @@
-"""Choose a candidate of an Autopilot (AutoML) job, and its containers.
-
-Shapes as ``DescribeAutoMLJobV2`` and ``ListCandidatesForAutoMLJob`` answer them.
-"""
+"""Candidates of an Autopilot (AutoML) job, as DescribeAutoMLJobV2 and ListCandidatesForAutoMLJob answer them."""
 
 from __future__ import annotations
 
@@ -11,11 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
-from airflow_sm_plugin.exceptions import (
-    CandidateNotFound,
-    InvalidRequest,
-    ObjectiveNotMet,
-)
+from airflow_sm_plugin.exceptions import CandidateNotFound, InvalidRequest, ObjectiveNotMet
 
 CPU = "CPU"
 PROCESSING_UNITS = (CPU, "GPU")
@@ -27,12 +20,12 @@ _MINIMISED = frozenset(
         *("perplexity", "validationloss", "trainingloss", "inferencelatency"),
     }
 )
-"""Those metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
+"""The metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
 _METRIC_PREFIX = "validation:"
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the completed job's best candidate.
+    """Get a completed job's best candidate.
 
     :raises CandidateNotFound: the job has none: it only wrote candidate definitions, or every candidate failed
     """
@@ -46,12 +39,10 @@ def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return completed candidates, best first: the job's best one, then the others by their objective.
+    """Rank the completed candidates: the job's ``BestCandidate``, then the others by their objective.
 
-    The job's own choice stays the first whatever the figures say: of equal ones Autopilot takes one, and an ensemble
-    may share its figure with another. What completed without an objective cannot be ranked and is left out.
-
-    :param best: the job's ``BestCandidate``
+    The job's choice stays first whatever the figures: Autopilot chooses among equal ones, and an ensemble may share its
+    figure with another candidate. Candidates without an objective are left out.
     """
     others = [
         (objective, candidate)
@@ -68,9 +59,9 @@ def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) 
 def candidate_at(
     rank: int, candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any], job_name: str
 ) -> Mapping[str, Any]:
-    """Return the candidate of a rank, 1 being the best.
+    """Get the candidate of a rank, 1 being the best.
 
-    :raises CandidateNotFound: there are not that many completed ones with an objective
+    :raises CandidateNotFound: fewer candidates have completed with an objective
     """
     order = ranked(candidates, best=best)
     if rank > len(order):
@@ -84,16 +75,15 @@ def candidate_at(
 def containers_of(
     candidate: Mapping[str, Any], *, job_name: str, processing_unit: str = CPU
 ) -> list[Mapping[str, Any]]:
-    """Return the candidate's inference containers, in pipeline order.
+    """Get the candidate's inference containers, in pipeline order.
 
-    :param processing_unit: ``CPU`` or ``GPU``, for candidates of text and image jobs, which have containers for each;
-        those of tabular jobs run on CPUs
-    :raises CandidateNotFound: it has none, or none for this processing unit
+    :param processing_unit: ``CPU`` or ``GPU``; only candidates of text and image jobs have containers for GPUs
+    :raises CandidateNotFound: the candidate has no containers, or none for this processing unit
     """
     name = candidate.get("CandidateName")
     by_unit: Mapping[str, Any] = candidate.get("InferenceContainerDefinitions") or {}
     if by_unit:
-        containers = {unit.upper(): found for unit, found in by_unit.items()}.get(processing_unit)
+        containers = {unit.upper(): definitions for unit, definitions in by_unit.items()}.get(processing_unit)
         if not containers:
             raise CandidateNotFound(
                 f"candidate {name} of AutoML job {job_name} has no containers for {processing_unit}: it has them for "
@@ -115,9 +105,9 @@ def containers_of(
 
 
 def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the final objective metric as ``{"name", "type", "value"}``, None when the candidate reports none.
+    """Get the final objective metric as ``{"name", "type", "value"}``, None when the candidate reports none.
 
-    The name comes without the ``validation:`` prefix that some jobs put before it.
+    The ``validation:`` prefix that some jobs put before the name is removed.
     """
     metric = candidate.get("FinalAutoMLJobObjectiveMetric")
     if not metric:
@@ -130,14 +120,14 @@ def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def is_minimised(objective: Mapping[str, Any]) -> bool:
-    """Return whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
+    """Decide whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
     if objective["type"] is not None:
         return bool(objective["type"] == "Minimize")
     return str(objective["name"]).lower() in _MINIMISED
 
 
 def check_objective(candidate: Mapping[str, Any], required: float, *, job_name: str) -> None:
-    """Return when the candidate's final objective is as good as required or better.
+    """Check that the candidate's final objective is as good as required or better.
 
     :param required: the least value of a metric to be maximised, the greatest of one to be minimised
     :raises ObjectiveNotMet: it is worse, or the candidate reports none
@@ -157,7 +147,7 @@ def check_objective(candidate: Mapping[str, Any], required: float, *, job_name: 
 
 
 def tags_of(candidate: Mapping[str, Any], *, job_name: str) -> dict[str, str]:
-    """Return the tags that tell which candidate of which job a model was made of."""
+    """Build the tags that link a model to its candidate and job."""
     return {JOB_TAG: job_name, CANDIDATE_TAG: str(candidate["CandidateName"])}
 
 
@@ -171,8 +161,8 @@ class CandidateChoice:
     :param name: an exact candidate name; None goes by ``rank``
     :param rank: 1 is the job's best candidate
     :param processing_unit: ``CPU`` or ``GPU``
-    :param required_objective: see :func:`airflow_sm_plugin.autopilot.candidates.check_objective`; None requires nothing
-    :param skips: skip instead of failing when it is not met
+    :param required_objective: as ``required`` of :func:`check_objective`; None requires nothing
+    :param skips: skip instead of failing when the objective is not met
     """
 
     name: str | None = None
@@ -191,9 +181,9 @@ class CandidateChoice:
         required_objective: object = None,
         on_unmet_objective: object = "fail",
     ) -> CandidateChoice:
-        """Return the choice that an operator's arguments make; numbers may be text.
+        """Read an operator's arguments; numbers may be text.
 
-        :raises InvalidRequest: an argument is none of what it may be, or name and rank are both given
+        :raises InvalidRequest: an argument has no permitted value, or name and rank are both given
         """
         if is_given(name) and is_given(rank):
             raise InvalidRequest("give either candidate_name or candidate_rank, not both")

@@ -10,7 +10,7 @@ from airflow_sm_plugin.exceptions import AutoMLJobFailed, AutoMLJobStillRunning
 
 
 class JobState(enum.Enum):
-    """Where an AutoML job stands, as far as an export is concerned."""
+    """The state of an AutoML job, as far as an export is concerned."""
 
     COMPLETED = "completed"
     RUNNING = "running"
@@ -26,7 +26,7 @@ def job_state(job: Mapping[str, Any]) -> JobState:
 
 
 def check_completed(job: Mapping[str, Any]) -> None:
-    """Return when the job is completed.
+    """Check that the job is Completed.
 
     :raises AutoMLJobStillRunning: it has not ended
     :raises AutoMLJobFailed: it is Failed or Stopped

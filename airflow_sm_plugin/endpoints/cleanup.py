@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
@@ -32,6 +32,7 @@ class NotCreatedByTask(EndpointError):
     """The endpoint is not, or no longer, the one that this task created. The text gives the reason, for the log."""
 
 
+@dataclass(eq=False)
 class CreatedByTask:
     """Proof of what this task instance created: a tag with its owner.
 
@@ -42,32 +43,19 @@ class CreatedByTask:
     :param touched: whether it has acted on the endpoint
     """
 
-    def __init__(
-        self,
-        hook: SageMakerControlPlaneHook,
-        endpoint_name: str,
-        claim: EndpointClaim,
-        *,
-        created: tuple[str, ...] = (),
-        touched: bool = False,
-    ) -> None:
-        self._hook = hook
-        self.endpoint_name = endpoint_name
-        self.claim = claim
-        self.created = created
-        self.touched = touched
-        self.read_tags: Mapping[str, str] | None = None
-        """The endpoint's tags as :meth:`mark` read them; None where they were not read."""
-
-    @property
-    def has_created_endpoint(self) -> bool:
-        return _ENDPOINT in self.created
+    hook: SageMakerControlPlaneHook
+    endpoint_name: str
+    claim: EndpointClaim
+    created: tuple[str, ...] = ()
+    touched: bool = False
+    read_tags: Mapping[str, str] | None = field(default=None, init=False)
+    """The endpoint's tags as :meth:`mark` read them; None where they were not read."""
 
     def endpoint_created(self) -> None:
         """Remember that this try created the endpoint, and its CreationTime, where that can be read now."""
         self.created = (_ENDPOINT,)
         try:
-            description = self._hook.describe_endpoint(self.endpoint_name)
+            description = self.hook.describe_endpoint(self.endpoint_name)
         except SageMakerInferenceError as error:
             log.debug("the CreationTime of endpoint %s is not known: %s", self.endpoint_name, error)
             return
@@ -90,7 +78,7 @@ class CreatedByTask:
 
         :raises NotCreatedByTask: it is not, or no longer, the task's own
         """
-        description = self._hook.describe_endpoint(self.endpoint_name)
+        description = self.hook.describe_endpoint(self.endpoint_name)
         if description is None:
             return None
         objection = self.claim.described_objection(description) or self._objection(description)
@@ -102,10 +90,10 @@ class CreatedByTask:
 
     def owns_config(self) -> bool:
         """Check that any try of the task created the present configuration of that name."""
-        description = self._hook.configs.describe(self.claim.config_name)
+        description = self.hook.configs.describe(self.claim.config_name)
         if description is None:
             return False
-        return is_owned(self._hook.tags_of(description["EndpointConfigArn"]), self.claim.owner)
+        return is_owned(self.hook.tags_of(description["EndpointConfigArn"]), self.claim.owner)
 
     def mark(self, description: Mapping[str, Any]) -> None:
         """Mark an existing endpoint as deployed by this task, so that the task that created it does not delete it.
@@ -117,10 +105,10 @@ class CreatedByTask:
             return
         problem: object = "its tags cannot be read (sagemaker:ListTags)"
         try:
-            self.read_tags = tags = self._hook.tags_of(arn)
+            self.read_tags = tags = self.hook.tags_of(arn)
             if tags is not None:
                 if self.claim.needs_mark(tags):
-                    self._hook.add_tags(arn, {DEPLOYED_TAG: self.claim.mark})
+                    self.hook.add_tags(arn, {DEPLOYED_TAG: self.claim.mark})
                 return
         except SageMakerInferenceError as error:
             problem = error
@@ -132,22 +120,20 @@ class CreatedByTask:
         )
 
     def _objection(self, description: Mapping[str, Any]) -> str | None:
-        return self.claim.objection(description, self._hook.tags_of(description["EndpointArn"]))
+        return self.claim.objection(description, self.hook.tags_of(description["EndpointArn"]))
 
     def _remember(self, description: Mapping[str, Any]) -> None:
         self.claim = replace(self.claim, created_at=created_at(description))
 
 
+@dataclass(eq=False)
 class DeploymentCleanup:
     """The clean-up after a failure, by best effort: what cannot be deleted is a warning, for a retry or a teardown."""
 
-    def __init__(
-        self, hook: SageMakerControlPlaneHook, options: DeploymentOptions, work: CreatedByTask
-    ) -> None:
-        self._hook = hook
-        self._options = options
-        self._work = work
-        self._is_over = False
+    _hook: SageMakerControlPlaneHook
+    _options: DeploymentOptions
+    _work: CreatedByTask
+    _is_over: bool = False
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
@@ -203,7 +189,7 @@ class DeploymentCleanup:
                 raise NotCreatedByTask("nothing is known against it, so that a retry goes on with it")
             self._delete_endpoint(description, max_wait)
         except NotCreatedByTask as reason:
-            if self._work.has_created_endpoint:
+            if _ENDPOINT in self._work.created:
                 self._warn_of_endpoint(reason)
             else:
                 log.info("endpoint %s is not cleaned up: %s", name, reason)

@@ -34,7 +34,7 @@ _LATER = (
 
 
 class NotedScaling:
-    """The scaling of an endpoint's variants, noted in the endpoint's tags from before it is taken down until it is back.
+    """The scaling of an endpoint's variants, noted in the endpoint's tags while it is taken down.
 
     Whichever task deploys next finds the note. Each note has keys of its own, so that a task that has put one note
     back removes no note that another task wrote meanwhile.

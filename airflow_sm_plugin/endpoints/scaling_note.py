@@ -24,43 +24,20 @@ NOTE_TAG = "airflow-sm-plugin:scaling-"
 _PIECE = MAX_TAG_VALUE - len("50/")
 _TARGET_MEMBERS = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
 _POLICY_MEMBERS = (
-    "PolicyName",
-    "PolicyType",
+    *("PolicyName", "PolicyType"),
     "StepScalingPolicyConfiguration",
     "TargetTrackingScalingPolicyConfiguration",
     "PredictiveScalingPolicyConfiguration",
 )
 _ACTION_MEMBERS = (
-    "ScheduledActionName",
-    "Schedule",
-    "Timezone",
-    "StartTime",
-    "EndTime",
-    "ScalableTargetAction",
+    *("ScheduledActionName", "Schedule", "Timezone", "StartTime", "EndTime", "ScalableTargetAction"),
 )
 _SERVICE_ROLE = "/aws-service-role/"
 _ALARM_MEMBERS = (
-    "AlarmName",
-    "AlarmDescription",
-    "ActionsEnabled",
-    "OKActions",
-    "AlarmActions",
-    "InsufficientDataActions",
-    "MetricName",
-    "Namespace",
-    "Statistic",
-    "ExtendedStatistic",
-    "Dimensions",
-    "Period",
-    "Unit",
-    "EvaluationPeriods",
-    "DatapointsToAlarm",
-    "Threshold",
-    "ComparisonOperator",
-    "TreatMissingData",
-    "EvaluateLowSampleCountPercentile",
-    "Metrics",
-    "ThresholdMetricId",
+    *("AlarmName", "AlarmDescription", "ActionsEnabled", "OKActions", "AlarmActions"),
+    *("InsufficientDataActions", "MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Dimensions"),
+    *("Period", "Unit", "EvaluationPeriods", "DatapointsToAlarm", "Threshold", "ComparisonOperator"),
+    *("TreatMissingData", "EvaluateLowSampleCountPercentile", "Metrics", "ThresholdMetricId"),
 )
 """Members that DescribeAlarms answers and PutMetricAlarm takes."""
 

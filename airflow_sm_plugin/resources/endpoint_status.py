@@ -258,7 +258,7 @@ def locations_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
         "the endpoint's S3FailurePath": outputs.get("S3FailurePath"),
         "the endpoint's data capture": (described.get("DataCaptureConfig") or {}).get("DestinationS3Uri"),
     }
-    return {name: location for name, location in locations.items() if str(location).startswith("s3://")}
+    return {name: str(uri) for name, uri in locations.items() if str(uri).startswith("s3://")}
 
 
 @dataclass(frozen=True)

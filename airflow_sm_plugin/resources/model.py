@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.core.names import check_name, content_name, digest
@@ -57,10 +57,7 @@ class ModelSpec:
     made_for: str | None = None
 
     def checked(self) -> ModelSpec:
-        """Check every limit; return the spec itself.
-
-        :raises InvalidRequest: naming the value, the limit and the remedy; never an environment value
-        """
+        """Return the spec itself, or raise InvalidRequest naming value, limit and remedy, never an environment value."""
         if self.name is not None:
             check_name(self.name, "model name")
         if not 1 <= len(self.containers) <= MAX_CONTAINERS:
@@ -236,28 +233,32 @@ def _environment_keys(field_name: str, old: Mapping[str, Any], new: Mapping[str,
 ROLE_SECONDS = 60.0
 """Seconds for which a role that cannot be assumed is taken for a new one: IAM is consistent within a minute."""
 
-_REFUSALS: Mapping[Meaning, tuple[type[ModelCreationRefused], str]] = {
-    Meaning.MODEL_DATA_MISSING: (
-        ModelDataNotFound,
-        "Upload the artefact, or mend its location in model_data_url or the container",
+
+class _Refusal(NamedTuple):
+    error: type[ModelCreationRefused]
+    remedy: str
+
+
+_REFUSALS: Mapping[Meaning, _Refusal] = {
+    Meaning.MODEL_DATA_MISSING: _Refusal(
+        ModelDataNotFound, "Upload the artefact, or mend its location in model_data_url or the container"
     ),
-    Meaning.MODEL_DATA_UNREADABLE: (
+    Meaning.MODEL_DATA_UNREADABLE: _Refusal(
         ModelDataNotAccessible,
         "See that the bucket exists and lies in region {region}, and allow role {role} to s3:GetObject and "
         "s3:ListBucket there (and to kms:Decrypt, if a key of yours encrypts the artefact)",
     ),
-    Meaning.IMAGE_UNREADABLE: (
+    Meaning.IMAGE_UNREADABLE: _Refusal(
         ImageNotAccessible,
         "See that the image and its tag exist in region {region}, allow role {role} to pull from ECR, and, if the "
         "repository is another account's, have its policy admit this one",
     ),
-    Meaning.ROLE_NOT_ASSUMABLE: (
+    Meaning.ROLE_NOT_ASSUMABLE: _Refusal(
         ExecutionRoleNotAssumable,
         "It was repeated for {waited:.0f} s, since a new role is not seen at once. See that role {role} exists and "
         "that its trust policy lets sagemaker.amazonaws.com assume it",
     ),
 }
-"""CreateModel's refusals: the error and its remedy."""
 
 
 def may_pass(meaning: Meaning, *, waited: float) -> bool:

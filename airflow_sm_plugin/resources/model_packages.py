@@ -1,7 +1,4 @@
-"""Model packages of SageMaker's Model Registry: which version may become a model.
-
-Shapes as ``DescribeModelPackage`` and ``ListModelPackages`` answer them.
-"""
+"""Model packages of SageMaker's Model Registry, as DescribeModelPackage and ListModelPackages answer them."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _GROUP_KIND = ":model-package-group/"
 
 
 def check_package_arn(arn: str) -> str:
-    """Return the ARN (or the name of an unversioned package) unless it is a group's.
+    """Check that an ARN (or the name of an unversioned package) does not name a group; return it.
 
     :raises InvalidRequest: it names a group
     """
@@ -28,7 +25,7 @@ def check_package_arn(arn: str) -> str:
 
 
 def check_approved(package: Mapping[str, Any]) -> None:
-    """Return when a described package may become a model.
+    """Check that a described package may become a model.
 
     Packages outside a group (those of AWS Marketplace) are never approved nor rejected: they pass.
 
@@ -51,11 +48,10 @@ def check_approved(package: Mapping[str, Any]) -> None:
 
 
 def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approved: bool) -> Mapping[str, Any]:
-    """Return the first usable version of a listing that has the newest first.
+    """Select the first usable version of a listing that has the newest first.
 
-    :param packages: ``ModelPackageSummary`` mappings; no more of them are taken than needed
+    :param packages: ``ModelPackageSummary`` mappings; consumed up to the result
     :param group: the group's name, for the message
-    :param require_approved: only Approved ones count
     :raises ModelPackageNotFound: there is none
     """
     for package in packages:
@@ -70,7 +66,7 @@ def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approve
 
 
 def environment_of(package: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a described package's containers set in their environments, all together."""
+    """Merge the environments of a described package's containers."""
     containers = (package.get("InferenceSpecification") or {}).get("Containers") or []
     return {
         key: value for container in containers for key, value in (container.get("Environment") or {}).items()

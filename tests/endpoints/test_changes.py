@@ -26,8 +26,8 @@ from airflow_sm_plugin.resources.endpoint_config import (
 from airflow_sm_plugin.resources.endpoint_status import (
     configs_of,
     judge,
-    next_step,
     locations_written_by,
+    next_step,
     scaled_counts,
     uses_config,
 )

@@ -115,7 +115,7 @@ def test_text_and_number_mean_the_same(low: int, span: int, target: float, coold
         ({"max_capacity": "inf"}, "max_capacity must be a whole number, 1 or more, not 'inf'"),
         (
             {"min_capacity": 3},
-            "max_capacity is 2, less than min_capacity, which is 3: raise the one or lower the other",
+            "max_capacity is 2, less than min_capacity, which is 3: raise the first or lower the second",
         ),
         ({"scale_in_cooldown": -1}, "scale_in_cooldown must be a whole number, 0 or more, not -1"),
         ({"scale_out_cooldown": "-0.5"}, "scale_out_cooldown must be a whole number, 0 or more, not '-0.5'"),
