@@ -14,6 +14,7 @@ from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
 from airflow_sm_plugin.endpoints.deletion import EarlierConfigs
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
+from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.endpoints.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
@@ -63,14 +64,11 @@ class Deployment:
         claim = EndpointClaim(
             owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
         )
-        self._work = CreatedByTask(
-            hook, spec.endpoint_name, claim, created=note.created, touched=note.touched
-        )
+        self._work = CreatedByTask(hook, spec.endpoint_name, claim, note.created, note.touched)
         self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
-        self.scaling = DeploymentScaling(
-            hook, spec, scaling, rescale=options.rescale, taken_down=note.taken_down
-        )
+        noted = NotedScaling(hook, spec.endpoint_name, scaling)
+        self.scaling = DeploymentScaling(noted, spec, options.rescale, note.taken_down)
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
         """Epoch seconds by which changes in progress must have ended; a deferral does not move it."""
         self.pending = False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.errors import words_of
-from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     is_about_scaling,
@@ -18,13 +18,13 @@ from airflow_sm_plugin.endpoints.changes import (
 )
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
-from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.resources.scaling import unscalable_types
 
 log = get_log(__name__)
 
 
+@dataclass(eq=False)
 class DeploymentScaling:
     """Scaling around an update: SageMaker refuses one that removes a scalable target or changes its instance type.
 
@@ -32,25 +32,14 @@ class DeploymentScaling:
     None where it is not known.
 
     :param rescale: ``on_scaled="rescale"``: take the scaling down; else such an update is an error
-    :param taken_down: the variants whose scaling an earlier process of the same try has taken down
+    :param taken_down: the variants whose scaling this try, in any process, has taken down and not put back yet
     """
 
-    def __init__(
-        self,
-        hook: SageMakerControlPlaneHook,
-        spec: EndpointConfigSpec,
-        scaling: EndpointScaling,
-        *,
-        rescale: bool,
-        taken_down: Sequence[str] = (),
-    ) -> None:
-        self._spec = spec
-        self._variants = scaling.variants
-        self._noted = NotedScaling(hook, spec.endpoint_name, scaling)
-        self._rescale = rescale
-        self.taken_down = tuple(taken_down)
-        """The variants whose scaling this try has taken down, and not put back yet."""
-        self._is_settled = False
+    noted: NotedScaling
+    spec: EndpointConfigSpec
+    rescale: bool
+    taken_down: tuple[str, ...]
+    _is_settled: bool = False
 
     def check(self, served: Mapping[str, Any] | None) -> None:
         """Detect, before anything is created, an update that SageMaker would refuse.
@@ -60,25 +49,18 @@ class DeploymentScaling:
         :raises EndpointScaled: SageMaker would refuse, and ``rescale`` is off
         :raises InvalidRequest: the scaling could not be put back
         """
-        name = self._spec.endpoint_name
-        changing = (
-            [] if served is None else changing_variants(served, self._spec.variants, with_pools=self._rescale)
-        )
+        changing = served and changing_variants(served, self.spec.variants, with_pools=self.rescale)
         if not changing:
             return
-        try:
-            scaled = [variant.variant_name for variant in self._variants.registered(name, changing)]
-        except AccessDenied as denied:
-            log.info("whether endpoint %s scales is not known: %s", name, denied)
-            return
-        if scaled and not self._rescale:
+        name, scaled = self.spec.endpoint_name, self._scaled(changing)
+        if scaled and not self.rescale:
             raise scaled_error(name, scaled)
-        for variant in self._spec.variants:
+        for variant in self.spec.variants:
             fixed = unscalable_types(variant.parameters()) if variant.variant_name in scaled else []
             if fixed:
                 raise InvalidRequest(
-                    f"variant {variant.variant_name} of endpoint {name} scales, and would be moved "
-                    f"to {', '.join(fixed)}: Application Auto Scaling does not scale t2 instances. Take another type, "
+                    f"variant {variant.variant_name} of endpoint {name} scales, and would be moved to "
+                    f"{', '.join(fixed)}: Application Auto Scaling does not scale t2 instances. Take another type, "
                     f"or take its scaling down before (SageMakerScaleEndpointOperator(action='remove'))"
                 )
 
@@ -96,21 +78,21 @@ class DeploymentScaling:
         :raises InvalidRequest: the endpoint's tags have no room for the note, or hold an unreadable note
         :raises AccessDenied: a permission is missing; then nothing was taken down
         """
-        if not self._rescale or (served is None and not was_refused):
+        if not self.rescale or (served is None and not was_refused):
             return
         changing = self._changing(description, served, with_pools=was_refused)
         try:
-            targets = self._variants.targets(self._spec.endpoint_name, changing)
+            targets = self.noted.variants.targets(self.spec.endpoint_name, changing)
         except AccessDenied:
             if was_refused:
                 raise
             return
         if not targets:
             return
-        names = [variant.variant_name for variant in targets]
+        names = (variant.variant_name for variant in targets)
         self.taken_down = tuple(dict.fromkeys([*self.taken_down, *names]))
         self._is_settled = False
-        self._noted.take_down(str(description["EndpointArn"]), targets)
+        self.noted.take_down(str(description["EndpointArn"]), targets)
 
     def is_reason(
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
@@ -124,17 +106,13 @@ class DeploymentScaling:
         about_scaling = is_about_scaling(code, message)
         if about_scaling is False:
             return False
-        name = self._spec.endpoint_name
-        try:
-            scaled = self._variants.registered(name, self._changing(description, served, with_pools=True))
-        except AccessDenied:
-            scaled = []
+        scaled = self._scaled(self._changing(description, served, with_pools=True))
         if not scaled and about_scaling is None:
             return False
-        if self._rescale:
+        if self.rescale:
             return True
-        names = [variant.variant_name for variant in scaled]
-        raise scaled_error(name, names, refusal, is_certain=about_scaling is not None) from refusal
+        name, is_certain = self.spec.endpoint_name, about_scaling is not None
+        raise scaled_error(name, scaled, refusal, is_certain=is_certain) from refusal
 
     def put_back(self, arn: str = "", *, serves: bool = True) -> None:
         """Put back the scaling that any deployment took down, also without ``rescale``: its loss was not asked for.
@@ -144,11 +122,11 @@ class DeploymentScaling:
         :raises SageMakerInferenceError: it cannot be put back, with ``rescale``; the note stays
         """
         try:
-            self._noted.put_back(arn=arn, taken_down=self.taken_down)
+            self.noted.put_back(arn=arn, taken_down=self.taken_down)
         except SageMakerInferenceError as problem:
-            if serves and self._rescale:
+            if serves and self.rescale:
                 raise
-            self._noted.warn(problem, self.taken_down)
+            self.noted.warn(problem, self.taken_down)
         self.taken_down, self._is_settled = (), True
 
     def put_back_after_failure(self) -> None:
@@ -156,7 +134,7 @@ class DeploymentScaling:
 
         Without ``rescale`` that is left to the next deployment that ends well.
         """
-        if self._rescale and not self._is_settled:
+        if self.rescale and not self._is_settled:
             self.put_back(serves=False)
 
     def put_back_at_once(self) -> None:
@@ -164,10 +142,18 @@ class DeploymentScaling:
         if self.taken_down:
             self.put_back(serves=False)
 
+    def _scaled(self, variants: Sequence[str]) -> list[str]:
+        name = self.spec.endpoint_name
+        try:
+            return [variant.variant_name for variant in self.noted.variants.registered(name, variants)]
+        except AccessDenied as denied:
+            log.info("whether endpoint %s scales is not known: %s", name, denied)
+            return []
+
     def _changing(
         self, description: Mapping[str, Any], served: Mapping[str, Any] | None, *, with_pools: bool
     ) -> list[str]:
         """List the variants that the update changes; all where the configuration is not known."""
         if served is None:
             return variant_names(description)
-        return changing_variants(served, self._spec.variants, with_pools=with_pools)
+        return changing_variants(served, self.spec.variants, with_pools=with_pools)

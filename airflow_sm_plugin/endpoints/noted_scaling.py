@@ -43,7 +43,7 @@ class NotedScaling:
     def __init__(self, hook: SageMakerControlPlaneHook, endpoint_name: str, scaling: EndpointScaling) -> None:
         self._hook = hook
         self._name = endpoint_name
-        self._variants, self._alarms = scaling.variants, scaling.alarms
+        self.variants, self._alarms = scaling.variants, scaling.alarms
         self._noted: list[str] = []
         """The variants of the notes that were read last, and are not put back."""
 
@@ -64,7 +64,7 @@ class NotedScaling:
         scalings = [self._described(variant, target) for variant, target in targets.items()]
         self._note(arn, tags, merged(noted_in(tags, self._name), scalings))
         for scaling in scalings:
-            self._variants.deregister(scaling.variant)
+            self.variants.deregister(scaling.variant)
             log.info(
                 "%s does not scale during the update; this is put back after it: %s",
                 scaling.variant.resource_id,
@@ -176,7 +176,7 @@ class NotedScaling:
                 _LATER,
             )
             return
-        registered = {variant.variant_name for variant in self._variants.registered(self._name, variants)}
+        registered = {variant.variant_name for variant in self.variants.registered(self._name, variants)}
         lost = [name for name in variants if name not in registered]
         if lost:
             log.error(
@@ -188,19 +188,19 @@ class NotedScaling:
             )
 
     def _described(self, variant: ScaledVariant, target: Mapping[str, Any]) -> VariantScaling:
-        policies = self._variants.policies(variant)
+        policies = self.variants.policies(variant)
         alarms = {
             str(policy["PolicyName"]): self._alarms.setting_off(str(policy["PolicyARN"]))
             for policy in policies
             if policy.get("PolicyType") == "StepScaling"
         }
-        actions = self._variants.scheduled_actions(variant)
+        actions = self.variants.scheduled_actions(variant)
         return VariantScaling.described(variant, target, policies, actions, alarms)
 
     def _put_back_all(
         self, noted: Sequence[VariantScaling], description: Mapping[str, Any], existing: Sequence[str]
     ) -> None:
-        registered = self._variants.targets(self._name, existing)
+        registered = self.variants.targets(self._name, existing)
         for scaling in noted:
             if scaling.variant.variant_name not in existing:
                 log.info("%s is no more: its scaling is not put back", scaling.variant.resource_id)
@@ -210,25 +210,25 @@ class NotedScaling:
                     instances=_instances(description, scaling.variant.variant_name),
                     asynchronous=bool(description.get("AsyncInferenceConfig")),
                 )
-                self._variants.register(request)
+                self.variants.register(request)
             self._put_back(scaling)
 
     def _put_back(self, scaling: VariantScaling) -> None:
         """Put back missing policies and actions only: a try may have been killed midway, the rest changed since."""
         variant = scaling.variant
         arns = {
-            str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self._variants.policies(variant)
+            str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self.variants.policies(variant)
         }
         for policy in scaling.policies:
             name = str(policy["PolicyName"])
             if name not in arns:
-                arns[name] = self._variants.put_policy({**variant.target(), **policy})
+                arns[name] = self.variants.put_policy({**variant.target(), **policy})
         for name, alarms in scaling.alarms.items():
             # The policy that was put back has another ARN than before.
             requests = [repointed(alarm, variant, arns[name]) for alarm in self._alarms.described(alarms)]
             for alarm_request in filter(None, requests):
                 self._alarms.put(alarm_request)
-        existing = {action["ScheduledActionName"] for action in self._variants.scheduled_actions(variant)}
+        existing = {action["ScheduledActionName"] for action in self.variants.scheduled_actions(variant)}
         for action in scaling.actions:
             if action["ScheduledActionName"] not in existing:
                 self._put_action(variant, action)
@@ -236,7 +236,7 @@ class NotedScaling:
 
     def _put_action(self, variant: ScaledVariant, action: Mapping[str, Any]) -> None:
         try:
-            self._variants.put_scheduled_action(variant, action)
+            self.variants.put_scheduled_action(variant, action)
         except RequestRefused as refusal:
             if not str(action.get("Schedule")).startswith("at("):
                 raise

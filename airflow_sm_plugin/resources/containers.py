@@ -112,7 +112,7 @@ def _with_prefixes(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     multi_model = [container for container in containers if container.get("Mode") == MULTI_MODEL]
     if len(multi_model) > 1:
         raise InvalidRequest(
-            f"{len(multi_model)} containers are multi-model, SageMaker takes one in a model: make the others SingleModel"
+            f"{len(multi_model)} containers are multi-model, SageMaker takes one per model: make the others SingleModel"
         )
     for container in multi_model:
         if container.get("ModelDataSource"):

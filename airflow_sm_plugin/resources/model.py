@@ -57,7 +57,7 @@ class ModelSpec:
     made_for: str | None = None
 
     def checked(self) -> ModelSpec:
-        """Return the spec itself, or raise InvalidRequest naming value, limit and remedy, never an environment value."""
+        """Return the spec itself, or raise InvalidRequest naming value, limit and remedy, but no environment value."""
         if self.name is not None:
             check_name(self.name, "model name")
         if not 1 <= len(self.containers) <= MAX_CONTAINERS:
