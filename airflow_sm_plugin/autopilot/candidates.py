@@ -25,10 +25,7 @@ _METRIC_PREFIX = "validation:"
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Get a completed job's best candidate.
-
-    :raises CandidateNotFound: the job has none: it only wrote candidate definitions, or every candidate failed
-    """
+    """Get a completed job's best candidate; CandidateNotFound where no candidate was trained, or all failed."""
     candidate: Mapping[str, Any] | None = job.get("BestCandidate")
     if not candidate:
         raise CandidateNotFound(
@@ -59,10 +56,7 @@ def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) 
 def candidate_at(
     rank: int, candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any], job_name: str
 ) -> Mapping[str, Any]:
-    """Get the candidate of a rank, 1 being the best.
-
-    :raises CandidateNotFound: fewer candidates have completed with an objective
-    """
+    """Get the candidate of a rank, 1 being the best; CandidateNotFound where fewer have an objective."""
     order = ranked(candidates, best=best)
     if rank > len(order):
         raise CandidateNotFound(
@@ -75,10 +69,9 @@ def candidate_at(
 def containers_of(
     candidate: Mapping[str, Any], *, job_name: str, processing_unit: str = CPU
 ) -> list[Mapping[str, Any]]:
-    """Get the candidate's inference containers, in pipeline order.
+    """Get the candidate's inference containers, in pipeline order; CandidateNotFound where it has none for this unit.
 
     :param processing_unit: ``CPU`` or ``GPU``; only candidates of text and image jobs have containers for GPUs
-    :raises CandidateNotFound: the candidate has no containers, or none for this processing unit
     """
     name = candidate.get("CandidateName")
     by_unit: Mapping[str, Any] = candidate.get("InferenceContainerDefinitions") or {}
@@ -105,10 +98,7 @@ def containers_of(
 
 
 def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Get the final objective metric as ``{"name", "type", "value"}``, None when the candidate reports none.
-
-    The ``validation:`` prefix that some jobs put before the name is removed.
-    """
+    """Get the final objective as ``{"name", "type", "value"}``, the name without ``validation:``; None without one."""
     metric = candidate.get("FinalAutoMLJobObjectiveMetric")
     if not metric:
         return None
@@ -181,10 +171,7 @@ class CandidateChoice:
         required_objective: object = None,
         on_unmet_objective: object = "fail",
     ) -> CandidateChoice:
-        """Read an operator's arguments; numbers may be text.
-
-        :raises InvalidRequest: an argument has no permitted value, or name and rank are both given
-        """
+        """Read an operator's arguments, numbers may be text; InvalidRequest for other values, or both name and rank."""
         if is_given(name) and is_given(rank):
             raise InvalidRequest("give either candidate_name or candidate_rank, not both")
         return cls(

@@ -26,11 +26,7 @@ def job_state(job: Mapping[str, Any]) -> JobState:
 
 
 def check_completed(job: Mapping[str, Any]) -> None:
-    """Check that the job is Completed.
-
-    :raises AutoMLJobStillRunning: it has not ended
-    :raises AutoMLJobFailed: it is Failed or Stopped
-    """
+    """Raise AutoMLJobStillRunning for a job that has not ended, AutoMLJobFailed for one that is Failed or Stopped."""
     name, status = job["AutoMLJobName"], job["AutoMLJobStatus"]
     state = job_state(job)
     if state is JobState.RUNNING:

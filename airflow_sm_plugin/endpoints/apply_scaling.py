@@ -22,6 +22,11 @@ from airflow_sm_plugin.resources.scaling import (
 
 log = get_log(__name__)
 
+_NOT_CHECKED = (
+    "scaling of endpoint %s was not checked: %s. Nothing is lost if it was never scaled by "
+    "SageMakerScaleEndpointOperator"
+)
+
 
 @dataclass(frozen=True)
 class AppliedScaling:
@@ -61,23 +66,18 @@ class EndpointScaling:
         # Also without policies of ours: SageMaker deregisters a deleted endpoint's variants, and leaves alarms behind.
         unwanted = [] if plan.wakes else self.alarms.names(variant.endpoint_name, [variant.variant_name])
         removed = self._delete(unwanted, {variant: stale})
-        log.info(
-            "%s scales from %d to %d instances by %s",
-            variant.resource_id,
-            plan.scaling.min_capacity,
-            plan.scaling.max_capacity,
-            ", ".join(policies),
-        )
+        least, most = plan.scaling.min_capacity, plan.scaling.max_capacity
+        names = ", ".join(policies)
+        log.info("%s scales from %d to %d instances by %s", variant.resource_id, least, most, names)
         return AppliedScaling(policies, alarms, removed)
 
     def remove(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
-        """Remove our alarms, all policies and the registration of an endpoint's variants.
+        """Remove our alarms, all policies and the registration of an endpoint's variants, or raise AccessDenied.
 
         With a registration the service also deletes others' policies and scheduled actions. Others' alarms stay.
 
         :param variant_names: default every registered variant, also of an endpoint that is gone
         :return: e.g. ``["policy airflow-sm-backlog of endpoint/churn/variant/AllTraffic"]``
-        :raises AccessDenied: a permission is missing
         """
         policies = self._policies(self.variants.registered(endpoint_name, variant_names))
         return self._remove(self.alarms.names(endpoint_name, variant_names), policies)
@@ -92,7 +92,7 @@ class EndpointScaling:
         try:
             variants = self.variants.registered(endpoint_name)
         except AccessDenied as denied:
-            _hint(endpoint_name, denied)
+            log.warning(_NOT_CHECKED, endpoint_name, denied)
             return []
         policies = self._policies(variants)
         try:
@@ -100,7 +100,7 @@ class EndpointScaling:
         except AccessDenied as denied:
             if OUR_POLICIES.intersection(*policies.values()):
                 raise
-            _hint(endpoint_name, denied)
+            log.warning(_NOT_CHECKED, endpoint_name, denied)
             return []
 
     def _policies(self, variants: Sequence[ScaledVariant]) -> dict[ScaledVariant, list[str]]:
@@ -126,12 +126,3 @@ class EndpointScaling:
             for name in names
             if self.variants.delete_policy(variant, name)
         ]
-
-
-def _hint(endpoint_name: str, denied: AccessDenied) -> None:
-    log.warning(
-        "scaling of endpoint %s was not checked: %s. Nothing is lost if it was never scaled by "
-        "SageMakerScaleEndpointOperator",
-        endpoint_name,
-        denied,
-    )

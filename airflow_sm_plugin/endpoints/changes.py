@@ -49,10 +49,7 @@ def check_change(
     spec: EndpointConfigSpec,
     deployment_config: Mapping[str, Any] | None,
 ) -> None:
-    """Refuse an update that SageMaker would refuse, as far as the descriptions show.
-
-    :raises InvalidRequest: from instances to serverless or back, or guardrails that do not fit the variants
-    """
+    """Raise InvalidRequest for an update between instances and serverless, or guardrails unfit for the variants."""
     name, now = spec.endpoint_name, _is_serverless(description, served)
     if now not in (None, spec.is_serverless):
         kinds = {True: "serverless", False: "with instances"}
@@ -78,10 +75,7 @@ def check_change(
 
 
 def is_about_scaling(code: str, message: str) -> bool | None:
-    """Decide by ``Error.Code`` and ``Error.Message`` whether a refused UpdateEndpoint is about variants that scale.
-
-    None where the message leaves it open: AWS does not document its wording.
-    """
+    """Decide whether a refusal of UpdateEndpoint is about variants that scale; None for a wording that is not known."""
     if _SCALED.search(message):
         return True
     return False if code != "ValidationException" or _OTHERWISE.search(message) else None

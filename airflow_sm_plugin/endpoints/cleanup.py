@@ -34,10 +34,9 @@ class NotCreatedByTask(EndpointError):
 
 @dataclass(eq=False)
 class CreatedByTask:
-    """Proof of what this task instance created: a tag with its owner.
+    """Proof of what this task instance created: a tag with its owner, which outlives a killed try and a lost answer.
 
-    The tag also covers a try that was killed, and a call whose answer was lost. A try's own memory never suffices for a
-    deletion.
+    A try's own memory never suffices for a deletion.
 
     :param created: what this try created, for the log
     :param touched: whether it has acted on the endpoint
@@ -96,10 +95,7 @@ class CreatedByTask:
         return is_owned(self.hook.tags_of(description["EndpointConfigArn"]), self.claim.owner)
 
     def mark(self, description: Mapping[str, Any]) -> None:
-        """Mark an existing endpoint as deployed by this task, so that the task that created it does not delete it.
-
-        Best effort, and only where that task would delete it.
-        """
+        """Mark the endpoint as deployed by this task, by best effort, where another task would delete it."""
         arn = description.get("EndpointArn")
         if arn is None:
             return
@@ -139,8 +135,8 @@ class DeploymentCleanup:
     def on_failure(self) -> Iterator[None]:
         """Delete what this task instance created when the block fails.
 
-        An error that says nothing of the endpoint (a refused, throttled or unanswered call, a bug) spares an endpoint
-        that is being created or serves: a retry goes on with it.
+        A refused, throttled or unanswered call, or a bug, says nothing of the endpoint: only a Failed one is deleted
+        then, since a retry goes on with any other.
         """
         try:
             yield
@@ -201,10 +197,7 @@ class DeploymentCleanup:
         return True
 
     def _delete_endpoint(self, description: Mapping[str, Any], max_wait: float) -> None:
-        """Delete the described endpoint. One that is Deleting when time is up needs no further call.
-
-        :raises NotCreatedByTask: SageMaker does not delete it at once, and there is no time to wait
-        """
+        """Delete the described endpoint. One that is Deleting when time is up needs no further call."""
         name = self._work.endpoint_name
         if not max_wait:
             if not self._hook.request_deletion(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
@@ -27,18 +28,16 @@ _LONGEST_PAUSE = 2.0
 """Seconds between these attempts, where ``poll_interval`` is longer."""
 
 
+@dataclass(eq=False)
 class EndpointUsage:
     """The configurations and models that the account's endpoints have now or are being moved to.
 
     No call of SageMaker lists the endpoints that use a configuration. An endpoint takes one by CreateEndpoint or
     UpdateEndpoint, which set its LastModifiedTime: so only those endpoints are described that were modified since the
-    oldest configuration, or model, in question was created.
-
-    Methods raise AccessDenied where ``sagemaker:ListEndpoints`` is missing.
+    oldest configuration, or model, in question was created. AccessDenied without ``sagemaker:ListEndpoints``.
     """
 
-    def __init__(self, hook: SageMakerControlPlaneHook) -> None:
-        self._hook = hook
+    _hook: SageMakerControlPlaneHook
 
     def of_configs(self, names: Iterable[str]) -> set[str]:
         """Select the configurations that an endpoint uses."""
@@ -85,10 +84,7 @@ class EndpointDeletion:
         self._configs = list(dict.fromkeys([*served, *hook.configs.made_for(endpoint_name)]))
 
     def delete_endpoint(self, *, max_wait: float, poll_interval: float) -> bool:
-        """Delete the endpoint and wait until it is gone; return whether there was one.
-
-        :raises EndpointDeadlineExceeded: it was still there
-        """
+        """Delete the endpoint and wait until it is gone, or EndpointDeadlineExceeded; return whether there was one."""
         if self._endpoint is None:
             return False
         return self._hook.delete_endpoint(
@@ -96,10 +92,7 @@ class EndpointDeletion:
         )
 
     def delete_models(self, named: Sequence[str], *, of_configs: bool) -> dict[str, bool]:
-        """Delete models given by name, and the configurations' models that our operators made.
-
-        :return: the models by name, and whether each existed
-        """
+        """Delete models given by name, and the configurations' models of our making; return whether each existed."""
         models, deleted = self._hook.models, {}
         if of_configs:
             names = sorted(self._usage.models_in(self._configs) - set(named))
@@ -116,10 +109,7 @@ class EndpointDeletion:
         return deleted | {name: models.delete(name) for name in named}
 
     def delete_configs(self) -> dict[str, bool]:
-        """Delete the configuration that the endpoint had, and those that we made for it.
-
-        :return: the configurations by name, and whether each existed
-        """
+        """Delete the configuration that the endpoint had, and those made for it; return whether each existed."""
         configs, used_of = self._hook.configs, self._usage.of_configs
         return self._delete_unused(
             "endpoint configuration", self._configs, used_of, self._is_same_config, configs.delete
@@ -172,10 +162,8 @@ class EarlierConfigs:
     def __init__(
         self, hook: SageMakerControlPlaneHook, spec: EndpointConfigSpec, options: DeploymentOptions
     ) -> None:
-        self._hook = hook
+        self._hook, self._spec, self._options = hook, spec, options
         self._usage = EndpointUsage(hook)
-        self._spec = spec
-        self._options = options
 
     def tidy(self) -> None:
         """Remove all but the ``keep_configs`` newest. The endpoint serves, so a failure is only a warning."""

@@ -185,10 +185,7 @@ class Deployment:
         return "created"
 
     def _update(self, description: Mapping[str, Any]) -> str | None:
-        """Request the update; None when the endpoint has to be described first: it may be updating already.
-
-        :raises ServiceError: it failed too often
-        """
+        """Request the update; None when the endpoint has to be described first: it may be updating already."""
         served = self._served(description)
         check_change(description, served, self.spec, self.options.deployment_config)
         self.scaling.check(served)
@@ -251,11 +248,9 @@ class Deployment:
             )
 
     def _delete_failed(self, description: Mapping[str, Any]) -> None:
-        """Request the deletion of a Failed endpoint where that was asked for, or where this task created it.
+        """Request a Failed endpoint's deletion if asked for, or if this task created it; else EndpointUnchangeable.
 
-        Not when the name has another endpoint by now, or another status: then it has to be described again.
-
-        :raises EndpointUnchangeable: the deletion is not permitted
+        Where the name has another endpoint by now, or another status, it has to be described again.
         """
         name = self.spec.endpoint_name
         verdict = endpoint_status.judge(description, wanted_config=self.spec.config_name)
@@ -270,10 +265,7 @@ class Deployment:
         self._hook.request_deletion(name)
 
     def poll(self) -> EndpointVerdict:
-        """Judge the endpoint as it is now, for a task that need not wait; a failed poll is repeated.
-
-        :raises EndpointNotFound: it is gone
-        """
+        """Judge the endpoint as it is now, for a task that need not wait; EndpointNotFound when it is gone."""
         name = self.spec.endpoint_name
         description = self._hook.poll_until(
             name,
@@ -286,22 +278,14 @@ class Deployment:
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
 
     def put_back_scaling(self, verdict: EndpointVerdict, action: str) -> None:
-        """Put back the scaling that this or an earlier deployment took down, also when this one failed.
-
-        :raises SageMakerInferenceError: as :meth:`DeploymentScaling.put_back`
-        """
+        """Put back the scaling that any deployment took down, as :meth:`DeploymentScaling.put_back` does."""
         tags = self._work.read_tags
         is_without_note = action == "unchanged" and tags is not None and not note_tags(tags)
         if action != "created" and not is_without_note:
             self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
     def check(self, verdict: EndpointVerdict) -> None:
-        """Raise the error that the verdict amounts to.
-
-        Passes: the endpoint serves the configuration, or ``wait_for_completion`` is off and the change is in progress.
-
-        :raises EndpointError: the endpoint failed, rolled back, was taken over, or is late
-        """
+        """Raise the verdict's EndpointError; a change in progress passes where ``wait_for_completion`` is off."""
         name = self.spec.endpoint_name
         error = endpoint_status.failure(
             verdict,
@@ -322,10 +306,7 @@ class Deployment:
         self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
-        """Build the task's result from the last verdict of the wait: no further call that may fail.
-
-        :raises EndpointNotFound: a trigger of an earlier version gave no ARN, and now the endpoint is gone
-        """
+        """Build the task's result from the wait's last verdict; only a trigger of an earlier version gave no ARN."""
         return {
             "endpoint_name": self.spec.endpoint_name,
             "endpoint_arn": verdict.arn or self.poll().arn,

@@ -42,11 +42,10 @@ class DeploymentScaling:
     _is_settled: bool = False
 
     def check(self, served: Mapping[str, Any] | None) -> None:
-        """Detect, before anything is created, an update that SageMaker would refuse.
+        """Raise EndpointScaled for an update that SageMaker would refuse, where ``rescale`` is off.
 
         Without the permission to describe the scaling, SageMaker's answer decides.
 
-        :raises EndpointScaled: SageMaker would refuse, and ``rescale`` is off
         :raises InvalidRequest: the scaling could not be put back
         """
         changing = served and changing_variants(served, self.spec.variants, with_pools=self.rescale)
@@ -65,11 +64,7 @@ class DeploymentScaling:
                 )
 
     def take_down(
-        self,
-        description: Mapping[str, Any],
-        served: Mapping[str, Any] | None,
-        *,
-        was_refused: bool = False,
+        self, description: Mapping[str, Any], served: Mapping[str, Any] | None, *, was_refused: bool = False
     ) -> None:
         """Note the scaling of the variants that the update changes, then deregister them.
 
@@ -97,10 +92,7 @@ class DeploymentScaling:
     def is_reason(
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> bool:
-        """Decide whether scaling that may be taken down now made SageMaker refuse an update.
-
-        :raises EndpointScaled: scaling is the (likely) reason, and ``rescale`` is off
-        """
+        """Decide whether scaling made SageMaker refuse an update; EndpointScaled where ``rescale`` is off."""
         cause = refusal.__cause__
         code, message = words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))
         about_scaling = is_about_scaling(code, message)
@@ -130,10 +122,7 @@ class DeploymentScaling:
         self.taken_down, self._is_settled = (), True
 
     def put_back_after_failure(self) -> None:
-        """Put back, as far as possible, the scaling that any try took down for a failed update.
-
-        Without ``rescale`` that is left to the next deployment that ends well.
-        """
+        """Put back any try's scaling, as far as possible; without ``rescale`` the next deployment does."""
         if self.rescale and not self._is_settled:
             self.put_back(serves=False)
 

@@ -65,11 +65,8 @@ class NotedScaling:
         self._note(arn, tags, merged(noted_in(tags, self._name), scalings))
         for scaling in scalings:
             self.variants.deregister(scaling.variant)
-            log.info(
-                "%s does not scale during the update; this is put back after it: %s",
-                scaling.variant.resource_id,
-                scaling.summary,
-            )
+            name, summary = scaling.variant.resource_id, scaling.summary
+            log.info("%s does not scale during the update; this is put back after it: %s", name, summary)
 
     def put_back(self, *, arn: str = "", taken_down: Collection[str] = ()) -> None:
         """Put back all noted scaling of the variants that exist now; then remove the notes that were read.
@@ -123,10 +120,7 @@ class NotedScaling:
         return False
 
     def give_up(self, variants: Collection[str] | None = None) -> None:
-        """Remove some variants from the notes, since another scaling was asked for; a failure is a warning.
-
-        :param variants: their names; None is all
-        """
+        """Remove some variants, None is all, from the notes: another scaling was asked for. A failure is a warning."""
         try:
             description = self._hook.describe_endpoint(self._name)
             if description is None:

@@ -101,10 +101,9 @@ class VariantScaling:
         )
 
     def registration(self, *, instances: int, asynchronous: bool) -> dict[str, Any]:
-        """Build the parameters of RegisterScalableTarget.
+        """Build the parameters of RegisterScalableTarget; capacities change only where they contradict the endpoint.
 
-        Capacities change only where they contradict the endpoint: only an asynchronous endpoint scales to zero, and
-        the maximum is at least the variant's ``instances``.
+        Only an asynchronous endpoint scales to zero; the maximum is at least the variant's ``instances``.
         """
         least, most = int(self.target.get("MinCapacity", 1)), int(self.target.get("MaxCapacity", 1))
         if not asynchronous and self.variant.dimension == SCALABLE_DIMENSION:
@@ -153,11 +152,9 @@ def note_prefix(tags: Mapping[str, str], moment: int) -> str:
 def note_of(
     scalings: Sequence[VariantScaling], *, prefix: str = NOTE_TAG, room: int = MAX_TAGS
 ) -> dict[str, str]:
-    """Encode scaling as tags.
+    """Encode scaling as tags; InvalidRequest where they are more than ``room``.
 
     :param prefix: of their keys, by :func:`note_prefix`
-    :param room: how many more tags the endpoint takes
-    :raises InvalidRequest: the note needs more
     """
     text = json.dumps([scaling.as_json() for scaling in scalings], separators=(",", ":"), default=_epoch)
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
@@ -186,10 +183,7 @@ def _filled(tags: Mapping[str, str]) -> list[str]:
 
 
 def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling]:
-    """Decode the scaling in all notes among an endpoint's tags.
-
-    :raises InvalidRequest: a note was changed
-    """
+    """Decode the scaling in all notes among an endpoint's tags; InvalidRequest for a note that was changed."""
     noted: list[VariantScaling] = []
     for prefix in _filled(tags):
         try:
@@ -217,9 +211,8 @@ def merged(noted: Sequence[VariantScaling], registered: Sequence[VariantScaling]
 
 
 def repointed(alarm: Mapping[str, Any], variant: ScaledVariant, policy_arn: str) -> dict[str, Any] | None:
-    """Build the parameters of PutMetricAlarm that make an alarm set off a policy that was put back.
+    """Build the parameters of PutMetricAlarm that make a described alarm set off a policy that was put back.
 
-    :param alarm: as DescribeAlarms describes it
     :return: None where it sets off that policy already, or has nothing to do with that policy of that variant
     """
     name = policy_arn.rpartition(":policyName/")[2]

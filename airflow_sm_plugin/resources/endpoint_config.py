@@ -211,10 +211,7 @@ class Variant:
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Variant:
-        """Read a variant spelled as SageMaker's ProductionVariant; numbers may be texts, as templates render them.
-
-        :raises InvalidRequest: no model's name, or a number that is none
-        """
+        """Read SageMaker's ProductionVariant, numbers may be text; InvalidRequest without a model or a number."""
         others = dict(value)
         if not (model_name := others.pop("ModelName", None)):
             raise InvalidRequest(

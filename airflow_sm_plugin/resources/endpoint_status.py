@@ -66,10 +66,7 @@ def in_progress(status: str) -> bool:
 
 
 def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerdict:
-    """Judge a description while waiting for the endpoint to serve ``wanted_config``.
-
-    Deleting is a failure, and so are OutOfService and UpdateRollbackFailed, which never end by themselves.
-    """
+    """Judge a description. Failures are also Deleting, and the statuses that never end by themselves."""
     status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName") or "")
     reason = str(description.get("FailureReason") or _NO_REASON)
     if status == "InService":
@@ -186,10 +183,7 @@ def _serving_a_mix(verdict: EndpointVerdict, wanted_config: str) -> str:
 def deadline_exceeded(
     verdict: EndpointVerdict, *, endpoint_name: str, seconds: float, cleaned_up: bool = False
 ) -> EndpointDeadlineExceeded:
-    """Build the error of a wait that ended before the endpoint did.
-
-    :param cleaned_up: an endpoint that is being created will be deleted next
-    """
+    """Build the error of a wait that ran out of time. ``cleaned_up``: an endpoint that is Creating is deleted next."""
     meanwhile = f"Meanwhile {_MEANWHILE.get(verdict.status, 'it is still there')}"
     if cleaned_up and verdict.status == "Creating":
         meanwhile = "What this task made of it is deleted again: the task's log says how that ended"
@@ -247,10 +241,7 @@ def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> S
 
 
 def locations_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
-    """List the S3 locations that an endpoint writes, by their names, for :func:`check_inputs_apart`.
-
-    :param endpoint: DescribeEndpoint's answer; None where it is not known
-    """
+    """List an endpoint's S3 output locations by name, for :func:`check_inputs_apart`; none where it is not known."""
     described = endpoint or {}
     outputs = (described.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
     locations = {
@@ -259,6 +250,12 @@ def locations_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
         "the endpoint's data capture": (described.get("DataCaptureConfig") or {}).get("DestinationS3Uri"),
     }
     return {name: str(uri) for name, uri in locations.items() if str(uri).startswith("s3://")}
+
+
+def _by_variant(described: Mapping[str, Any], key: str) -> dict[Any, Any]:
+    return {
+        variant.get("VariantName"): variant.get(key) for variant in described.get("ProductionVariants") or ()
+    }
 
 
 @dataclass(frozen=True)
@@ -275,20 +272,13 @@ def scaled_counts(
 ) -> list[ScaledCount]:
     """List the variants that were scaled to another count than the wanted configuration begins with.
 
-    Only variants with a ``CurrentInstanceCount`` count, so neither new nor serverless ones.
+    New and serverless variants have no ``CurrentInstanceCount``, and do not count.
 
     :param served: DescribeEndpointConfig's answer for the endpoint's present configuration; without it nothing
         distinguishes a scaled count from a configured one, and no variant counts
-    :param variants: those of the wanted configuration
     """
-    current: dict[str, Any] = {
-        variant.get("VariantName"): variant.get("CurrentInstanceCount")
-        for variant in description.get("ProductionVariants") or ()
-    }
-    configured = {
-        variant.get("VariantName"): variant.get("InitialInstanceCount")
-        for variant in (served or {}).get("ProductionVariants") or ()
-    }
+    current = _by_variant(description, "CurrentInstanceCount")
+    configured = _by_variant(served or {}, "InitialInstanceCount")
     return [
         ScaledCount(name, count, variant.initial_instance_count)
         for variant in variants

@@ -132,10 +132,7 @@ class ModelSpec:
         return "/".join([digest(_content_of(self._members())), *etags])
 
     def tag_differences(self, tags: Mapping[str, str]) -> list[str]:
-        """Name the differences that only an existing model's :data:`CONTENT_TAG` shows.
-
-        A model without the tag, or an artefact that could not be read then or now, counts as equal.
-        """
+        """Name differences that only :data:`CONTENT_TAG` shows; an unread artefact or a missing tag counts as equal."""
         tag = tags.get(CONTENT_TAG)
         if tag is None:
             return []
@@ -269,11 +266,7 @@ def may_pass(meaning: Meaning, *, waited: float) -> bool:
 def refusal(
     meaning: Meaning, message: str, *, model_name: str, role: str, region: str, waited: float
 ) -> ModelCreationRefused | None:
-    """Build the error of a refused CreateModel; None for a reason other than artefact, image and role.
-
-    :param message: SageMaker's own text, which names the artefact or the image
-    :param waited: seconds for which CreateModel was repeated
-    """
+    """Build the error of a refused CreateModel; None for a reason other than artefact, image and role."""
     if meaning not in _REFUSALS:
         return None
     error, remedy = _REFUSALS[meaning]

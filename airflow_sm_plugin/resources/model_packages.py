@@ -12,10 +12,7 @@ _GROUP_KIND = ":model-package-group/"
 
 
 def check_package_arn(arn: str) -> str:
-    """Check that an ARN (or the name of an unversioned package) does not name a group; return it.
-
-    :raises InvalidRequest: it names a group
-    """
+    """Return an ARN (or the name of an unversioned package), or raise InvalidRequest for a group's."""
     if _GROUP_KIND in arn:
         raise InvalidRequest(
             f"model_package_arn {arn} names a model package group: give it as model_package_group_name for its newest "
@@ -25,11 +22,9 @@ def check_package_arn(arn: str) -> str:
 
 
 def check_approved(package: Mapping[str, Any]) -> None:
-    """Check that a described package may become a model.
+    """Raise ModelPackageNotApproved for a described package that is rejected, waits for approval, or is not usable.
 
     Packages outside a group (those of AWS Marketplace) are never approved nor rejected: they pass.
-
-    :raises ModelPackageNotApproved: it is rejected, waits for approval, or has not become usable
     """
     arn = package["ModelPackageArn"]
     state = package.get("ModelPackageStatus", "Completed")
@@ -48,12 +43,7 @@ def check_approved(package: Mapping[str, Any]) -> None:
 
 
 def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approved: bool) -> Mapping[str, Any]:
-    """Select the first usable version of a listing that has the newest first.
-
-    :param packages: ``ModelPackageSummary`` mappings; consumed up to the result
-    :param group: the group's name, for the message
-    :raises ModelPackageNotFound: there is none
-    """
+    """Select the first usable version of a listing, newest first, read no further; ModelPackageNotFound without one."""
     for package in packages:
         if package.get("ModelPackageStatus", "Completed") != "Completed":
             continue

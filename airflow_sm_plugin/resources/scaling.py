@@ -111,10 +111,7 @@ class Scaling:
         scale_in_cooldown: object = 300,
         scale_out_cooldown: object = 300,
     ) -> Scaling:
-        """Read an operator's rendered arguments: numbers may be text, an empty text is not set.
-
-        :raises InvalidRequest: naming the value, the limit and the remedy
-        """
+        """Read an operator's rendered arguments, numbers may be text, empty is not set; InvalidRequest for others."""
         scaling = cls(
             min_capacity=whole_number(min_capacity, "min_capacity"),
             max_capacity=whole_number(max_capacity, "max_capacity", at_least=1),

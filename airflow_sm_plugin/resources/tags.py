@@ -28,11 +28,9 @@ def as_tags(tags: Mapping[str, str]) -> list[_Tag]:
 
 
 def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
-    """Check a user's tags.
+    """Raise InvalidRequest for a user's tag, or too many, naming the value, the limit and the remedy.
 
-    :param kind: the tagged resource, for the message, e.g. ``"model"``
     :param ours: how many more tags this package adds
-    :raises InvalidRequest: naming the value, the limit and the remedy
     """
     if len(tags) + ours > MAX_TAGS:
         share = "one of them is ours" if ours == 1 else f"{ours} of them are ours"
@@ -55,8 +53,7 @@ def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
 def read_tags(value: object, name: str) -> dict[str, str] | None:
     """Read a user's tags: ``{key: value}``, boto3's ``[{"Key": …, "Value": …}]``, or text of either (JSON or Python).
 
-    :param name: the argument's name, for the message
-    :raises InvalidRequest: anything else, a key that is given twice, or one that begins as this package's tags do
+    InvalidRequest for anything else, a key that is given twice, or one that begins as this package's tags do.
     """
     given = parsed(value)
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
