@@ -21,7 +21,6 @@ _MINIMISED = frozenset(
     }
 )
 """The metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
-_METRIC_PREFIX = "validation:"
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,7 +102,7 @@ def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
     if not metric:
         return None
     return {
-        "name": str(metric["MetricName"]).removeprefix(_METRIC_PREFIX),
+        "name": str(metric["MetricName"]).removeprefix("validation:"),
         "type": metric.get("Type"),
         "value": float(metric["Value"]),
     }
@@ -174,12 +173,11 @@ class CandidateChoice:
         """Read an operator's arguments, numbers may be text; InvalidRequest for other values, or both name and rank."""
         if is_given(name) and is_given(rank):
             raise InvalidRequest("give either candidate_name or candidate_rank, not both")
+        required = number(required_objective, "required_objective") if is_given(required_objective) else None
         return cls(
             name=str(name) if is_given(name) else None,
             rank=whole_number(rank, "candidate_rank", at_least=1) if is_given(rank) else 1,
             processing_unit=choice(processing_unit, "processing_unit", PROCESSING_UNITS),
-            required_objective=(
-                number(required_objective, "required_objective") if is_given(required_objective) else None
-            ),
+            required_objective=required,
             skips=choice(on_unmet_objective, "on_unmet_objective", _WHEN_UNMET) == "skip",
         )

@@ -27,8 +27,7 @@ def job_state(job: Mapping[str, Any]) -> JobState:
 
 def check_completed(job: Mapping[str, Any]) -> None:
     """Raise AutoMLJobStillRunning for a job that has not ended, AutoMLJobFailed for one that is Failed or Stopped."""
-    name, status = job["AutoMLJobName"], job["AutoMLJobStatus"]
-    state = job_state(job)
+    name, status, state = job["AutoMLJobName"], job["AutoMLJobStatus"], job_state(job)
     if state is JobState.RUNNING:
         raise AutoMLJobStillRunning(
             f"AutoML job {name} is {status} ({job.get('AutoMLJobSecondaryStatus', 'no detail')}): "

@@ -242,9 +242,7 @@ class Deployment:
                 "the update of endpoint %s sets variant %s, scaled to CurrentInstanceCount %d, to InitialInstanceCount "
                 "%d; retain_variant_properties=True keeps it as it is",
                 self.spec.endpoint_name,
-                count.variant_name,
-                count.current,
-                count.initial,
+                *count,
             )
 
     def _delete_failed(self, description: Mapping[str, Any]) -> None:

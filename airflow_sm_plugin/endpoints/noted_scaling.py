@@ -77,12 +77,10 @@ class NotedScaling:
         :param taken_down: the variants whose scaling this task took down: a missing note of them is logged
         :raises SageMakerInferenceError: scaling that is not back stays noted
         """
-        description: Mapping[str, Any] | None = None
+        description = None if arn else self._hook.describe_endpoint(self._name)
+        arn = arn or str((description or {}).get("EndpointArn", ""))
         if not arn:
-            description = self._hook.describe_endpoint(self._name)
-            if description is None:
-                return
-            arn = str(description["EndpointArn"])
+            return
         tags = self._hook.tags_of(arn)
         noted = noted_in(tags or {}, self._name)
         self._noted = [scaling.variant.variant_name for scaling in noted]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
@@ -253,13 +253,11 @@ def locations_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def _by_variant(described: Mapping[str, Any], key: str) -> dict[Any, Any]:
-    return {
-        variant.get("VariantName"): variant.get(key) for variant in described.get("ProductionVariants") or ()
-    }
+    variants = described.get("ProductionVariants") or ()
+    return {variant.get("VariantName"): variant.get(key) for variant in variants}
 
 
-@dataclass(frozen=True)
-class ScaledCount:
+class ScaledCount(NamedTuple):
     """A variant that runs ``current`` instances, and that an update would set to ``initial``."""
 
     variant_name: str

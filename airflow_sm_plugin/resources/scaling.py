@@ -144,11 +144,6 @@ class ScalingPlan:
         """
         return self.scaling.min_capacity == 0
 
-    @property
-    def policy_names(self) -> frozenset[str]:
-        tracking = BACKLOG_POLICY if self.asynchronous else INVOCATIONS_POLICY
-        return frozenset({tracking, WAKE_POLICY} if self.wakes else {tracking})
-
     def registration(self) -> dict[str, Any]:
         return {
             **self.variant.target(),
@@ -239,7 +234,10 @@ def plan_scaling(
 
 def stale_policies(plan: ScalingPlan, existing: Sequence[str]) -> list[str]:
     """Select the variant's policies that are ours and no longer wanted."""
-    return sorted((OUR_POLICIES - plan.policy_names).intersection(existing))
+    wanted = {BACKLOG_POLICY if plan.asynchronous else INVOCATIONS_POLICY} | (
+        {WAKE_POLICY} if plan.wakes else set()
+    )
+    return sorted((OUR_POLICIES - wanted).intersection(existing))
 
 
 def means_missing(message: str) -> bool:
