@@ -109,12 +109,12 @@ class ContainerRequest:
 
 
 def _with_prefixes(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    multi_model = [container for container in containers if container.get("Mode") == MULTI_MODEL]
-    if len(multi_model) > 1:
+    several = [container for container in containers if container.get("Mode") == MULTI_MODEL]
+    if len(several) > 1:
         raise InvalidRequest(
-            f"{len(multi_model)} containers are multi-model, SageMaker takes one per model: make the others SingleModel"
+            f"{len(several)} containers are multi-model, SageMaker takes one in a model: make the others SingleModel"
         )
-    for container in multi_model:
+    for container in several:
         if container.get("ModelDataSource"):
             raise InvalidRequest(
                 "a multi-model container takes no ModelDataSource: give the prefix that its models lie under as "

@@ -93,7 +93,7 @@ def note_keys(account: Account, name: str) -> list[str]:
 
 
 def forget_notes(account: Account, name: str) -> None:
-    """Remove the notes behind everybody's back, as somebody does whose tool knows all tags that there are to be."""
+    """Remove the notes, as a tool does that removes all tags it does not know."""
     account.sagemaker.delete_tags(
         ResourceArn=arn_of(account, name), TagKeys=[*note_keys(account, name), "none"]
     )
@@ -118,20 +118,20 @@ def test_no_taking_down_while_another_task_puts_back_loses_the_scaling(
             assert "ObjectNotFound" in str(problem)  # noqa: PT017
         interrupted = first().calls >= number
         second().noted(endpoint).put_back(taken_down=VARIANTS)
-        told = f"taken down before call {number}"
-        assert scaling_of(account, endpoint) == before, told
-        assert notes_on(account, endpoint) == [], told
+        context = f"taken down before call {number}"
+        assert scaling_of(account, endpoint) == before, context
+        assert notes_on(account, endpoint) == [], context
     assert number > 8, "it made few calls"
 
 
 def registered(account: Account, name: str) -> bool:
-    found = clients(account.url)[0].describe_scalable_targets(
+    response = clients(account.url)[0].describe_scalable_targets(
         ServiceNamespace="sagemaker", ResourceIds=[target_of(name)["ResourceId"]]
     )
-    return bool(found["ScalableTargets"])
+    return bool(response["ScalableTargets"])
 
 
-def test_scaling_whose_note_somebody_has_removed_is_told_as_lost(
+def test_scaling_whose_note_was_removed_is_logged_as_lost(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -153,7 +153,7 @@ def test_scaling_that_another_task_has_put_back_is_not_lost(
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
-def test_tags_that_cannot_be_read_are_told_with_what_stays_down(
+def test_unreadable_tags_are_logged_with_the_scaling_that_stays_down(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first().take_down(endpoint)
@@ -162,7 +162,7 @@ def test_tags_that_cannot_be_read_are_told_with_what_stays_down(
     assert "its tags, which keep it, cannot be read (variants AllTraffic)" in caplog.text
 
 
-def test_an_endpoint_under_change_is_left_down_and_told(
+def test_the_scaling_of_an_endpoint_under_change_stays_down_and_is_logged(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first().take_down(endpoint)
@@ -202,7 +202,7 @@ def test_a_role_that_may_not_remove_tags_does_not_fill_them(account: Account, en
 
 
 @pytest.mark.parametrize("variants", [["gone"], None])
-def test_only_what_is_given_up_is_not_put_back(
+def test_only_scaling_that_is_given_up_is_not_put_back(
     account: Account, endpoint: str, variants: list[str] | None
 ) -> None:
     first().take_down(endpoint)
@@ -219,7 +219,7 @@ def test_only_what_is_given_up_is_not_put_back(
 
 
 @pytest.mark.parametrize("operation", ["DescribeEndpoint", "DeleteTags"])
-def test_what_cannot_be_given_up_is_a_warning(
+def test_scaling_that_cannot_be_given_up_is_a_warning(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture, operation: str
 ) -> None:
     first().take_down(endpoint)

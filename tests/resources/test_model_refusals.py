@@ -54,7 +54,7 @@ def test_every_recorded_answer_of_create_model_is_understood(row: object) -> Non
 
 @pytest.mark.parametrize("situation", [one for one in MEANINGS if MEANINGS[one] in ERRORS])
 @given(value=NAMES)
-def test_whatever_artefact_role_and_image_are_called_the_meaning_stays(situation: str, value: str) -> None:
+def test_names_of_artefact_role_and_image_do_not_change_the_meaning(situation: str, value: str) -> None:
     """A key or an image that reads like another answer is no such answer, least of all one about a missing model."""
     if "image" in situation and not (value and value.split() == [value]):
         value = "image"  # neither a role's ARN nor an image's URI has blanks
@@ -62,10 +62,10 @@ def test_whatever_artefact_role_and_image_are_called_the_meaning_stays(situation
 
 
 @pytest.mark.parametrize("situation", [one for one in MEANINGS if MEANINGS[one] in ERRORS])
-def test_each_becomes_an_error_that_names_what_is_refused_and_the_remedy(situation: str) -> None:
-    said, text = _meaning(situation, "s3://bucket/model.tar.gz")
-    error = refusal(said, text, model_name="churn", role=ROLE, region="eu-west-1", waited=61)
-    kind, remedy = ERRORS[said]
+def test_each_refusal_becomes_an_error_with_subject_and_remedy(situation: str) -> None:
+    meaning, text = _meaning(situation, "s3://bucket/model.tar.gz")
+    error = refusal(meaning, text, model_name="churn", role=ROLE, region="eu-west-1", waited=61)
+    kind, remedy = ERRORS[meaning]
     assert type(error) is kind
     assert not error.retryable
     assert f"model churn is not created. SageMaker answered: {text}" in str(error)
@@ -73,7 +73,7 @@ def test_each_becomes_an_error_that_names_what_is_refused_and_the_remedy(situati
 
 
 @pytest.mark.parametrize("meaning", [one for one in Meaning if one not in ERRORS])
-def test_what_says_nothing_of_the_model_is_none_of_them(meaning: Meaning) -> None:
+def test_a_refusal_for_another_reason_is_no_model_error(meaning: Meaning) -> None:
     assert refusal(meaning, "text", model_name="m", role=ROLE, region="r", waited=0) is None
 
 
