@@ -24,7 +24,7 @@ _MINIMISED = frozenset(
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Get a completed job's best candidate; CandidateNotFound where no candidate was trained, or all failed."""
+    """Get a completed job's best candidate; raise CandidateNotFound when none was trained, or all failed."""
     candidate: Mapping[str, Any] | None = job.get("BestCandidate")
     if not candidate:
         raise CandidateNotFound(
@@ -55,7 +55,7 @@ def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) 
 def candidate_at(
     rank: int, candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any], job_name: str
 ) -> Mapping[str, Any]:
-    """Get the candidate of a rank, 1 being the best; CandidateNotFound where fewer have an objective."""
+    """Get the candidate of a rank, 1 being the best; raise CandidateNotFound when fewer have an objective."""
     order = ranked(candidates, best=best)
     if rank > len(order):
         raise CandidateNotFound(
@@ -68,7 +68,7 @@ def candidate_at(
 def containers_of(
     candidate: Mapping[str, Any], *, job_name: str, processing_unit: str = CPU
 ) -> list[Mapping[str, Any]]:
-    """Get the candidate's inference containers, in pipeline order; CandidateNotFound where it has none for this unit.
+    """Get the candidate's inference containers, in pipeline order; raise CandidateNotFound without any.
 
     :param processing_unit: ``CPU`` or ``GPU``; only candidates of text and image jobs have containers for GPUs
     """
@@ -170,7 +170,7 @@ class CandidateChoice:
         required_objective: object = None,
         on_unmet_objective: object = "fail",
     ) -> CandidateChoice:
-        """Read an operator's arguments, numbers may be text; InvalidRequest for other values, or both name and rank."""
+        """Read an operator's arguments; raise InvalidRequest for a value not permitted, or both name and rank."""
         if is_given(name) and is_given(rank):
             raise InvalidRequest("give either candidate_name or candidate_rank, not both")
         required = number(required_objective, "required_objective") if is_given(required_objective) else None

@@ -34,7 +34,7 @@ class EndpointUsage:
 
     No call of SageMaker lists the endpoints that use a configuration. An endpoint takes one by CreateEndpoint or
     UpdateEndpoint, which set its LastModifiedTime: so only those endpoints are described that were modified since the
-    oldest configuration, or model, in question was created. AccessDenied without ``sagemaker:ListEndpoints``.
+    oldest configuration, or model, in question was created. That needs the permission ``sagemaker:ListEndpoints``.
     """
 
     _hook: SageMakerControlPlaneHook
@@ -84,7 +84,10 @@ class EndpointDeletion:
         self._configs = list(dict.fromkeys([*served, *hook.configs.made_for(endpoint_name)]))
 
     def delete_endpoint(self, *, max_wait: float, poll_interval: float) -> bool:
-        """Delete the endpoint and wait until it is gone, or EndpointDeadlineExceeded; return whether there was one."""
+        """Delete the endpoint and wait until it is gone; return whether there was one.
+
+        :raises EndpointDeadlineExceeded: it was still there
+        """
         if self._endpoint is None:
             return False
         return self._hook.delete_endpoint(

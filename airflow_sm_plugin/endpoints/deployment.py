@@ -41,7 +41,6 @@ _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 class Deployment:
     """One task instance's work on one endpoint, over all its tries and deferrals.
 
-    :param scaling: of the endpoint's variants
     :param owner: names the task instance in a tag of what it creates; None tags nothing, and so cleans up nothing
     :param note: from an earlier process of the same try, see :meth:`note`
     """
@@ -104,10 +103,7 @@ class Deployment:
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
-        """When the block fails, clean up, then put back the scaling that was taken down.
-
-        In this order, since the clean-up waits for an update to end, and variants can be registered only after that.
-        """
+        """When the block fails, clean up, which waits for an update to end; only then can scaling be put back."""
         try:
             with self.cleanup.on_failure():
                 yield
@@ -263,7 +259,7 @@ class Deployment:
         self._hook.request_deletion(name)
 
     def poll(self) -> EndpointVerdict:
-        """Judge the endpoint as it is now, for a task that need not wait; EndpointNotFound when it is gone."""
+        """Judge the endpoint as it is now, for a task that need not wait; raise EndpointNotFound when it is gone."""
         name = self.spec.endpoint_name
         description = self._hook.poll_until(
             name,
@@ -283,7 +279,7 @@ class Deployment:
             self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
     def check(self, verdict: EndpointVerdict) -> None:
-        """Raise the verdict's EndpointError; a change in progress passes where ``wait_for_completion`` is off."""
+        """Raise the verdict's error; with ``wait_for_completion`` a change that is still in progress is late."""
         name = self.spec.endpoint_name
         error = endpoint_status.failure(
             verdict,
@@ -304,7 +300,10 @@ class Deployment:
         self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
-        """Build the task's result from the wait's last verdict; only a trigger of an earlier version gave no ARN."""
+        """Build the task's result from the wait's last verdict: no further call may fail.
+
+        Only a trigger of an earlier version gave no ARN, so that the endpoint is described again.
+        """
         return {
             "endpoint_name": self.spec.endpoint_name,
             "endpoint_arn": verdict.arn or self.poll().arn,

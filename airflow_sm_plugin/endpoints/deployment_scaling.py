@@ -92,7 +92,7 @@ class DeploymentScaling:
     def is_reason(
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> bool:
-        """Decide whether scaling made SageMaker refuse an update; EndpointScaled where ``rescale`` is off."""
+        """Decide whether scaling made SageMaker refuse an update; raise EndpointScaled then, unless ``rescale``."""
         cause = refusal.__cause__
         code, message = words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))
         about_scaling = is_about_scaling(code, message)
@@ -122,7 +122,7 @@ class DeploymentScaling:
         self.taken_down, self._is_settled = (), True
 
     def put_back_after_failure(self) -> None:
-        """Put back any try's scaling, as far as possible; without ``rescale`` the next deployment does."""
+        """Put back any try's scaling, as far as possible; without ``rescale`` the next deployment does that."""
         if self.rescale and not self._is_settled:
             self.put_back(serves=False)
 

@@ -50,7 +50,6 @@ class NotedScaling:
     def take_down(self, arn: str, targets: Mapping[ScaledVariant, Mapping[str, Any]]) -> None:
         """Note the scaling of some variants, then deregister them.
 
-        :param arn: the endpoint's
         :param targets: as DescribeScalableTargets describes them
         :raises InvalidRequest: the endpoint's tags have no room for the note, or hold an unreadable note
         :raises AccessDenied: a permission is missing; then nothing was taken down

@@ -84,8 +84,8 @@ class DeploymentNote:
 
 _BLUE_GREEN = "BlueGreenUpdatePolicy"
 _ROLLING = "RollingUpdatePolicy"
-_TYPES = ("ALL_AT_ONCE", "CANARY", "LINEAR")
-_SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
+_SIZE_OF = {"ALL_AT_ONCE": None, "CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
+"""Types of TrafficRoutingConfiguration, and the member that each needs."""
 _MAX_ALARMS = 10
 
 
@@ -117,11 +117,11 @@ def checked_guardrails(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_routing(routing: Mapping[str, Any]) -> None:
     kind = routing.get("Type")
-    if kind not in _TYPES:
+    if str(kind) not in _SIZE_OF:
         raise InvalidRequest(
-            f"TrafficRoutingConfiguration's Type is {kind!r}; SageMaker takes {', '.join(_TYPES)}"
+            f"TrafficRoutingConfiguration's Type is {kind!r}; SageMaker takes {', '.join(_SIZE_OF)}"
         )
-    size = _SIZE_OF.get(str(kind))
+    size = _SIZE_OF[str(kind)]
     if size and not routing.get(size):
         raise InvalidRequest(
             f"traffic routing {kind} needs {size}, e.g. {{'Type': 'CAPACITY_PERCENT', 'Value': 10}}"

@@ -142,7 +142,6 @@ def note_prefix(tags: Mapping[str, str], moment: int) -> str:
 
     Tags that a role without sagemaker:DeleteTags emptied are reused: they count against the endpoint's limit of tags.
 
-    :param tags: the endpoint's
     :param moment: epoch nanoseconds; a later note wins over an earlier one
     """
     emptied = {_prefix(key) for key in note_tags(tags)} - set(_filled(tags))
@@ -152,7 +151,7 @@ def note_prefix(tags: Mapping[str, str], moment: int) -> str:
 def note_of(
     scalings: Sequence[VariantScaling], *, prefix: str = NOTE_TAG, room: int = MAX_TAGS
 ) -> dict[str, str]:
-    """Encode scaling as tags; InvalidRequest where they are more than ``room``.
+    """Encode scaling as tags; raise InvalidRequest when they are more than ``room``.
 
     :param prefix: of their keys, by :func:`note_prefix`
     """
@@ -183,7 +182,7 @@ def _filled(tags: Mapping[str, str]) -> list[str]:
 
 
 def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling]:
-    """Decode the scaling in all notes among an endpoint's tags; InvalidRequest for a note that was changed."""
+    """Decode the scaling in all notes among an endpoint's tags; raise InvalidRequest for a changed note."""
     noted: list[VariantScaling] = []
     for prefix in _filled(tags):
         try:

@@ -19,7 +19,6 @@ _CACHE_SETTINGS = ("Enabled", "Disabled")
 class ContainerRequest:
     """The containers wanted for a model: exactly one of ``image``, ``containers`` and ``from_package`` is given.
 
-    :param environment: of the single container
     :param containers: definitions as SageMaker spells them, in pipeline order
     :param from_package: the container is a model package's, which :meth:`definitions` takes
     :param mode: ``SingleModel`` or ``MultiModel`` for the single container

@@ -211,7 +211,7 @@ class Variant:
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Variant:
-        """Read SageMaker's ProductionVariant, numbers may be text; InvalidRequest without a model or a number."""
+        """Read SageMaker's ProductionVariant, whose numbers may be text; raise InvalidRequest without ModelName."""
         others = dict(value)
         if not (model_name := others.pop("ModelName", None)):
             raise InvalidRequest(

@@ -71,12 +71,12 @@ class ModelSpec:
                 f"execution_role {self.execution_role_arn!r} is no role's ARN: give "
                 f"arn:aws:iam::<account>:role/<name>, or the role's name alone"
             )
-        for position, container in enumerate(self.containers, start=1):
+        for index, container in enumerate(self.containers, start=1):
             if not container.get("Image") and not container.get("ModelPackageName"):
                 raise InvalidRequest(
-                    f"container {position} has neither Image nor ModelPackageName: give one of them"
+                    f"container {index} has neither Image nor ModelPackageName: give one of them"
                 )
-            _check_environment(container.get("Environment") or {}, position)
+            _check_environment(container.get("Environment") or {}, index)
         _check_environment_bytes(self.containers)
         check_tags(self.tags, "model", ours=1)
         return self
@@ -117,10 +117,10 @@ class ModelSpec:
         have, want = there["Containers"], wanted["Containers"]
         if len(have) != len(want):
             return [*differing, f"number of containers ({len(have)} there, {len(want)} wanted)"]
-        for position, (described, new) in enumerate(zip(have, want, strict=True), start=1):
+        for index, (described, new) in enumerate(zip(have, want, strict=True), start=1):
             old = _without_the_packages_own(described, new) if "ModelPackageName" in new else described
             differing += [
-                f"container {position} {key}{_environment_keys(key, old, new)}"
+                f"container {index} {key}{_environment_keys(key, old, new)}"
                 for key in sorted({*old, *new})
                 if old.get(key) != new.get(key)
             ]
@@ -138,8 +138,8 @@ class ModelSpec:
             return []
         (old_content, *old), (new_content, *new) = tag.split("/"), self.content_tag().split("/")
         changed = [
-            f"container {position} artefact (its ETag)"
-            for position, (before, now) in enumerate(zip(old, new, strict=False), start=1)
+            f"container {index} artefact (its ETag)"
+            for index, (before, now) in enumerate(zip(old, new, strict=False), start=1)
             if before != now and _UNREAD not in (before, now)
         ]
         packaged = any(container.get("ModelPackageName") for container in self.containers)
@@ -148,26 +148,25 @@ class ModelSpec:
         return changed
 
 
-def _check_environment(environment: Mapping[str, str], position: int) -> None:
+def _check_environment(environment: Mapping[str, str], index: int) -> None:
     if len(environment) > MAX_ENVIRONMENT_ENTRIES:
         raise InvalidRequest(
-            f"container {position} has {len(environment)} environment entries, SageMaker takes "
-            f"{MAX_ENVIRONMENT_ENTRIES}"
+            f"container {index} has {len(environment)} environment entries, SageMaker takes {MAX_ENVIRONMENT_ENTRIES}"
         )
     for key, value in environment.items():
         for text in (key, value):
             if not isinstance(text, str):
                 raise InvalidRequest(
-                    f"container {position}: environment {key!r} is {type(text).__name__}, not text: put it in quotes"
+                    f"container {index}: environment {key!r} is {type(text).__name__}, not text: put it in quotes"
                 )
             if len(as_utf8(text)) > MAX_ENVIRONMENT_TEXT:
                 raise InvalidRequest(
-                    f"container {position}: environment {key[:64]!r} is longer than the {MAX_ENVIRONMENT_TEXT} bytes "
+                    f"container {index}: environment {key[:64]!r} is longer than the {MAX_ENVIRONMENT_TEXT} bytes "
                     f"that SageMaker takes for a key or a value"
                 )
         if not _ENVIRONMENT_KEY.fullmatch(key):
             raise InvalidRequest(
-                f"container {position}: environment {key!r} is not a name that SageMaker takes: letters, digits and "
+                f"container {index}: environment {key!r} is not a name that SageMaker takes: letters, digits and "
                 f"underscores, no digit first"
             )
 

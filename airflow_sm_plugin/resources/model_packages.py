@@ -43,7 +43,7 @@ def check_approved(package: Mapping[str, Any]) -> None:
 
 
 def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approved: bool) -> Mapping[str, Any]:
-    """Select the first usable version of a listing, newest first, read no further; ModelPackageNotFound without one."""
+    """Select the newest usable version of a listing, newest first; raise ModelPackageNotFound without one."""
     for package in packages:
         if package.get("ModelPackageStatus", "Completed") != "Completed":
             continue

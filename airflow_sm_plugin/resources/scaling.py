@@ -36,10 +36,7 @@ _MISSING = re.compile(r"No (?:scaling policy|scalable target) (?:found|registere
 
 @dataclass(frozen=True)
 class ScaledVariant:
-    """A production variant as a scalable target; an asynchronous endpoint has one only.
-
-    :param dimension: instances, or the provisioned concurrency of a serverless variant
-    """
+    """A production variant as a scalable target: its instances or, if serverless, its provisioned concurrency."""
 
     endpoint_name: str
     variant_name: str
@@ -111,7 +108,7 @@ class Scaling:
         scale_in_cooldown: object = 300,
         scale_out_cooldown: object = 300,
     ) -> Scaling:
-        """Read an operator's rendered arguments, numbers may be text, empty is not set; InvalidRequest for others."""
+        """Read an operator's arguments: numbers may be text, empty is not set; raise InvalidRequest otherwise."""
         scaling = cls(
             min_capacity=whole_number(min_capacity, "min_capacity"),
             max_capacity=whole_number(max_capacity, "max_capacity", at_least=1),

@@ -28,10 +28,7 @@ def as_tags(tags: Mapping[str, str]) -> list[_Tag]:
 
 
 def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
-    """Raise InvalidRequest for a user's tag, or too many, naming the value, the limit and the remedy.
-
-    :param ours: how many more tags this package adds
-    """
+    """Raise InvalidRequest for a bad tag, or for too many with ``ours``, the number of tags that this package adds."""
     if len(tags) + ours > MAX_TAGS:
         share = "one of them is ours" if ours == 1 else f"{ours} of them are ours"
         raise InvalidRequest(
@@ -53,7 +50,7 @@ def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
 def read_tags(value: object, name: str) -> dict[str, str] | None:
     """Read a user's tags: ``{key: value}``, boto3's ``[{"Key": …, "Value": …}]``, or text of either (JSON or Python).
 
-    InvalidRequest for anything else, a key that is given twice, or one that begins as this package's tags do.
+    Raise InvalidRequest for anything else, a key that is given twice, or one that begins as this package's tags do.
     """
     given = parsed(value)
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
