@@ -103,7 +103,7 @@ class Deployment:
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
-        """When the block fails, clean up, which waits for an update to end; only then can scaling be put back."""
+        """Clean up when the block fails, which waits for an update to end; only then can scaling be put back."""
         try:
             with self.cleanup.on_failure():
                 yield

@@ -66,7 +66,7 @@ def in_progress(status: str) -> bool:
 
 
 def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerdict:
-    """Judge a description. Failures are also Deleting, and the statuses that never end by themselves."""
+    """Judge a description. Deleting is a failure, and so are the statuses that never end by themselves."""
     status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName") or "")
     reason = str(description.get("FailureReason") or _NO_REASON)
     if status == "InService":

@@ -1,4 +1,4 @@
-"""Which candidate is exported: an operator's arguments, read."""
+"""The choice of a candidate, read from an operator's arguments."""
 
 from __future__ import annotations
 

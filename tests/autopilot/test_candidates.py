@@ -1,4 +1,4 @@
-"""Has an AutoML job ended, which candidate, which containers: as the two Describes and the listing answer."""
+"""The end of an AutoML job, its candidates and their containers, as AWS describes and lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deployments take down of an endpoint's scaling is lost by no interleaving of two of them, and never silently."""
+"""Scaling that deployments take down survives every interleaving of two deployments, and is never lost silently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VARIANTS = ["AllTraffic"]
 
 
 class Task:
-    """A deployment that rescales: its hooks, and what happens before its n-th call."""
+    """A deployment that rescales: its hooks, and an interruption before its n-th call."""
 
     def __init__(self) -> None:
         self.hook = SageMakerControlPlaneHook(**CONNECTION.hook_arguments())
@@ -39,7 +39,7 @@ class Task:
         self.interruption: Callable[[], object] | None = None
 
     def interrupt(self, before: int, interruption: Callable[[], object] | None) -> None:
-        """Have something happen before a call, counted from now on."""
+        """Call ``interruption`` before a call of AWS, counted from now on."""
         self.calls, self.before, self.interruption = 0, before, interruption
 
     def noted(self, name: str) -> NotedScaling:
@@ -102,7 +102,7 @@ def forget_notes(account: Account, name: str) -> None:
 def test_no_taking_down_while_another_task_puts_back_loses_the_scaling(
     account: Account, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second task takes it down before each call of the first one in turn, and puts it back in the end."""
+    """The second task takes the scaling down before each call of the first, one call per round, and puts it back last."""
     monkeypatch.setattr(calls, "CONSISTENCY_SECONDS", 0.0)
     before, number, interrupted = scaling_of(account, endpoint), 0, True
     while interrupted:

@@ -1,4 +1,4 @@
-"""What was taken down of an endpoint's scaling survives in tags: within SageMaker's limits, and as it was."""
+"""Scaling that was taken down survives in tags, unchanged and within SageMaker's limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_sm_plugin.resources.scaling import SERVERLESS_DIMENSION, ScaledVari
 
 ENDPOINT = "churn"
 VALUE = re.compile(r"[\w .:/=+\-@]{0,256}")
-"""What SageMaker takes as a tag's value."""
+"""A tag's value, as SageMaker permits it."""
 ROLE = "arn:aws:iam::1:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/R"
 ARN = "arn:aws:autoscaling:us-east-1:1:scalingPolicy:{}:resource/sagemaker/endpoint/churn/variant/v:policyName/steps"
 

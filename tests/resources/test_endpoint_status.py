@@ -1,4 +1,4 @@
-"""What DescribeEndpoint means: every status with the wanted configuration and with another one."""
+"""The meaning of DescribeEndpoint: every status with the wanted configuration and with another one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_table_has_all_nine_statuses() -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_status_has_its_verdict_and_its_next_step(status: str) -> None:
-    """InService proves nothing by itself; Deleting is a failure to who waits, and worth a wait to who deploys."""
+    """InService proves nothing by itself; Deleting is a failure for a wait, and waited out by a deployment."""
     expected = TABLE[status]
     assert (
         judge(endpoint(status), wanted_config=WANTED).state,
@@ -255,7 +255,7 @@ def test_a_deadline_names_status_seconds_remedy_and_work_in_progress(status: str
 
 
 def test_a_deadline_that_is_cleaned_up_after_promises_no_cost() -> None:
-    """The message is read after the cleaning up, and made before it: only the log knows what stays."""
+    """The message is read after the clean-up, and built before it: only the log knows which resources stay."""
     verdict = judge(endpoint("Creating"), wanted_config=WANTED)
     text = str(deadline_exceeded(verdict, endpoint_name="churn", seconds=1, cleaned_up=True))
     assert "costs money" not in text

@@ -367,7 +367,7 @@ class TestContentTag:
 
 
 class TestMadeFor:
-    """A new model whatever there is, one for each task instance."""
+    """A new model for each task instance, also where one of the same content exists."""
 
     @staticmethod
     def named(made_for: str | None, *, name: str | None = None, image: str = "i") -> str:

@@ -20,7 +20,7 @@ MEANINGS = {
     "the image's repository does not admit SageMaker": Meaning.IMAGE_UNREADABLE,
     "the model's name is taken": Meaning.ALREADY_EXISTS,
 }
-"""What CreateModel's recorded answers mean; the others are mistakes in the request."""
+"""The meanings of CreateModel's recorded answers; the others are mistakes in the request."""
 ERRORS = {
     Meaning.MODEL_DATA_MISSING: (exceptions.ModelDataNotFound, "Upload the artefact"),
     Meaning.MODEL_DATA_UNREADABLE: (exceptions.ModelDataNotAccessible, f"allow role {ROLE} to s3:GetObject"),
@@ -55,7 +55,7 @@ def test_every_recorded_answer_of_create_model_is_understood(row: object) -> Non
 @pytest.mark.parametrize("situation", [one for one in MEANINGS if MEANINGS[one] in ERRORS])
 @given(value=NAMES)
 def test_names_of_artefact_role_and_image_do_not_change_the_meaning(situation: str, value: str) -> None:
-    """A key or an image that reads like another answer is no such answer, least of all one about a missing model."""
+    """A key or an image whose name reads like another answer does not change the meaning."""
     if "image" in situation and not (value and value.split() == [value]):
         value = "image"  # neither a role's ARN nor an image's URI has blanks
     assert _meaning(situation, value)[0] is MEANINGS[situation]

@@ -1,4 +1,4 @@
-"""Which variants an update takes back from the count they were scaled to."""
+"""The variants that an update sets back from the count they were scaled to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scaling a variant: which numbers are taken, and which requests are made of them."""
+"""Scaling a variant: the permitted numbers, and the requests built from them."""
 
 from __future__ import annotations
 

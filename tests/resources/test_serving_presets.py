@@ -1,4 +1,4 @@
-"""Environments for asynchronous inference: the published values, and never over what the user set."""
+"""Environments for asynchronous inference: the published values, which never replace the user's."""
 
 from __future__ import annotations
 
