@@ -102,26 +102,26 @@ def forget_notes(account: Account, name: str) -> None:
 def test_no_taking_down_while_another_task_puts_back_loses_the_scaling(
     account: Account, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second task takes the scaling down before each call of the first, one call per round, and puts it back last."""
+    """The second task takes the scaling down before a call of the first, one call per round, and puts it back last."""
     monkeypatch.setattr(calls, "CONSISTENCY_SECONDS", 0.0)
-    before, number, interrupted = scaling_of(account, endpoint), 0, True
+    before, call_number, interrupted = scaling_of(account, endpoint), 0, True
     while interrupted:
-        number += 1
+        call_number += 1
         first().interrupt(-1, None)
         first().take_down(endpoint)
         first().interrupt(
-            number, lambda: second().take_down(endpoint) if registered(account, endpoint) else None
+            call_number, lambda: second().take_down(endpoint) if registered(account, endpoint) else None
         )
         try:
             first().noted(endpoint).put_back(taken_down=VARIANTS)
         except SageMakerInferenceError as problem:  # what it puts back has been taken down again
             assert "ObjectNotFound" in str(problem)  # noqa: PT017
-        interrupted = first().calls >= number
+        interrupted = first().calls >= call_number
         second().noted(endpoint).put_back(taken_down=VARIANTS)
-        context = f"taken down before call {number}"
+        context = f"taken down before call {call_number}"
         assert scaling_of(account, endpoint) == before, context
         assert notes_on(account, endpoint) == [], context
-    assert number > 8, "it made few calls"
+    assert call_number > 8, "it made few calls"
 
 
 def registered(account: Account, name: str) -> bool:

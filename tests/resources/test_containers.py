@@ -1,4 +1,4 @@
-"""Container definitions: from an image, a pipeline or a package; multi-model prefixes; arguments that do not fit together."""
+"""Container definitions: from an image, a pipeline or a package; multi-model prefixes; arguments that do not fit."""
 
 from __future__ import annotations
 
