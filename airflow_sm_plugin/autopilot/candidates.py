@@ -1,7 +1,4 @@
-"""Choose a candidate of an Autopilot (AutoML) job, and its containers.
-
-Shapes as ``DescribeAutoMLJobV2`` and ``ListCandidatesForAutoMLJob`` answer them.
-"""
+"""Candidates of an Autopilot (AutoML) job, as DescribeAutoMLJobV2 and ListCandidatesForAutoMLJob answer them."""
 
 from __future__ import annotations
 
@@ -11,11 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
-from airflow_sm_plugin.exceptions import (
-    CandidateNotFound,
-    InvalidRequest,
-    ObjectiveNotMet,
-)
+from airflow_sm_plugin.exceptions import CandidateNotFound, InvalidRequest, ObjectiveNotMet
 
 CPU = "CPU"
 PROCESSING_UNITS = (CPU, "GPU")
@@ -27,15 +20,11 @@ _MINIMISED = frozenset(
         *("perplexity", "validationloss", "trainingloss", "inferencelatency"),
     }
 )
-"""Those metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
-_METRIC_PREFIX = "validation:"
+"""The metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the completed job's best candidate.
-
-    :raises CandidateNotFound: the job has none: it only wrote candidate definitions, or every candidate failed
-    """
+    """Get a completed job's best candidate; raise CandidateNotFound when none was trained, or all failed."""
     candidate: Mapping[str, Any] | None = job.get("BestCandidate")
     if not candidate:
         raise CandidateNotFound(
@@ -46,12 +35,10 @@ def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return completed candidates, best first: the job's best one, then the others by their objective.
+    """Rank the completed candidates: the job's ``BestCandidate``, then the others by their objective.
 
-    The job's own choice stays the first whatever the figures say: of equal ones Autopilot takes one, and an ensemble
-    may share its figure with another. What completed without an objective cannot be ranked and is left out.
-
-    :param best: the job's ``BestCandidate``
+    The job's choice stays first whatever the figures: Autopilot chooses among equal ones, and an ensemble may share its
+    figure with another candidate. Candidates without an objective are left out.
     """
     others = [
         (objective, candidate)
@@ -68,10 +55,7 @@ def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) 
 def candidate_at(
     rank: int, candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any], job_name: str
 ) -> Mapping[str, Any]:
-    """Return the candidate of a rank, 1 being the best.
-
-    :raises CandidateNotFound: there are not that many completed ones with an objective
-    """
+    """Get the candidate of a rank, 1 being the best; raise CandidateNotFound when fewer have an objective."""
     order = ranked(candidates, best=best)
     if rank > len(order):
         raise CandidateNotFound(
@@ -84,16 +68,14 @@ def candidate_at(
 def containers_of(
     candidate: Mapping[str, Any], *, job_name: str, processing_unit: str = CPU
 ) -> list[Mapping[str, Any]]:
-    """Return the candidate's inference containers, in pipeline order.
+    """Get the candidate's inference containers, in pipeline order; raise CandidateNotFound without any.
 
-    :param processing_unit: ``CPU`` or ``GPU``, for candidates of text and image jobs, which have containers for each;
-        those of tabular jobs run on CPUs
-    :raises CandidateNotFound: it has none, or none for this processing unit
+    :param processing_unit: ``CPU`` or ``GPU``; only candidates of text and image jobs have containers for GPUs
     """
     name = candidate.get("CandidateName")
     by_unit: Mapping[str, Any] = candidate.get("InferenceContainerDefinitions") or {}
     if by_unit:
-        containers = {unit.upper(): found for unit, found in by_unit.items()}.get(processing_unit)
+        containers = {unit.upper(): definitions for unit, definitions in by_unit.items()}.get(processing_unit)
         if not containers:
             raise CandidateNotFound(
                 f"candidate {name} of AutoML job {job_name} has no containers for {processing_unit}: it has them for "
@@ -115,29 +97,26 @@ def containers_of(
 
 
 def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the final objective metric as ``{"name", "type", "value"}``, None when the candidate reports none.
-
-    The name comes without the ``validation:`` prefix that some jobs put before it.
-    """
+    """Get the final objective as ``{"name", "type", "value"}``, the name without ``validation:``; None without one."""
     metric = candidate.get("FinalAutoMLJobObjectiveMetric")
     if not metric:
         return None
     return {
-        "name": str(metric["MetricName"]).removeprefix(_METRIC_PREFIX),
+        "name": str(metric["MetricName"]).removeprefix("validation:"),
         "type": metric.get("Type"),
         "value": float(metric["Value"]),
     }
 
 
 def is_minimised(objective: Mapping[str, Any]) -> bool:
-    """Return whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
+    """Decide whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
     if objective["type"] is not None:
         return bool(objective["type"] == "Minimize")
     return str(objective["name"]).lower() in _MINIMISED
 
 
 def check_objective(candidate: Mapping[str, Any], required: float, *, job_name: str) -> None:
-    """Return when the candidate's final objective is as good as required or better.
+    """Check that the candidate's final objective is as good as required or better.
 
     :param required: the least value of a metric to be maximised, the greatest of one to be minimised
     :raises ObjectiveNotMet: it is worse, or the candidate reports none
@@ -157,7 +136,7 @@ def check_objective(candidate: Mapping[str, Any], required: float, *, job_name: 
 
 
 def tags_of(candidate: Mapping[str, Any], *, job_name: str) -> dict[str, str]:
-    """Return the tags that tell which candidate of which job a model was made of."""
+    """Build the tags that link a model to its candidate and job."""
     return {JOB_TAG: job_name, CANDIDATE_TAG: str(candidate["CandidateName"])}
 
 
@@ -171,8 +150,8 @@ class CandidateChoice:
     :param name: an exact candidate name; None goes by ``rank``
     :param rank: 1 is the job's best candidate
     :param processing_unit: ``CPU`` or ``GPU``
-    :param required_objective: see :func:`airflow_sm_plugin.autopilot.candidates.check_objective`; None requires nothing
-    :param skips: skip instead of failing when it is not met
+    :param required_objective: as ``required`` of :func:`check_objective`; None requires nothing
+    :param skips: skip instead of failing when the objective is not met
     """
 
     name: str | None = None
@@ -191,18 +170,14 @@ class CandidateChoice:
         required_objective: object = None,
         on_unmet_objective: object = "fail",
     ) -> CandidateChoice:
-        """Return the choice that an operator's arguments make; numbers may be text.
-
-        :raises InvalidRequest: an argument is none of what it may be, or name and rank are both given
-        """
+        """Read an operator's arguments; raise InvalidRequest for a value not permitted, or both name and rank."""
         if is_given(name) and is_given(rank):
             raise InvalidRequest("give either candidate_name or candidate_rank, not both")
+        required = number(required_objective, "required_objective") if is_given(required_objective) else None
         return cls(
             name=str(name) if is_given(name) else None,
             rank=whole_number(rank, "candidate_rank", at_least=1) if is_given(rank) else 1,
             processing_unit=choice(processing_unit, "processing_unit", PROCESSING_UNITS),
-            required_objective=(
-                number(required_objective, "required_objective") if is_given(required_objective) else None
-            ),
+            required_objective=required,
             skips=choice(on_unmet_objective, "on_unmet_objective", _WHEN_UNMET) == "skip",
         )

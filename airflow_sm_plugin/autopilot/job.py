@@ -10,7 +10,7 @@ from airflow_sm_plugin.exceptions import AutoMLJobFailed, AutoMLJobStillRunning
 
 
 class JobState(enum.Enum):
-    """Where an AutoML job stands, as far as an export is concerned."""
+    """The state of an AutoML job, as far as an export is concerned."""
 
     COMPLETED = "completed"
     RUNNING = "running"
@@ -26,13 +26,8 @@ def job_state(job: Mapping[str, Any]) -> JobState:
 
 
 def check_completed(job: Mapping[str, Any]) -> None:
-    """Return when the job is completed.
-
-    :raises AutoMLJobStillRunning: it has not ended
-    :raises AutoMLJobFailed: it is Failed or Stopped
-    """
-    name, status = job["AutoMLJobName"], job["AutoMLJobStatus"]
-    state = job_state(job)
+    """Raise AutoMLJobStillRunning for a job that has not ended, AutoMLJobFailed for one that is Failed or Stopped."""
+    name, status, state = job["AutoMLJobName"], job["AutoMLJobStatus"], job_state(job)
     if state is JobState.RUNNING:
         raise AutoMLJobStillRunning(
             f"AutoML job {name} is {status} ({job.get('AutoMLJobSecondaryStatus', 'no detail')}): "

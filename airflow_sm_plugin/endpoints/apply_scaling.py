@@ -1,6 +1,6 @@
 """Apply and remove the scaling of endpoint variants, and the CloudWatch alarm that wakes one from zero instances.
 
-Every method may be repeated: what is put again is the same, what is missing already counts as removed.
+Every method can be repeated: a policy that is put again stays the same, a missing one counts as removed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from airflow_sm_plugin.resources.scaling import (
 
 log = get_log(__name__)
 
+_NOT_CHECKED = (
+    "scaling of endpoint %s was not checked: %s. Nothing is lost if it was never scaled by "
+    "SageMakerScaleEndpointOperator"
+)
+
 
 @dataclass(frozen=True)
 class AppliedScaling:
@@ -33,10 +38,9 @@ class AppliedScaling:
 
 
 class EndpointScaling:
-    """Scale the variants of endpoints, callable without any operator.
+    """The scaling of endpoint variants, usable without any operator.
 
-    :param aws: how to reach AWS
-    :param before_call: called before each call; what it raises ends the call
+    :param before_call: called before each call of AWS; an exception that it raises ends the call
     """
 
     def __init__(self, aws: AwsConnection, *, before_call: Callable[[], None] | None = None) -> None:
@@ -45,9 +49,9 @@ class EndpointScaling:
         self.variants.before_call = self.alarms.before_call = before_call
 
     def apply(self, plan: ScalingPlan) -> AppliedScaling:
-        """Register the variant, put the policies of the plan and their alarm, remove ours that it does not have.
+        """Register the variant, put the plan's policies and alarm, remove policies of ours that the plan lacks.
 
-        What wakes the variant is put before what sends it to zero. Policies that others made are left alone.
+        The policy that wakes the variant is put before the one that scales it to zero. Others' policies stay.
         """
         self.variants.register(plan.registration())
         policies: dict[str, str] = {}
@@ -57,51 +61,38 @@ class EndpointScaling:
             alarms.append(self.alarms.put(plan.alarm(arn)))
         tracking = plan.tracking_policy()
         policies[tracking["PolicyName"]] = self.variants.put_policy(tracking)
-        removed = self._remove_stale(plan)
-        log.info(
-            "%s scales from %d to %d instances by %s",
-            plan.variant.resource_id,
-            plan.scaling.min_capacity,
-            plan.scaling.max_capacity,
-            ", ".join(policies),
-        )
-        return AppliedScaling(policies, alarms, removed)
-
-    def _remove_stale(self, plan: ScalingPlan) -> list[str]:
         variant = plan.variant
         stale = stale_policies(plan, self.variants.policy_names(variant))
-        # Also where no policy is left: SageMaker, which deregisters the variants of an endpoint that it deletes, leaves
-        # alarms behind.
-        alarms = [] if plan.wakes else self.alarms.names(variant.endpoint_name, [variant.variant_name])
-        return self._delete(alarms, {variant: stale})
+        # Also without policies of ours: SageMaker deregisters a deleted endpoint's variants, and leaves alarms behind.
+        unwanted = [] if plan.wakes else self.alarms.names(variant.endpoint_name, [variant.variant_name])
+        removed = self._delete(unwanted, {variant: stale})
+        least, most = plan.scaling.min_capacity, plan.scaling.max_capacity
+        names = ", ".join(policies)
+        log.info("%s scales from %d to %d instances by %s", variant.resource_id, least, most, names)
+        return AppliedScaling(policies, alarms, removed)
 
     def remove(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
-        """Remove our alarms, all policies and the registration of an endpoint's variants; missing is fine.
+        """Remove our alarms, all policies and the registration of an endpoint's variants, or raise AccessDenied.
 
-        To deregister a variant deletes policies and scheduled actions that others attached to it as well, as the
-        service does. Alarms that others made stay.
+        With a registration the service also deletes others' policies and scheduled actions. Others' alarms stay.
 
-        :param variant_names: default every variant that is registered, also of an endpoint that is gone
-        :return: what was removed, e.g. ``"policy airflow-sm-backlog of endpoint/churn/variant/AllTraffic"``
-        :raises AccessDenied: a permission is missing
+        :param variant_names: default every registered variant, also of an endpoint that is gone
+        :return: e.g. ``["policy airflow-sm-backlog of endpoint/churn/variant/AllTraffic"]``
         """
         policies = self._policies(self.variants.registered(endpoint_name, variant_names))
         return self._remove(self.alarms.names(endpoint_name, variant_names), policies)
 
     def remove_scaling(self, endpoint_name: str) -> list[str]:
-        """Remove as :meth:`remove` does, for a task that deletes an endpoint and may know nothing of scaling.
+        """Remove as :meth:`remove` does, for a task that deletes an endpoint, whose role may lack scaling permissions.
 
-        A role without permissions for scaling is no hindrance where nothing of ours can be there: it has no permission
-        to look, so it registered nothing, or it finds no policy of ours. Then a hint is logged. Where ours is found, a
-        missing permission is an error: what we made would stay behind.
+        A role that cannot describe scaling registered nothing, so a hint is logged; likewise where no policy is ours.
 
-        :return: what was removed
         :raises AccessDenied: there are policies of ours, and the role has no permission to remove them
         """
         try:
             variants = self.variants.registered(endpoint_name)
         except AccessDenied as denied:
-            _hint(endpoint_name, denied)
+            log.warning(_NOT_CHECKED, endpoint_name, denied)
             return []
         policies = self._policies(variants)
         try:
@@ -109,7 +100,7 @@ class EndpointScaling:
         except AccessDenied as denied:
             if OUR_POLICIES.intersection(*policies.values()):
                 raise
-            _hint(endpoint_name, denied)
+            log.warning(_NOT_CHECKED, endpoint_name, denied)
             return []
 
     def _policies(self, variants: Sequence[ScaledVariant]) -> dict[ScaledVariant, list[str]]:
@@ -127,7 +118,7 @@ class EndpointScaling:
         return removed
 
     def _delete(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
-        """Delete alarms before the policies that they set off: a try killed in between finds the policies again."""
+        """Delete alarms before the policies they set off: after a kill in between, a retry finds the policies."""
         deleted = [f"alarm {name}" for name in alarms if self.alarms.delete(name)]
         return deleted + [
             f"policy {name} of {variant.resource_id}"
@@ -135,12 +126,3 @@ class EndpointScaling:
             for name in names
             if self.variants.delete_policy(variant, name)
         ]
-
-
-def _hint(endpoint_name: str, denied: AccessDenied) -> None:
-    log.warning(
-        "scaling of endpoint %s was not looked at: %s. Nothing is lost if it was never scaled by "
-        "SageMakerScaleEndpointOperator",
-        endpoint_name,
-        denied,
-    )

@@ -1,4 +1,4 @@
-"""The changes that an update makes, and those that SageMaker refuses: found before anything is created."""
+"""The changes that an update makes, and those that SageMaker refuses: detected before anything is created."""
 
 from __future__ import annotations
 
@@ -16,15 +16,11 @@ _OTHERWISE = re.compile(
     r"\brole\b|\bpermission|\bnot authorized|\balarm|\bKMS\b|\bVPC\b|\bsubnet|\bquota\b",
     re.IGNORECASE,
 )
-"""Words by which a refusal of UpdateEndpoint is about something else: as recorded, or as the members are called."""
+"""Words of refusals of UpdateEndpoint for other reasons: as recorded, or the names of request members."""
 
 
 def variant_names(description: Mapping[str, Any], served: Mapping[str, Any] | None = None) -> list[str]:
-    """Return the names of the production variants that an endpoint has now.
-
-    :param description: DescribeEndpoint's
-    :param served: DescribeEndpointConfig's of its configuration, None where that is not known
-    """
+    """List the present production variants, from DescribeEndpoint's or else DescribeEndpointConfig's answer."""
     variants = description.get("ProductionVariants") or (served or {}).get("ProductionVariants") or ()
     return [str(variant["VariantName"]) for variant in variants]
 
@@ -32,12 +28,12 @@ def variant_names(description: Mapping[str, Any], served: Mapping[str, Any] | No
 def changing_variants(
     served: Mapping[str, Any], variants: Sequence[Variant], *, with_pools: bool = False
 ) -> list[str]:
-    """Return the served variants that an update removes, or whose instance type it changes.
+    """List the served variants that an update removes, or whose instance type it changes.
 
-    :param served: DescribeEndpointConfig's of the configuration that the endpoint has now
-    :param variants: those of the configuration that it is to get
-    :param with_pools: those, too, whose InstancePools change: nothing says whether SageMaker takes that for a change of
-        the instance type
+    :param served: DescribeEndpointConfig's answer for the endpoint's present configuration
+    :param variants: those of the wanted configuration
+    :param with_pools: also variants whose InstancePools change: AWS does not document whether that counts as a change
+        of the instance type
     """
     wanted = {variant.variant_name: variant.parameters() for variant in variants}
     return [
@@ -53,10 +49,7 @@ def check_change(
     spec: EndpointConfigSpec,
     deployment_config: Mapping[str, Any] | None,
 ) -> None:
-    """Refuse an update that SageMaker refuses, as far as one can tell.
-
-    :raises InvalidRequest: from instances to serverless or back, or guardrails that do not fit the variants
-    """
+    """Raise InvalidRequest for an update between instances and serverless, or guardrails unfit for the variants."""
     name, now = spec.endpoint_name, _is_serverless(description, served)
     if now not in (None, spec.is_serverless):
         kinds = {True: "serverless", False: "with instances"}
@@ -82,13 +75,7 @@ def check_change(
 
 
 def is_about_scaling(code: str, message: str) -> bool | None:
-    """Return whether a refusal of UpdateEndpoint is about variants that scale; None where its words do not tell.
-
-    How SageMaker words that refusal is not known for certain, so that unknown words may mean it.
-
-    :param code: ``Error.Code`` of the answer
-    :param message: ``Error.Message`` of the answer
-    """
+    """Decide whether a refusal of UpdateEndpoint is about variants that scale; None for a wording that is not known."""
     if _SCALED.search(message):
         return True
     return False if code != "ValidationException" or _OTHERWISE.search(message) else None
@@ -97,11 +84,10 @@ def is_about_scaling(code: str, message: str) -> bool | None:
 def scaled_error(
     endpoint_name: str, scaled: Collection[str], refusal: object = None, *, is_certain: bool = True
 ) -> EndpointScaled:
-    """Return the error of an update that SageMaker refuses because variants are scalable targets.
+    """Build the error of an update that SageMaker refuses because variants are scalable targets.
 
     :param scaled: their names; empty where they are not known
-    :param refusal: what SageMaker answered; None where it was not asked
-    :param is_certain: whether that is the reason, or only the likely one
+    :param refusal: SageMaker's answer; None where no request was sent
     """
     which = f"variant {', '.join(scaled)}" if scaled else "a variant of it"
     answer = "" if refusal is None else f". {refusal}"
@@ -115,7 +101,6 @@ def scaled_error(
 
 
 def _changes(now: Mapping[str, Any], wanted: Mapping[str, Any] | None, *, with_pools: bool) -> bool:
-    """Return whether a variant is removed, or changes what it runs on."""
     if wanted is None or bool(now.get("ServerlessConfig")) != bool(wanted.get("ServerlessConfig")):
         return True
     types = now.get("InstanceType"), wanted.get("InstanceType")
@@ -131,7 +116,6 @@ def _pools(variant: Mapping[str, Any]) -> list[str]:
 
 
 def _is_serverless(description: Mapping[str, Any], served: Mapping[str, Any] | None) -> bool | None:
-    """Return whether an endpoint is serverless; None where that is not known."""
     sources = (description, served or {})
     variants = [variant for source in sources for variant in source.get("ProductionVariants") or ()]
     keys = ("ServerlessConfig", "CurrentServerlessConfig", "DesiredServerlessConfig")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
@@ -19,64 +20,54 @@ from airflow_sm_plugin.resources.endpoint_status import configs_of
 
 log = get_log(__name__)
 
-_CLOCKS = datetime.timedelta(minutes=5)
+_CLOCK_SKEW = datetime.timedelta(minutes=5)
 """By how much the times that SageMaker gives to different resources may disagree."""
 _ATTEMPTS = 3
+"""Attempts to remove earlier configurations. The deployment has succeeded, so it is not held up for long."""
 _LONGEST_PAUSE = 2.0
+"""Seconds between these attempts, where ``poll_interval`` is longer."""
 
 
+@dataclass(eq=False)
 class EndpointUsage:
-    """Which configurations and models the account's endpoints have now or are being moved to.
+    """The configurations and models that the account's endpoints have now or are being moved to.
 
-    SageMaker has no call that tells which endpoints use a configuration. An endpoint takes one by CreateEndpoint or
-    UpdateEndpoint, which set its LastModifiedTime: so those endpoints only are described that were modified since
-    the oldest configuration, or model, in question was created.
+    No call of SageMaker lists the endpoints that use a configuration. An endpoint takes one by CreateEndpoint or
+    UpdateEndpoint, which set its LastModifiedTime: so only those endpoints are described that were modified since the
+    oldest configuration, or model, in question was created. That needs the permission ``sagemaker:ListEndpoints``.
     """
 
-    def __init__(self, hook: SageMakerControlPlaneHook) -> None:
-        self._hook = hook
+    _hook: SageMakerControlPlaneHook
 
     def of_configs(self, names: Iterable[str]) -> set[str]:
-        """Return those of the configurations that an endpoint uses.
-
-        :raises AccessDenied: ``sagemaker:ListEndpoints`` is missing
-        """
+        """Select the configurations that an endpoint uses."""
         described = {name: self._hook.configs.describe(name) for name in names}
         return self._used_configs(described.values()) & set(described)
 
     def of_models(self, names: Iterable[str]) -> set[str]:
-        """Return those of the models that an endpoint's configuration names.
-
-        :raises AccessDenied: ``sagemaker:ListEndpoints`` is missing
-        """
+        """Select the models that an endpoint's configuration names."""
         described = {name: self._hook.models.find(name) for name in names}
         return self.models_in(self._used_configs(described.values())) & set(described)
 
     def models_in(self, configs: Iterable[str]) -> set[str]:
-        """Return the models that configurations name; one that is gone names none."""
+        """Collect the models that configurations name; a configuration that is gone names none."""
         return {name for config in configs for name in models_of(self._hook.configs.describe(config))}
 
     def _used_configs(self, described: Iterable[Mapping[str, Any] | None]) -> set[str]:
-        """Return the configurations of the endpoints that may use one of these configurations or models."""
-        existing = [description for description in described if description is not None]
-        if not existing:
+        """Collect the configurations of all endpoints that may use one of these configurations or models."""
+        created = [description["CreationTime"] for description in described if description is not None]
+        if not created:
             return set()
-        return {config for endpoint in self._endpoints_since(existing) for config in configs_of(endpoint)}
-
-    def _endpoints_since(self, existing: Collection[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        oldest = min(description["CreationTime"] for description in existing) - _CLOCKS
         with translated("sagemaker:ListEndpoints"):
             pages = pages_of(
                 self._hook.client,
                 "list_endpoints",
-                LastModifiedTimeAfter=oldest,
+                LastModifiedTimeAfter=min(created) - _CLOCK_SKEW,
                 PaginationConfig={"PageSize": 100},
             )
             names = [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
-        for name in names:
-            description = self._hook.describe_endpoint(name)
-            if description is not None and description.get("EndpointStatus") != "Deleting":
-                yield description
+        endpoints = [self._hook.describe_endpoint(name) for name in names]
+        return {config for endpoint in endpoints for config in configs_of(endpoint)}
 
 
 class EndpointDeletion:
@@ -86,58 +77,49 @@ class EndpointDeletion:
         self._hook = hook
         self._usage = EndpointUsage(hook)
         self._name = endpoint_name
-        self._found = hook.describe_endpoint(endpoint_name)
-        served = [str(name) for name in [(self._found or {}).get("EndpointConfigName")] if name]
+        self._endpoint = hook.describe_endpoint(endpoint_name)
+        served = [str(name) for name in [(self._endpoint or {}).get("EndpointConfigName")] if name]
         self._served = {name: hook.configs.describe(name) for name in served}
-        # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
+        # A retry finds no other configurations once the endpoint is gone: what is deleted must not depend on the try.
         self._configs = list(dict.fromkeys([*served, *hook.configs.made_for(endpoint_name)]))
 
     def delete_endpoint(self, *, max_wait: float, poll_interval: float) -> bool:
-        """Delete it, and return when it is gone: whether there was one.
+        """Delete the endpoint and wait until it is gone; return whether there was one.
 
         :raises EndpointDeadlineExceeded: it was still there
         """
-        if self._found is None:
+        if self._endpoint is None:
             return False
         return self._hook.delete_endpoint(
-            self._name, max_wait=max_wait, poll_interval=poll_interval, found=self._found
+            self._name, max_wait=max_wait, poll_interval=poll_interval, found=self._endpoint
         )
 
     def delete_models(self, named: Sequence[str], *, of_configs: bool) -> dict[str, bool]:
-        """Delete the models given by name, and those of the configurations that our operators made.
-
-        :return: the models by name, and whether each was there
-        """
-        models, done = self._hook.models, {}
+        """Delete models given by name, and the configurations' models of our making; return whether each existed."""
+        models, deleted = self._hook.models, {}
         if of_configs:
             names = sorted(self._usage.models_in(self._configs) - set(named))
-            made = [name for name in names if models.is_made_here(name)]
-            foreign = [name for name in names if name not in made and models.find(name)]
+            ours = [name for name in names if models.is_made_here(name)]
+            foreign = [name for name in names if name not in ours and models.find(name)]
             if foreign:
                 log.warning(
-                    "left alone, since none of our operators made them: models %s; say model_names to delete them",
+                    "left alone, since none of our operators made them: models %s; give model_names to delete them",
                     ", ".join(foreign),
                 )
-            done = self._delete_unused(
-                "model", made, self._usage.of_models, models.is_made_here, models.delete
+            deleted = self._delete_unused(
+                "model", ours, self._usage.of_models, models.is_made_here, models.delete
             )
-        return done | {name: models.delete(name) for name in named}
+        return deleted | {name: models.delete(name) for name in named}
 
     def delete_configs(self) -> dict[str, bool]:
-        """Delete the configuration that the endpoint had, and those that we made for it.
-
-        :return: the configurations by name, and whether each was there
-        """
+        """Delete the configuration that the endpoint had, and those made for it; return whether each existed."""
+        configs, used_of = self._hook.configs, self._usage.of_configs
         return self._delete_unused(
-            "endpoint configuration",
-            self._configs,
-            self._usage.of_configs,
-            self._is_found_config,
-            self._hook.configs.delete,
+            "endpoint configuration", self._configs, used_of, self._is_same_config, configs.delete
         )
 
-    def _is_found_config(self, name: str) -> bool:
-        """Return whether a configuration is the one that was found, not one that was created since."""
+    def _is_same_config(self, name: str) -> bool:
+        """Check that the configuration was not created by another since: it is the served one, or tagged as ours."""
         served = self._served.get(name)
         if served is not None:
             described = self._hook.configs.describe(name)
@@ -150,49 +132,44 @@ class EndpointDeletion:
         kind: str,
         names: Sequence[str],
         used_of: Callable[[Iterable[str]], set[str]],
-        may_go: Callable[[str], bool],
+        is_deletable: Callable[[str], bool],
         delete: Callable[[str], bool],
     ) -> dict[str, bool]:
-        """Delete what no endpoint uses; this one is described last, immediately before each deletion."""
+        """Delete what no endpoint uses. This endpoint is described last, immediately before each deletion."""
         try:
             used = used_of(names)
         except AccessDenied as denied:
             log.warning(
-                "left alone, since nothing tells whether an endpoint uses them: %ss %s: %s",
+                "left alone, since it is not known whether an endpoint uses them: %ss %s: %s",
                 kind,
                 ", ".join(names),
                 denied,
             )
             return {}
-        done = {}
+        deleted = {}
         for name in names:
             if name in used:
                 log.warning("%s %s stays: an endpoint uses it", kind, name)
-            elif not may_go(name):
-                done[name] = False
+            elif not is_deletable(name):
+                deleted[name] = False
             elif self._hook.describe_endpoint(self._name) is not None:
                 log.warning("%s %s stays: endpoint %s was created again", kind, name, self._name)
             else:
-                done[name] = delete(name)
-        return done
+                deleted[name] = delete(name)
+        return deleted
 
 
 class EarlierConfigs:
-    """The configurations that we derived for an endpoint before the one that it serves now, and their models."""
+    """The configurations that we derived for an endpoint before its present one, and their models."""
 
     def __init__(
         self, hook: SageMakerControlPlaneHook, spec: EndpointConfigSpec, options: DeploymentOptions
     ) -> None:
-        self._hook = hook
+        self._hook, self._spec, self._options = hook, spec, options
         self._usage = EndpointUsage(hook)
-        self._spec = spec
-        self._options = options
 
     def tidy(self) -> None:
-        """Remove all but the ``keep_configs`` newest.
-
-        Best effort: the endpoint serves, so what cannot be removed, in three attempts, is a warning.
-        """
+        """Remove all but the ``keep_configs`` newest. The endpoint serves, so a failure is only a warning."""
         keep = self._options.keep_configs
         if keep is None:
             return
@@ -208,7 +185,7 @@ class EarlierConfigs:
             time.sleep(min(self._options.poll_interval, _LONGEST_PAUSE))
 
     def _remove(self, keep: int) -> None:
-        """Remove models first, since only a configuration tells a retry which."""
+        """Remove models before their configuration: only the configuration names them to a retry."""
         configs, endpoint_name = self._hook.configs, self._spec.endpoint_name
         earlier = [name for name in configs.made_for(endpoint_name) if name != self._spec.config_name]
         unused = earlier[keep:]
@@ -222,9 +199,7 @@ class EarlierConfigs:
             if with_models:
                 self._remove_models(self._usage.models_in([name]) - needed - set(self._spec.model_names))
             if not configs.is_made_for(endpoint_name, name):
-                log.warning(
-                    "the earlier configuration %s stays: it was created again by another task or person", name
-                )
+                log.warning("the earlier configuration %s stays: it was created again elsewhere", name)
                 continue
             if not self._serves_ours():
                 return
@@ -232,7 +207,7 @@ class EarlierConfigs:
             log.info("removed the earlier configuration %s", name)
 
     def _serves_ours(self) -> bool:
-        """Return whether the endpoint still serves the new configuration: else another deployment is at work there."""
+        """Check that the endpoint serves the new configuration: else another deployment is changing it."""
         description = self._hook.describe_endpoint(self._spec.endpoint_name) or {}
         serves = description.get("EndpointStatus"), description.get("EndpointConfigName")
         if serves == ("InService", self._spec.config_name):

@@ -14,6 +14,7 @@ from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
 from airflow_sm_plugin.endpoints.deletion import EarlierConfigs
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
+from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.endpoints.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
@@ -27,26 +28,21 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.resources.endpoint_status import (
-    EndpointState,
-    EndpointVerdict,
-    Step,
-    scaled_counts,
-)
+from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict, Step, scaled_counts
 
 log = get_log(__name__)
 
 _ATTEMPTS = 3
+"""UpdateEndpoint requests in one try, repeats by the hook not counted: the endpoint is described before each."""
 _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
+"""Stands for an endpoint that another task created between DescribeEndpoint and CreateEndpoint."""
 
 
 class Deployment:
     """One task instance's work on one endpoint, over all its tries and deferrals.
 
-    :param scaling: of the endpoint's variants
-    :param owner: names the task instance in a tag of what it creates; None tags, and so cleans up, nothing
-    :param try_number: the task instance's
-    :param note: what an earlier process of the same try left, see :meth:`note`
+    :param owner: names the task instance in a tag of what it creates; None tags nothing, and so cleans up nothing
+    :param note: from an earlier process of the same try, see :meth:`note`
     """
 
     def __init__(
@@ -67,23 +63,20 @@ class Deployment:
         claim = EndpointClaim(
             owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
         )
-        self._work = CreatedByTask(
-            hook, spec.endpoint_name, claim, created=note.created, touched=note.touched
-        )
+        self._work = CreatedByTask(hook, spec.endpoint_name, claim, note.created, note.touched)
         self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
-        self.scaling = DeploymentScaling(
-            hook, spec, scaling, rescale=options.rescale, taken_down=note.taken_down
-        )
+        noted = NotedScaling(hook, spec.endpoint_name, scaling)
+        self.scaling = DeploymentScaling(noted, spec, options.rescale, note.taken_down)
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
-        """Epoch seconds by which what is in progress must have ended: as it was at first, deferred or not."""
+        """Epoch seconds by which changes in progress must have ended; a deferral does not move it."""
         self.pending = False
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
         self._replaced_config = note.replaced_config
 
     def note(self, action: str | None) -> DeploymentNote:
-        """Return what the process must remember that goes on after a deferral."""
+        """Collect the state that the next process needs after a deferral."""
         return DeploymentNote(
             action=action,
             created=self._work.created,
@@ -98,7 +91,7 @@ class Deployment:
         )
 
     def cleanup_after_kill(self) -> dict[str, Any] | None:
-        """Return what a trigger must know to clean up when its task is killed, as JSON values; None for nothing."""
+        """Collect the JSON values with which a trigger cleans up after a kill of its task; None for no clean-up."""
         claim = self._work.claim
         if not self.options.cleanup_on_failure or claim.owner is None:
             return None
@@ -110,10 +103,7 @@ class Deployment:
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
-        """Clean up, and put back the scaling that was taken down, when the block fails.
-
-        In this order: cleaning up waits for an update to end, and what scales can be registered after that only.
-        """
+        """Clean up when the block fails, which waits for an update to end; only then can scaling be put back."""
         try:
             with self.cleanup.on_failure():
                 yield
@@ -122,21 +112,21 @@ class Deployment:
             raise
 
     def at_once(self) -> None:
-        """Do the same when the task is killed, as far as that is possible at once."""
+        """Put back scaling and clean up when the task is killed, as far as that is possible at once."""
         try:
             self.scaling.put_back_at_once()
         finally:
-            self.cleanup.at_once()
+            self.cleanup.within(0)
 
     def act(self) -> str | None:
-        """Take steps until nothing is left but to wait for the end; return created, updated or unchanged.
+        """Take steps until only a wait is left; return created, updated or unchanged.
 
-        ``pending`` then says whether there is something to wait for.
+        Afterwards ``pending`` is true while the endpoint does not serve the configuration yet.
 
-        :return: None where something is in progress: act again when the endpoint may be changed
+        :return: None where a change is in progress: act again when it has ended
         :raises EndpointUnchangeable: the endpoint can only be deleted, which was not asked for
-        :raises EndpointScaled: it scales, and the update would change the instance type of what scales
-        :raises InvalidRequest: SageMaker does not update it so
+        :raises EndpointScaled: the update would change the instance type of a variant that scales
+        :raises InvalidRequest: SageMaker does not permit this update
         :raises EndpointDeadlineExceeded: it could not be changed in time
         :raises ModelNotFound: the configuration names a model that does not exist
         """
@@ -146,7 +136,6 @@ class Deployment:
         if action is not None:
             log.info("endpoint %s: %s, configuration %s", name, action, wanted)
             return action
-        # No description and no action: another task created it this moment.
         verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
         if time.time() >= self.deadline:
             raise endpoint_status.deadline_exceeded(
@@ -156,27 +145,27 @@ class Deployment:
         return None
 
     def _advance(self, description: Mapping[str, Any] | None) -> str | None:
-        """Take the next step; return what it did, None when the endpoint has to be described again."""
+        """Take the next step; return the action, None when the endpoint has to be described again."""
         step = endpoint_status.next_step(description, wanted_config=self.spec.config_name)
         self.pending = step is not Step.NOTHING
+        if description is None:
+            return self._create()
         if step is Step.NOTHING:
-            self._work.mark(description or {})
+            self._work.mark(description)
             if self._may_be_updating:
                 return "updated"
             self._replaced_config = ""
             return "unchanged"
         if step is Step.AWAIT:
-            return self._await(description or {})
-        if step is Step.CREATE:
-            return self._create()
+            return self._await(description)
         if step is Step.UPDATE:
-            return self._update(description or {})
+            return self._update(description)
         if step is Step.GIVE_UP:
-            self._make_room(description or {})
+            self._delete_failed(description)
         return None
 
     def _await(self, description: Mapping[str, Any]) -> str:
-        """Go on with an endpoint that is being created with the wanted configuration, by this task or another."""
+        """Join the creation of the wanted endpoint, by this task or another."""
         owned = self._work.owns(description)
         self._work.touched = self._work.touched or owned
         self._replaced_config = ""
@@ -192,10 +181,7 @@ class Deployment:
         return "created"
 
     def _update(self, description: Mapping[str, Any]) -> str | None:
-        """Ask for the update; None when the endpoint has to be described first: the update may be going on already.
-
-        :raises ServiceError: it went wrong too often
-        """
+        """Request the update; None when the endpoint has to be described first: it may be updating already."""
         served = self._served(description)
         check_change(description, served, self.spec, self.options.deployment_config)
         self.scaling.check(served)
@@ -217,7 +203,7 @@ class Deployment:
                 raise
             self._may_be_updating = self._may_be_updating or isinstance(error, ServiceUnavailable)
             log.warning(
-                "looking whether endpoint %s is updated all the same: %s", self.spec.endpoint_name, error
+                "checking whether endpoint %s is updated all the same: %s", self.spec.endpoint_name, error
             )
             return None
         except RequestRefused as refusal:
@@ -229,13 +215,13 @@ class Deployment:
         return "updated" if accepted else None
 
     def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Describe the configuration that the endpoint has now; None where it is gone, not named or not readable."""
+        """Describe the endpoint's present configuration; None where it is gone, not named or not readable."""
         config_name = description.get("EndpointConfigName")
         try:
             return self._hook.configs.describe(str(config_name)) if config_name else None
         except SageMakerInferenceError as error:
             name = self.spec.endpoint_name
-            log.info("what the update changes of endpoint %s is not known: %s", name, error)
+            log.info("the changes that the update makes to endpoint %s are not known: %s", name, error)
             return None
 
     def _ensure_config(self) -> None:
@@ -245,7 +231,6 @@ class Deployment:
     def _warn_of_scaled_counts(
         self, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> None:
-        """Warn of variants that the update takes back from the count they were scaled to; it goes on all the same."""
         if self.options.retain_variant_properties:
             return
         for count in scaled_counts(description, served, self.spec.variants):
@@ -253,17 +238,13 @@ class Deployment:
                 "the update of endpoint %s sets variant %s, scaled to CurrentInstanceCount %d, to InitialInstanceCount "
                 "%d; retain_variant_properties=True keeps it as it is",
                 self.spec.endpoint_name,
-                count.variant_name,
-                count.current,
-                count.initial,
+                *count,
             )
 
-    def _make_room(self, description: Mapping[str, Any]) -> None:
-        """Have a Failed endpoint deleted where that was asked for, or where an earlier try of this task made it.
+    def _delete_failed(self, description: Mapping[str, Any]) -> None:
+        """Request a Failed endpoint's deletion if asked for, or if this task created it; else EndpointUnchangeable.
 
-        Not if it is another one by now, or has changed: then it has to be described again.
-
-        :raises EndpointUnchangeable: neither is so
+        Where the name has another endpoint by now, or another status, it has to be described again.
         """
         name = self.spec.endpoint_name
         verdict = endpoint_status.judge(description, wanted_config=self.spec.config_name)
@@ -274,14 +255,11 @@ class Deployment:
         now = self._hook.describe_endpoint(name)
         if now is None or not is_same(now, description) or now.get("EndpointStatus") != "Failed":
             return
-        log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
+        log.info("endpoint %s is Failed: deleting it to create it again. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
 
     def poll(self) -> EndpointVerdict:
-        """Judge the endpoint as it is now, for a task that need not wait; a poll is repeated where it fails.
-
-        :raises EndpointNotFound: it is gone
-        """
+        """Judge the endpoint as it is now, for a task that need not wait; raise EndpointNotFound when it is gone."""
         name = self.spec.endpoint_name
         description = self._hook.poll_until(
             name,
@@ -290,24 +268,18 @@ class Deployment:
             poll_interval=self.options.poll_interval,
         )
         if description is None:
-            raise EndpointNotFound(f"endpoint {name} was deleted by somebody else meanwhile")
+            raise EndpointNotFound(f"endpoint {name} was deleted meanwhile, and not by this task")
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
 
     def put_back_scaling(self, verdict: EndpointVerdict, action: str) -> None:
-        """Put back the scaling that this or an earlier deployment took down, whatever this one came to.
-
-        :raises SageMakerInferenceError: as :meth:`DeploymentScaling.put_back`
-        """
-        tags = self._work.seen_tags
+        """Put back the scaling that any deployment took down, as :meth:`DeploymentScaling.put_back` does."""
+        tags = self._work.read_tags
         is_without_note = action == "unchanged" and tags is not None and not note_tags(tags)
         if action != "created" and not is_without_note:
             self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
     def check(self, verdict: EndpointVerdict) -> None:
-        """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.
-
-        :raises EndpointError: what the verdict amounts to
-        """
+        """Raise the verdict's error; with ``wait_for_completion`` a change that is still in progress is late."""
         name = self.spec.endpoint_name
         error = endpoint_status.failure(
             verdict,
@@ -323,14 +295,14 @@ class Deployment:
             )
 
     def update_tags(self, endpoint_arn: str) -> None:
-        """Give endpoint and configuration, which may have been there before, the tags asked for."""
+        """Write the user's tags to endpoint and configuration: both may have existed before."""
         self._hook.update_tags(endpoint_arn, self.spec.tags)
         self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
-        """Return name, ARN, configuration and status as the wait saw them last: no further call that may fail.
+        """Build the task's result from the wait's last verdict: no further call may fail.
 
-        :raises EndpointNotFound: a trigger of an earlier version gave no ARN, and now the endpoint is gone
+        Only a trigger of an earlier version gave no ARN, so that the endpoint is described again.
         """
         return {
             "endpoint_name": self.spec.endpoint_name,

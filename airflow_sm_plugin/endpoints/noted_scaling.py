@@ -20,41 +20,38 @@ from airflow_sm_plugin.endpoints.scaling_note import (
 )
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.resources.endpoint_status import in_progress
 from airflow_sm_plugin.resources.scaling import ScaledVariant
 from airflow_sm_plugin.resources.tags import MAX_TAGS
 
 log = get_log(__name__)
 
-_SERVING = ("InService", "UpdateRollbackFailed")
-"""Statuses of an endpoint whose variants can be registered, when nothing is in progress."""
+_REGISTRABLE = ("InService", "UpdateRollbackFailed")
+"""Statuses of an endpoint whose variants can be registered: no change is in progress."""
 _LATER = (
     "the next deployment of the endpoint (SageMakerDeployEndpointOperator) puts it back, unless "
-    "SageMakerScaleEndpointOperator scales it anew before"
+    "SageMakerScaleEndpointOperator scales it again before"
 )
 
 
 class NotedScaling:
-    """Take down, put back or give up the scaling of an endpoint's variants, over all tasks that deploy to it.
+    """The scaling of an endpoint's variants, noted in the endpoint's tags while it is taken down.
 
-    What is taken down is written into the endpoint's tags before, and the tags stay until all of it is back: whichever
-    deployment comes next finds it there. Each note has keys of its own: whoever puts back what it read removes no note
-    that another task has written meanwhile.
+    Whichever task deploys next finds the note. Each note has keys of its own, so that a task that has put one note
+    back removes no note that another task wrote meanwhile.
     """
 
     def __init__(self, hook: SageMakerControlPlaneHook, endpoint_name: str, scaling: EndpointScaling) -> None:
         self._hook = hook
         self._name = endpoint_name
-        self._variants, self._alarms = scaling.variants, scaling.alarms
-        self._found: list[str] = []
-        """The variants of the notes that were read last."""
+        self.variants, self._alarms = scaling.variants, scaling.alarms
+        self._noted: list[str] = []
+        """The variants of the notes that were read last, and are not put back."""
 
     def take_down(self, arn: str, targets: Mapping[ScaledVariant, Mapping[str, Any]]) -> None:
         """Note the scaling of some variants, then deregister them.
 
-        :param arn: the endpoint's
         :param targets: as DescribeScalableTargets describes them
-        :raises InvalidRequest: the endpoint's tags have no room for it, or a note in them cannot be read
+        :raises InvalidRequest: the endpoint's tags have no room for the note, or hold an unreadable note
         :raises AccessDenied: a permission is missing; then nothing was taken down
         """
         tags = self._hook.tags_of(arn)
@@ -63,82 +60,69 @@ class NotedScaling:
                 f"on_scaled='rescale' keeps what it takes down in tags of endpoint {self._name}, which cannot be read: "
                 f"allow sagemaker:ListTags, sagemaker:AddTags and sagemaker:DeleteTags"
             )
-        taken = [self._described(variant, target) for variant, target in targets.items()]
-        self._note(arn, tags, merged(noted_in(tags, self._name), taken))
-        for scaling in taken:
-            self._variants.deregister(scaling.variant)
-            log.info(
-                "%s does not scale during the update; this is put back after it: %s",
-                scaling.variant.resource_id,
-                scaling.summary,
-            )
+        scalings = [self._described(variant, target) for variant, target in targets.items()]
+        self._note(arn, tags, merged(noted_in(tags, self._name), scalings))
+        for scaling in scalings:
+            self.variants.deregister(scaling.variant)
+            name, summary = scaling.variant.resource_id, scaling.summary
+            log.info("%s does not scale during the update; this is put back after it: %s", name, summary)
 
     def put_back(self, *, arn: str = "", taken_down: Collection[str] = ()) -> None:
-        """Put back what any task has taken down, for the variants that there are now; then remove the notes it read.
+        """Put back all noted scaling of the variants that exist now; then remove the notes that were read.
 
-        Nothing happens while something is in progress at the endpoint: a warning says what stays down.
+        While a change of the endpoint is in progress, only warn of the scaling that stays down.
 
-        :param arn: the endpoint's, where it is known
-        :param taken_down: the variants that this task has taken down: a warning says where they are in no note
-        :raises SageMakerInferenceError: what is not back stays noted
+        :param arn: the endpoint's; empty where it is not known
+        :param taken_down: the variants whose scaling this task took down: a missing note of them is logged
+        :raises SageMakerInferenceError: scaling that is not back stays noted
         """
-        described: Mapping[str, Any] | None = None
+        description = None if arn else self._hook.describe_endpoint(self._name)
+        arn = arn or str((description or {}).get("EndpointArn", ""))
         if not arn:
-            described = self._hook.describe_endpoint(self._name)
-            if described is None:
-                return
-            arn = str(described["EndpointArn"])
+            return
         tags = self._hook.tags_of(arn)
         noted = noted_in(tags or {}, self._name)
-        self._found = [scaling.variant.variant_name for scaling in noted]
+        self._noted = [scaling.variant.variant_name for scaling in noted]
         if not noted and not taken_down:
             return
-        described = described or self._hook.describe_endpoint(self._name)
-        if described is None:
+        description = description or self._hook.describe_endpoint(self._name)
+        if description is None:
             return
-        existing = variant_names(described)
+        existing = variant_names(description)
         if not noted:
-            self._warn_of_loss([name for name in taken_down if name in existing], is_known=tags is not None)
-            return
-        names = ", ".join(self._found)
-        status = str(described.get("EndpointStatus"))
-        if in_progress(status) or status not in _SERVING:
-            log.warning(
-                "the scaling of endpoint %s stays down while it is %s (variants %s, noted in its tags): %s",
-                self._name,
-                status,
-                names,
-                _LATER,
-            )
-            return
-        if not taken_down:
-            log.warning(
-                "an earlier deployment took the scaling of endpoint %s down and did not come to put it back: it is put "
-                "back now (variants %s)",
-                self._name,
-                names,
-            )
-        registered = self._variants.targets(self._name, existing)
-        for scaling in noted:
-            if scaling.variant.variant_name in existing:
-                self._put_back(scaling, described, is_registered=scaling.variant in registered)
-            else:
-                log.info("%s is no more: its scaling is not put back", scaling.variant.resource_id)
-        self._forget(arn, note_tags(tags or {}))
-        self._found = []
+            self._log_loss([name for name in taken_down if name in existing], tags_are_read=tags is not None)
+        elif self._is_registrable(description):
+            if not taken_down:
+                log.warning(
+                    "an earlier deployment took the scaling of endpoint %s down and did not come to put it back: it is "
+                    "put back now (variants %s)",
+                    self._name,
+                    ", ".join(self._noted),
+                )
+            self._put_back_all(noted, description, existing)
+            self._remove_tags(arn, note_tags(tags or {}))
+            self._noted = []
+
+    def _is_registrable(self, description: Mapping[str, Any]) -> bool:
+        status = str(description.get("EndpointStatus"))
+        if status in _REGISTRABLE:
+            return True
+        log.warning(
+            "the scaling of endpoint %s stays down while it is %s (variants %s, noted in its tags): %s",
+            self._name,
+            status,
+            ", ".join(self._noted),
+            _LATER,
+        )
+        return False
 
     def give_up(self, variants: Collection[str] | None = None) -> None:
-        """Remove what is noted of some variants, so that nothing puts it back: another scaling was asked for.
-
-        What cannot be removed is a warning.
-
-        :param variants: their names; None is all
-        """
+        """Remove some variants, None is all, from the notes: another scaling was asked for. A failure is a warning."""
         try:
-            described = self._hook.describe_endpoint(self._name)
-            if described is None:
+            description = self._hook.describe_endpoint(self._name)
+            if description is None:
                 return
-            arn = str(described["EndpointArn"])
+            arn = str(description["EndpointArn"])
             tags = self._hook.tags_of(arn) or {}
             noted = noted_in(tags, self._name)
             kept = [
@@ -148,17 +132,17 @@ class NotedScaling:
             ]
             if len(kept) < len(noted):
                 self._note(arn, tags, kept)
-                log.info("what deployments took down of the scaling of %s is not put back", self._name)
+                log.info("the scaling that deployments took down of %s is not put back", self._name)
         except (AccessDenied, InvalidRequest) as problem:
             log.warning(
-                "what deployments took down of the scaling of endpoint %s may still be put back by the next one: %s",
+                "the scaling that deployments took down of endpoint %s may still be put back by the next one: %s",
                 self._name,
                 problem,
             )
 
     def warn(self, problem: SageMakerInferenceError, taken_down: Collection[str] = ()) -> None:
-        """Warn that scaling is not back, where there may be a note of any."""
-        names = dict.fromkeys([*taken_down, *self._found])
+        """Warn that scaling is not back, unless no scaling is known to be down."""
+        names = dict.fromkeys([*taken_down, *self._noted])
         if not names and not isinstance(problem, InvalidRequest):
             log.info(
                 "scaling of endpoint %s that earlier tasks took down is not known: %s", self._name, problem
@@ -172,9 +156,9 @@ class NotedScaling:
             problem,
         )
 
-    def _warn_of_loss(self, variants: Sequence[str], *, is_known: bool) -> None:
-        """Report the scaling that this task took down and that is neither noted nor registered any more."""
-        if not is_known:
+    def _log_loss(self, variants: Sequence[str], *, tags_are_read: bool) -> None:
+        """Log the scaling that this task took down and that is neither noted nor registered any more."""
+        if not tags_are_read:
             log.warning(
                 "whether the scaling of endpoint %s is to be put back is not known: its tags, which keep it, cannot be "
                 "read (variants %s). Once they can (sagemaker:ListTags), %s",
@@ -183,51 +167,59 @@ class NotedScaling:
                 _LATER,
             )
             return
-        registered = {variant.variant_name for variant in self._variants.registered(self._name, variants)}
+        registered = {variant.variant_name for variant in self.variants.registered(self._name, variants)}
         lost = [name for name in variants if name not in registered]
         if lost:
             log.error(
-                "the scaling of endpoint %s was taken down and cannot be put back: somebody has removed the tags that "
-                "kept it. Variants %s do not scale: scale them again (SageMakerScaleEndpointOperator), unless that was "
-                "meant. This task's log line 'does not scale during the update' tells how they were scaled",
+                "the scaling of endpoint %s was taken down and cannot be put back: the tags that kept it were removed. "
+                "Variants %s do not scale: scale them again (SageMakerScaleEndpointOperator), unless that was meant. "
+                "This task's log line 'does not scale during the update' has their policies and capacities",
                 self._name,
                 ", ".join(lost),
             )
 
     def _described(self, variant: ScaledVariant, target: Mapping[str, Any]) -> VariantScaling:
-        policies = self._variants.policies(variant)
+        policies = self.variants.policies(variant)
         alarms = {
             str(policy["PolicyName"]): self._alarms.setting_off(str(policy["PolicyARN"]))
             for policy in policies
             if policy.get("PolicyType") == "StepScaling"
         }
-        actions = self._variants.scheduled_actions(variant)
+        actions = self.variants.scheduled_actions(variant)
         return VariantScaling.described(variant, target, policies, actions, alarms)
 
-    def _put_back(
-        self, scaling: VariantScaling, described: Mapping[str, Any], *, is_registered: bool
+    def _put_back_all(
+        self, noted: Sequence[VariantScaling], description: Mapping[str, Any], existing: Sequence[str]
     ) -> None:
-        """Put back what is missing: a try may have been killed midway, or the rest may have been changed since."""
+        registered = self.variants.targets(self._name, existing)
+        for scaling in noted:
+            if scaling.variant.variant_name not in existing:
+                log.info("%s is no more: its scaling is not put back", scaling.variant.resource_id)
+                continue
+            if scaling.variant not in registered:
+                request = scaling.registration(
+                    instances=_instances(description, scaling.variant.variant_name),
+                    asynchronous=bool(description.get("AsyncInferenceConfig")),
+                )
+                self.variants.register(request)
+            self._put_back(scaling)
+
+    def _put_back(self, scaling: VariantScaling) -> None:
+        """Put back missing policies and actions only: a try may have been killed midway, the rest changed since."""
         variant = scaling.variant
-        if not is_registered:
-            request = scaling.registration(
-                instances=_instances(described, variant.variant_name),
-                asynchronous=bool(described.get("AsyncInferenceConfig")),
-            )
-            self._variants.register(request)
         arns = {
-            str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self._variants.policies(variant)
+            str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self.variants.policies(variant)
         }
         for policy in scaling.policies:
             name = str(policy["PolicyName"])
             if name not in arns:
-                arns[name] = self._variants.put_policy({**variant.target(), **policy})
+                arns[name] = self.variants.put_policy({**variant.target(), **policy})
         for name, alarms in scaling.alarms.items():
             # The policy that was put back has another ARN than before.
             requests = [repointed(alarm, variant, arns[name]) for alarm in self._alarms.described(alarms)]
             for alarm_request in filter(None, requests):
                 self._alarms.put(alarm_request)
-        existing = {action["ScheduledActionName"] for action in self._variants.scheduled_actions(variant)}
+        existing = {action["ScheduledActionName"] for action in self.variants.scheduled_actions(variant)}
         for action in scaling.actions:
             if action["ScheduledActionName"] not in existing:
                 self._put_action(variant, action)
@@ -235,23 +227,24 @@ class NotedScaling:
 
     def _put_action(self, variant: ScaledVariant, action: Mapping[str, Any]) -> None:
         try:
-            self._variants.put_scheduled_action(variant, action)
+            self.variants.put_scheduled_action(variant, action)
         except RequestRefused as refusal:
             if not str(action.get("Schedule")).startswith("at("):
                 raise
             log.warning("a scheduled action is not put back, its time may be over: %s", refusal)
 
-    def _note(self, arn: str, tags: Mapping[str, str], taken: Sequence[VariantScaling]) -> None:
-        """Write one note in place of those that the tags hold; none for nothing."""
+    def _note(self, arn: str, tags: Mapping[str, str], scalings: Sequence[VariantScaling]) -> None:
+        """Write one note instead of all those in the tags; only remove those when there is nothing to note."""
         prefix = note_prefix(tags, time.time_ns())
         reused = [key for key in tags if key.startswith(prefix)]
-        note = note_of(taken, prefix=prefix, room=MAX_TAGS - len(tags) + len(reused)) if taken else {}
+        room = MAX_TAGS - len(tags) + len(reused)
+        note = note_of(scalings, prefix=prefix, room=room) if scalings else {}
         if note:
             self._hook.add_tags(arn, note)
-        self._forget(arn, [key for key in note_tags(tags) if tags[key] and key not in note])
+        self._remove_tags(arn, [key for key in note_tags(tags) if tags[key] and key not in note])
 
-    def _forget(self, arn: str, keys: Sequence[str]) -> None:
-        """Remove tags of notes; a role that has permission only to add tags empties them."""
+    def _remove_tags(self, arn: str, keys: Sequence[str]) -> None:
+        """Remove tags of notes; without the permission sagemaker:DeleteTags empty them."""
         if not keys:
             return
         try:
@@ -261,9 +254,9 @@ class NotedScaling:
             self._hook.add_tags(arn, dict.fromkeys(keys, ""))
 
 
-def _instances(described: Mapping[str, Any], variant_name: str) -> int:
-    """Return how many instances a variant has or is to have."""
-    for variant in described.get("ProductionVariants") or ():
+def _instances(description: Mapping[str, Any], variant_name: str) -> int:
+    """Count the instances that a variant has or is to have, whichever is more."""
+    for variant in description.get("ProductionVariants") or ():
         if variant.get("VariantName") == variant_name:
             counts = variant.get("DesiredInstanceCount"), variant.get("CurrentInstanceCount")
             return max(int(count or 0) for count in counts)

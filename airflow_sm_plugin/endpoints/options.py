@@ -1,4 +1,4 @@
-"""How a deployment goes about it, and what it has to remember while its task is deferred."""
+"""A deployment's options, and its state while its task is deferred."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from airflow_sm_plugin.exceptions import InvalidRequest
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentOptions:
-    """How a deployment goes about it.
+    """Options of a deployment.
 
-    :param max_wait: seconds for what is in progress before, and again for the endpoint to serve
+    :param max_wait: seconds for a change in progress to end, and again for the endpoint to serve
     :param poll_interval: seconds between polls
-    :param wait_for_completion: wait until the endpoint serves
     :param cleanup_wait: seconds that cleaning up may take: SageMaker deletes no endpoint that is still being created
-    :param cleanup_on_failure: delete what this task instance created when it fails
-    :param recreate_failed: delete a Failed endpoint and create it anew
+    :param recreate_failed: delete a Failed endpoint and create it again
     :param deployment_config: SageMaker's DeploymentConfig for updates
-    :param retain_variant_properties: an update keeps the variants' instance counts and weights as they are
+    :param retain_variant_properties: an update keeps the variants' instance counts and weights
     :param rescale: take down the scaling that forbids an update, and put it back after it
     :param keep_configs: how many earlier configurations stay when a new one serves; None keeps all
-    :param delete_old_models: delete the models of removed configurations as well, those that we made
-    :param container_log_lines: how many of the containers' last log lines are shown when it fails
+    :param delete_old_models: delete removed configurations' models as well, where we made them
+    :param container_log_lines: how many of the containers' last log lines a failure shows
     """
 
     max_wait: float
@@ -44,19 +42,19 @@ class DeploymentOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentNote:
-    """What a deferred task must remember: the next process that works on it knows nothing else.
+    """The state of a deferred task, for its next process.
 
-    :param action: created, updated or unchanged; None before anything was decided
-    :param created: what this try created, for the log: SageMaker's tags tell whose something is
+    :param action: created, updated or unchanged; None before the decision
+    :param created: what this try created, for the log only: SageMaker's tags prove an owner
     :param created_at: the CreationTime, in epoch seconds, of the endpoint that this task created
-    :param replaced_config: the configuration that the endpoint had before this try's update; empty for a creation,
-        None where that is not known
-    :param models_created_at: the models' CreationTimes, which the configuration's name holds
+    :param replaced_config: the endpoint's configuration before this try's update; empty for a creation, None where
+        that is not known
+    :param models_created_at: the models' CreationTimes in epoch seconds, part of the configuration's name
     :param taken_down: the variants whose scaling this try has taken down, and not put back yet
-    :param touched: whether it has acted on the endpoint, so that a failure is to be cleaned up
-    :param failed_updates: how often UpdateEndpoint went wrong
-    :param may_be_updating: whether one of them may have been accepted all the same
-    :param deadline: epoch seconds by which the endpoint must be free to be changed; None begins now
+    :param touched: the task has acted on the endpoint, so that a failure is cleaned up
+    :param failed_updates: failed UpdateEndpoint requests
+    :param may_be_updating: one of them may have been accepted all the same
+    :param deadline: epoch seconds by which a change in progress must have ended; None begins now
     """
 
     action: str | None = None
@@ -86,13 +84,13 @@ class DeploymentNote:
 
 _BLUE_GREEN = "BlueGreenUpdatePolicy"
 _ROLLING = "RollingUpdatePolicy"
-_TYPES = ("ALL_AT_ONCE", "CANARY", "LINEAR")
-_SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
+_SIZE_OF = {"ALL_AT_ONCE": None, "CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
+"""Types of TrafficRoutingConfiguration, and the member that each needs."""
 _MAX_ALARMS = 10
 
 
 def checked_guardrails(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a DeploymentConfig whose parts fit together; a part that is None is left out.
+    """Check that the parts of a DeploymentConfig fit together; return a copy without parts that are None.
 
     :raises InvalidRequest: both or neither update policy, an unknown or incomplete traffic routing, or too many alarms
     """
@@ -119,11 +117,11 @@ def checked_guardrails(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_routing(routing: Mapping[str, Any]) -> None:
     kind = routing.get("Type")
-    if kind not in _TYPES:
+    if str(kind) not in _SIZE_OF:
         raise InvalidRequest(
-            f"TrafficRoutingConfiguration's Type is {kind!r}; SageMaker takes {', '.join(_TYPES)}"
+            f"TrafficRoutingConfiguration's Type is {kind!r}; SageMaker takes {', '.join(_SIZE_OF)}"
         )
-    size = _SIZE_OF.get(str(kind))
+    size = _SIZE_OF[str(kind)]
     if size and not routing.get(size):
         raise InvalidRequest(
             f"traffic routing {kind} needs {size}, e.g. {{'Type': 'CAPACITY_PERCENT', 'Value': 10}}"

@@ -1,7 +1,7 @@
 """A note of the scaling that a deployment took down: kept in the endpoint's tags, where every later try finds it.
 
-A task's own memory ends with its process, and XCom with its try. A tag holds 256 characters of a small alphabet, so the
-note is compressed and spread over several.
+A task's memory ends with its process, and XCom with its try. A tag holds 256 characters of a small alphabet, so the
+note is compressed, base64-encoded and spread over several tags.
 """
 
 from __future__ import annotations
@@ -19,53 +19,27 @@ from airflow_sm_plugin.resources.scaling import SCALABLE_DIMENSION, ScaledVarian
 from airflow_sm_plugin.resources.tags import MAX_TAG_VALUE, MAX_TAGS
 
 NOTE_TAG = "airflow-sm-plugin:scaling-"
-"""With a moment and a number, from 01: on an endpoint whose scaling is taken down for an update.
-
-Each note has keys of its own, so that a task that has put back what one note says deletes no other.
-"""
+"""Begins the keys of a note's tags; the time in hex and the tag's position, from 01, follow."""
 
 _PIECE = MAX_TAG_VALUE - len("50/")
 _TARGET_MEMBERS = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
 _POLICY_MEMBERS = (
-    "PolicyName",
-    "PolicyType",
+    *("PolicyName", "PolicyType"),
     "StepScalingPolicyConfiguration",
     "TargetTrackingScalingPolicyConfiguration",
     "PredictiveScalingPolicyConfiguration",
 )
 _ACTION_MEMBERS = (
-    "ScheduledActionName",
-    "Schedule",
-    "Timezone",
-    "StartTime",
-    "EndTime",
-    "ScalableTargetAction",
+    *("ScheduledActionName", "Schedule", "Timezone", "StartTime", "EndTime", "ScalableTargetAction"),
 )
 _SERVICE_ROLE = "/aws-service-role/"
 _ALARM_MEMBERS = (
-    "AlarmName",
-    "AlarmDescription",
-    "ActionsEnabled",
-    "OKActions",
-    "AlarmActions",
-    "InsufficientDataActions",
-    "MetricName",
-    "Namespace",
-    "Statistic",
-    "ExtendedStatistic",
-    "Dimensions",
-    "Period",
-    "Unit",
-    "EvaluationPeriods",
-    "DatapointsToAlarm",
-    "Threshold",
-    "ComparisonOperator",
-    "TreatMissingData",
-    "EvaluateLowSampleCountPercentile",
-    "Metrics",
-    "ThresholdMetricId",
+    *("AlarmName", "AlarmDescription", "ActionsEnabled", "OKActions", "AlarmActions"),
+    *("InsufficientDataActions", "MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Dimensions"),
+    *("Period", "Unit", "EvaluationPeriods", "DatapointsToAlarm", "Threshold", "ComparisonOperator"),
+    *("TreatMissingData", "EvaluateLowSampleCountPercentile", "Metrics", "ThresholdMetricId"),
 )
-"""What PutMetricAlarm takes of what DescribeAlarms answers."""
+"""Members that DescribeAlarms answers and PutMetricAlarm takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +49,7 @@ class VariantScaling:
     :param target: MinCapacity, MaxCapacity, RoleARN (not the service's own), SuspendedState
     :param policies: parameters of PutScalingPolicy, without those that name the target
     :param actions: parameters of PutScheduledAction, likewise; times as epoch seconds
-    :param alarms: by a step scaling policy's name, the alarms that set it off; they stay where they are, but need the
-        ARN of the policy that is put back
+    :param alarms: step scaling policy → alarms that set it off. They are not deleted, but need the new policy's ARN
     """
 
     variant: ScaledVariant
@@ -96,7 +69,7 @@ class VariantScaling:
     ) -> VariantScaling:
         registered = _members(target, _TARGET_MEMBERS)
         if _SERVICE_ROLE in str(registered.get("RoleARN", "")):
-            del registered["RoleARN"]  # SageMaker's, which Application Auto Scaling takes by itself
+            del registered["RoleARN"]  # Application Auto Scaling takes SageMaker's by itself
         return cls(
             variant=variant,
             target=registered,
@@ -117,7 +90,7 @@ class VariantScaling:
         )
 
     def with_missing_of(self, earlier: VariantScaling) -> VariantScaling:
-        """Return what is registered now, with what only an earlier note knows: a try may have been killed midway."""
+        """Add policies, actions and alarms that only an earlier note has: a try may have been killed midway."""
         policies = {policy["PolicyName"]: policy for policy in (*earlier.policies, *self.policies)}
         actions = {action["ScheduledActionName"]: action for action in (*earlier.actions, *self.actions)}
         return replace(
@@ -128,10 +101,9 @@ class VariantScaling:
         )
 
     def registration(self, *, instances: int, asynchronous: bool) -> dict[str, Any]:
-        """Return the parameters of RegisterScalableTarget.
+        """Build the parameters of RegisterScalableTarget; capacities change only where they contradict the endpoint.
 
-        Capacities stay as they were, but where they contradict the endpoint as it is now: only an asynchronous one
-        scales to zero, and the maximum is at least the number of instances that it was given.
+        Only an asynchronous endpoint scales to zero; the maximum is at least the variant's ``instances``.
         """
         least, most = int(self.target.get("MinCapacity", 1)), int(self.target.get("MaxCapacity", 1))
         if not asynchronous and self.variant.dimension == SCALABLE_DIMENSION:
@@ -166,12 +138,10 @@ class VariantScaling:
 
 
 def note_prefix(tags: Mapping[str, str], moment: int) -> str:
-    """Return how the keys of a new note begin: as those of no other note.
+    """Choose the prefix of a new note's keys, different from every other note's.
 
-    Keys that were emptied, by a role without permission to remove tags, are used again, lest they fill the endpoint's
-    tags.
+    Tags that a role without sagemaker:DeleteTags emptied are reused: they count against the endpoint's limit of tags.
 
-    :param tags: the endpoint's
     :param moment: epoch nanoseconds; a later note wins over an earlier one
     """
     emptied = {_prefix(key) for key in note_tags(tags)} - set(_filled(tags))
@@ -179,15 +149,13 @@ def note_prefix(tags: Mapping[str, str], moment: int) -> str:
 
 
 def note_of(
-    taken: Sequence[VariantScaling], *, prefix: str = NOTE_TAG, room: int = MAX_TAGS
+    scalings: Sequence[VariantScaling], *, prefix: str = NOTE_TAG, room: int = MAX_TAGS
 ) -> dict[str, str]:
-    """Return the tags that hold what was taken down.
+    """Encode scaling as tags; raise InvalidRequest when they are more than ``room``.
 
-    :param prefix: how their keys begin: :func:`note_prefix`
-    :param room: how many more tags the endpoint takes
-    :raises InvalidRequest: the note needs more
+    :param prefix: of their keys, by :func:`note_prefix`
     """
-    text = json.dumps([scaling.as_json() for scaling in taken], separators=(",", ":"), default=_moment)
+    text = json.dumps([scaling.as_json() for scaling in scalings], separators=(",", ":"), default=_epoch)
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
     if len(pieces) > room:
@@ -196,11 +164,11 @@ def note_of(
             f"{max(room, 0)} of {MAX_TAGS}: remove some of its tags, or take the scaling down before and put it back "
             f"after the deployment (SageMakerScaleEndpointOperator)"
         )
-    return {f"{prefix}{number:02}": f"{len(pieces)}/{piece}" for number, piece in enumerate(pieces, 1)}
+    return {f"{prefix}{position:02}": f"{len(pieces)}/{piece}" for position, piece in enumerate(pieces, 1)}
 
 
 def note_tags(tags: Mapping[str, str]) -> list[str]:
-    """Return the keys of those tags that hold notes."""
+    """List the keys of notes, emptied ones included."""
     return sorted(key for key in tags if key.startswith(NOTE_TAG))
 
 
@@ -209,46 +177,42 @@ def _prefix(key: str) -> str:
 
 
 def _filled(tags: Mapping[str, str]) -> list[str]:
-    """Return how the keys of each note begin that was not emptied, the earliest first."""
+    """List the prefixes of the notes that are not emptied, the earliest first."""
     return sorted({_prefix(key) for key in note_tags(tags) if tags[key]})
 
 
 def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling]:
-    """Read what was taken down of an endpoint's scaling, from all notes in its tags.
-
-    :raises InvalidRequest: the note was changed
-    """
+    """Decode the scaling in all notes among an endpoint's tags; raise InvalidRequest for a changed note."""
     noted: list[VariantScaling] = []
     for prefix in _filled(tags):
         try:
             count = int(tags[f"{prefix}01"].partition("/")[0])
-            pieces = [tags[f"{prefix}{number:02}"].partition("/")[2] for number in range(1, count + 1)]
+            pieces = [tags[f"{prefix}{position:02}"].partition("/")[2] for position in range(1, count + 1)]
             text = zlib.decompress(base64.b64decode("".join(pieces), validate=True))
-            taken = [VariantScaling.from_json(endpoint_name, value) for value in json.loads(text)]
+            scalings = [VariantScaling.from_json(endpoint_name, value) for value in json.loads(text)]
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise InvalidRequest(
-                f"the tags {prefix}* of endpoint {endpoint_name} say what was taken down of its scaling, and cannot "
+                f"the tags {prefix}* of endpoint {endpoint_name} note the scaling that was taken down, and cannot "
                 f"be read any more ({type(error).__name__}): scale it again (SageMakerScaleEndpointOperator) and "
                 f"remove them"
             ) from error
-        noted = merged(noted, taken) if noted else taken
+        noted = merged(noted, scalings) if noted else scalings
     return noted
 
 
-def merged(noted: Sequence[VariantScaling], found: Sequence[VariantScaling]) -> list[VariantScaling]:
-    """Return what is to be put back: what was found now, and what an earlier try noted and did not put back."""
+def merged(noted: Sequence[VariantScaling], registered: Sequence[VariantScaling]) -> list[VariantScaling]:
+    """Combine the scaling registered now with the scaling that an earlier try noted and did not put back."""
     scalings = {scaling.variant: scaling for scaling in noted}
-    for scaling in found:
+    for scaling in registered:
         earlier = scalings.get(scaling.variant)
         scalings[scaling.variant] = scaling if earlier is None else scaling.with_missing_of(earlier)
     return list(scalings.values())
 
 
 def repointed(alarm: Mapping[str, Any], variant: ScaledVariant, policy_arn: str) -> dict[str, Any] | None:
-    """Return the parameters of PutMetricAlarm that have an alarm set off a policy that was put back.
+    """Build the parameters of PutMetricAlarm that make a described alarm set off a policy that was put back.
 
-    :param alarm: as DescribeAlarms describes it
-    :return: None where it does already, or has nothing to do with that policy of that variant
+    :return: None where it sets off that policy already, or has nothing to do with that policy of that variant
     """
     name = policy_arn.rpartition(":policyName/")[2]
     end = f":resource/sagemaker/{variant.resource_id}:policyName/{name}"
@@ -262,7 +226,7 @@ def _members(value: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: value[name] for name in names if value.get(name) is not None}
 
 
-def _moment(value: object) -> float:
+def _epoch(value: object) -> float:
     if isinstance(value, datetime):
         return value.astimezone(UTC).timestamp()
-    raise TypeError(f"{type(value).__name__} has no place in a note")
+    raise TypeError(f"a note cannot hold a {type(value).__name__}")

@@ -22,7 +22,6 @@ from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     EndpointConfigNotFound,
-    EndpointNotFound,
     ModelNotFound,
     SageMakerInferenceError,
     TaskKilled,
@@ -33,7 +32,6 @@ from airflow_sm_plugin.hooks.models import Models
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.resources.model import without_empty
 
 if TYPE_CHECKING:
@@ -219,30 +217,6 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                     raise
                 return refusal is Meaning.NOT_FOUND
         return True
-
-    def wait_for_endpoint(
-        self, name: str, *, wanted_config: str, max_wait: float, poll_interval: float
-    ) -> EndpointVerdict:
-        """Wait until the endpoint serves, rolls back or fails; return a waiting verdict when time ran out.
-
-        :raises EndpointNotFound: the endpoint is gone
-        :raises ServiceUnavailable: too many polls in a row failed, or all of them until time ran out
-        :raises Throttled: likewise
-        """
-
-        def ended(seen: Mapping[str, Any] | None) -> bool:
-            return self._judged(name, seen, wanted_config).state is not EndpointState.WAIT
-
-        give_up = time.monotonic() + max_wait
-        description = self.poll_until(name, ended, give_up=give_up, poll_interval=poll_interval)
-        return self._judged(name, description, wanted_config)
-
-    def _judged(
-        self, name: str, description: Mapping[str, Any] | None, wanted_config: str
-    ) -> EndpointVerdict:
-        if description is None:
-            raise EndpointNotFound(f"there is no endpoint {name} in {self.conn_region_name}")
-        return endpoint_status.judge(description, wanted_config=wanted_config)
 
     def poll_until(
         self,

@@ -22,7 +22,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_config import models_of
-from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES, places_written_by
+from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES, locations_written_by
 
 log = get_log(__name__)
 
@@ -74,7 +74,7 @@ class EndpointFacts:
         :raises ServiceError: SageMaker did not answer
         """
         try:
-            return places_written_by(await asyncio.to_thread(self._existing))
+            return locations_written_by(await asyncio.to_thread(self._existing))
         except AccessDenied as error:
             log.warning("not known whether inputs are apart from the endpoint's outputs: %s", error)
             return {}
@@ -132,7 +132,7 @@ class EndpointFacts:
             log.info("endpoint %s is not checked: %s", self._name, error)
             return None
         _check_multi_model(self._name, endpoint)
-        models = EndpointModels(endpoint_name=self._name, written=places_written_by(endpoint))
+        models = EndpointModels(endpoint_name=self._name, written=locations_written_by(endpoint))
         try:
             containers = list(_containers(self._hook, endpoint.get("EndpointConfigName")))
         except (AccessDenied, ModelNotFound) as error:

@@ -14,8 +14,7 @@ from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.hooks.calls import found, removed
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
-from airflow_sm_plugin.resources.model import ModelSpec
-from airflow_sm_plugin.resources.model_refusals import may_pass, refusal
+from airflow_sm_plugin.resources.model import ModelSpec, may_pass, refusal
 
 _ATTEMPTS = 3
 _ROLE_PAUSE = 5.0

@@ -17,14 +17,13 @@ _CACHE_SETTINGS = ("Enabled", "Disabled")
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerRequest:
-    """What a model's containers are to be: exactly one of ``image``, ``containers`` and ``from_package``.
+    """The containers wanted for a model: exactly one of ``image``, ``containers`` and ``from_package`` is given.
 
-    :param environment: of the one container; no part of the repr
-    :param containers: definitions as SageMaker spells them, in pipeline order; no part of the repr
-    :param from_package: the container is a model package's; :meth:`definitions` takes which one
-    :param mode: ``SingleModel`` or ``MultiModel`` for the one container
+    :param containers: definitions as SageMaker spells them, in pipeline order
+    :param from_package: the container is a model package's, which :meth:`definitions` takes
+    :param mode: ``SingleModel`` or ``MultiModel`` for the single container
     :param model_cache: ``Enabled`` or ``Disabled``, of a multi-model container
-    :param serving_preset: of :data:`airflow_sm_plugin.resources.containers.PRESETS`, for the one container
+    :param serving_preset: of :data:`PRESETS`, for the single container
     """
 
     image: str | None = None
@@ -37,10 +36,7 @@ class ContainerRequest:
     serving_preset: str | None = None
 
     def checked(self) -> ContainerRequest:
-        """Return the request itself when it is one.
-
-        :raises InvalidRequest: what is given does not go together
-        """
+        """Return the request itself, or raise InvalidRequest for arguments that do not fit together."""
         if [self.image is not None, self.containers is not None, self.from_package].count(True) != 1:
             raise InvalidRequest(
                 "give either image (one container), containers (a pipeline), or one of model_package_arn and "
@@ -62,10 +58,10 @@ class ContainerRequest:
             choice(self.model_cache, "model_cache", _CACHE_SETTINGS)
         if self.serving_preset:
             with_preset(None, self.serving_preset)
-        self._check_number()
+        self._check_pipeline()
         return self
 
-    def _check_number(self) -> None:
+    def _check_pipeline(self) -> None:
         if self.containers is None or len(self.containers) <= 1:
             return
         if self.mode == MULTI_MODEL:
@@ -82,23 +78,22 @@ class ContainerRequest:
     def definitions(
         self, package_arn: str | None = None, package_environment: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        """Return new definitions; what the caller gave is never changed.
+        """Build new definitions; the caller's are never changed.
 
         :param package_arn: the model package, with ``from_package``
-        :param package_environment: what that sets itself: a preset leaves it alone
+        :param package_environment: the package's own variables, which a preset leaves alone
         :raises InvalidRequest: a multi-model container without a prefix or with a ModelDataSource, or several of them
         """
-        made = [dict(container) for container in self._given(package_arn)]
-        for container in made:
+        definitions = [dict(container) for container in self._given(package_arn)]
+        for container in definitions:
             if self.mode:
                 container["Mode"] = self.mode
             if self.model_cache:
                 container["MultiModelConfig"] = {"ModelCacheSetting": self.model_cache}
-            if self.serving_preset:
-                container["Environment"] = with_preset(
-                    container.get("Environment"), self.serving_preset, kept=package_environment
-                )
-        return _with_prefixes(made)
+            if preset := self.serving_preset:
+                own = container.get("Environment")
+                container["Environment"] = with_preset(own, preset, kept=package_environment)
+        return _with_prefixes(definitions)
 
     def _given(self, package_arn: str | None) -> Sequence[Mapping[str, Any]]:
         if self.containers is not None:
@@ -113,13 +108,12 @@ class ContainerRequest:
 
 
 def _with_prefixes(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write the prefix of the multi-model container with exactly one slash at its end."""
-    many = [container for container in containers if container.get("Mode") == MULTI_MODEL]
-    if len(many) > 1:
+    several = [container for container in containers if container.get("Mode") == MULTI_MODEL]
+    if len(several) > 1:
         raise InvalidRequest(
-            f"{len(many)} containers are multi-model, SageMaker takes one in a model: make the others SingleModel"
+            f"{len(several)} containers are multi-model, SageMaker takes one in a model: make the others SingleModel"
         )
-    for container in many:
+    for container in several:
         if container.get("ModelDataSource"):
             raise InvalidRequest(
                 "a multi-model container takes no ModelDataSource: give the prefix that its models lie under as "
@@ -134,11 +128,7 @@ def _with_prefixes(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def model_prefix(location: str) -> str:
-    """Return the prefix that target models are relative to, with exactly one slash at its end.
-
-    :raises InvalidS3Uri: not ``s3://bucket/…``
-    :raises InvalidRequest: it names one archive
-    """
+    """Normalise the prefix that target models are relative to: exactly one slash at its end, no archive's name."""
     uri = S3Uri.parse(location, name="model_data_url")
     key = uri.key.rstrip("/")
     if key.endswith((".tar.gz", ".tgz")):
@@ -150,7 +140,7 @@ def model_prefix(location: str) -> str:
 
 
 def artefact_of(container: Mapping[str, Any]) -> str | None:
-    """Return the ``s3://`` location of the one object that a container loads; None for a prefix, or for none."""
+    """Find the ``s3://`` location of a container's single artefact; None for a prefix, or without an artefact."""
     if container.get("Mode") == MULTI_MODEL:
         return None
     source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
@@ -179,18 +169,16 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "MMS_DEFAULT_RESPONSE_TIMEOUT": "900",
     },
 }
-"""By name: TorchServe (PyTorch from 1.8 on), the Multi Model Server (PyTorch 1.4), Hugging Face on the latter."""
+"""Environments of TorchServe (PyTorch from 1.8 on), Multi Model Server (PyTorch 1.4), Hugging Face on the latter."""
 
 
 def with_preset(
     environment: Mapping[str, str] | None, preset: str, *, kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return a new environment: the preset's entries, save those that are there already.
+    """Add a preset's variables to a user's environment, which wins.
 
-    :param environment: the user's; what it sets is never overwritten
     :param preset: ``torchserve``, ``mms`` or ``huggingface``
-    :param kept: what is set elsewhere (in a model package): the preset leaves these names alone too, and they are not
-        part of the result
+    :param kept: variables set elsewhere (in a model package): the preset leaves them alone, the result lacks them
     :raises InvalidRequest: no such preset
     """
     entries = PRESETS[choice(preset, "serving_preset", tuple(PRESETS))]

@@ -1,4 +1,4 @@
-"""CreateEndpointConfig: the request from the words a DAG author uses, and its content-derived name."""
+"""CreateEndpointConfig: the request, built from operators' arguments, and its content-derived name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_CONCURRENCY = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class AsyncSection:
-    """What makes an endpoint asynchronous. Paths are S3 prefixes, topics SNS ARNs; None is not set."""
+    """An endpoint's AsyncInferenceConfig. Paths are S3 prefixes, topics SNS ARNs; None is not set."""
 
     output_path: str | None
     failure_path: str | None = None
@@ -30,10 +30,7 @@ class AsyncSection:
     kms_key_id: str | None = None
 
     def checked(self) -> AsyncSection:
-        """Return the section itself when every limit holds.
-
-        :raises InvalidRequest: no output path, or a concurrency outside 1 to 1000
-        """
+        """Return the section itself, or raise InvalidRequest naming the value, the limit and the remedy."""
         if not self.output_path:
             raise InvalidRequest(
                 "an asynchronous endpoint needs async_output_path (s3://bucket/prefix): without it SageMaker has "
@@ -50,7 +47,6 @@ class AsyncSection:
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """Return it as ``AsyncInferenceConfig`` spells it."""
         topics = {"SuccessTopic": self.success_topic or None, "ErrorTopic": self.error_topic or None}
         output = {
             "S3OutputPath": self.output_path,
@@ -64,13 +60,14 @@ class AsyncSection:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfigSpec:
-    """What an endpoint is to serve. The configuration's name is derived from it, so that a retry finds what it made.
+    """A wanted endpoint configuration. Its name is derived from its content, so that a retry finds an earlier try's.
 
-    ``data_capture`` is spelled as SageMaker's DataCaptureConfig, ``volume_kms_key_id`` encrypts the instances' storage.
-    ``tags`` are no content: they may change without a new configuration; ``endpoint_tags`` are further ones of the
-    endpoint alone. ``models_created_at`` are the models'
-    CreationTimes in epoch seconds, where they are known: a model that was deleted and created again under its name is
-    another one, and makes another configuration.
+    :param data_capture: spelled as SageMaker's DataCaptureConfig
+    :param volume_kms_key_id: encrypts the instances' storage
+    :param tags: no part of the content: they may change without a new configuration
+    :param endpoint_tags: further tags of the endpoint alone
+    :param models_created_at: the models' CreationTimes in epoch seconds, where known: a model that was deleted and
+        created again under its name is another model, and needs another configuration
     """
 
     endpoint_name: str
@@ -83,10 +80,7 @@ class EndpointConfigSpec:
     models_created_at: Mapping[str, float] = field(default_factory=dict)
 
     def checked(self) -> EndpointConfigSpec:
-        """Return the spec itself when every limit holds.
-
-        :raises InvalidRequest: naming the value, the limit and the remedy
-        """
+        """Return the spec itself, or raise InvalidRequest naming the value, the limit and the remedy."""
         check_name(self.endpoint_name, "endpoint name")
         users = {key: value for key, value in self.tags.items() if key not in (OWNER_TAG, ENDPOINT_TAG)}
         check_tags(users, "endpoint", ours=len(self._config_tags()) - len(users))
@@ -120,22 +114,18 @@ class EndpointConfigSpec:
             )
 
     def check_models(self, models: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse models that a serverless endpoint does not serve.
-
-        :param models: DescribeModel's answers by name, as far as they are known
-        :raises InvalidRequest: naming the model, why, and the remedy
-        """
+        """Raise InvalidRequest for a model (DescribeModel's answer by name) that a serverless endpoint cannot serve."""
         for name, model in models.items() if self.is_serverless else ():
-            why = serverless_objection(model)
-            if why is not None:
+            objection = serverless_objection(model)
+            if objection is not None:
                 raise InvalidRequest(
-                    f"a serverless endpoint cannot serve model {name}: {why}. Give instances (instance_type) instead "
-                    f"of a ServerlessConfig"
+                    f"a serverless endpoint cannot serve model {name}: {objection}. Give instances (instance_type) "
+                    f"instead of a ServerlessConfig"
                 )
 
     @property
     def config_name(self) -> str:
-        """The configuration's name: ``<endpoint name>-<digest of what it serves>``."""
+        """``<endpoint name>-<digest of content and models' CreationTimes>``."""
         content = self._content()
         identities = dict(self.models_created_at)
         return content_name(self.endpoint_name, [content, identities] if identities else content)
@@ -146,7 +136,6 @@ class EndpointConfigSpec:
 
     @property
     def model_names(self) -> list[str]:
-        """The models it serves, each once, in the variants' order."""
         return list(dict.fromkeys(variant.model_name for variant in self.variants))
 
     def _content(self) -> dict[str, Any]:
@@ -176,7 +165,7 @@ class EndpointConfigSpec:
 
 
 def serverless_objection(model: Mapping[str, Any]) -> str | None:
-    """Return why a model, as DescribeModel describes it, cannot be served without instances; None where it may be.
+    """Name the reason why a described model cannot be served without instances; None where it may be.
 
     Source: the SageMaker guide's page *Serverless Inference*, feature exclusions. Not checked are images for GPUs and
     packages of AWS Marketplace: a ``ModelPackageName`` of another account may also be a package that it shares.
@@ -202,24 +191,14 @@ _MEMORY_STEP = 1_024
 _MEMORY_MB = range(_MEMORY_STEP, 6 * _MEMORY_STEP + 1, _MEMORY_STEP)
 _SERVERLESS_CONCURRENCY = range(1, 201)
 _MOST_POOLS = 5
-_OWN_FIELDS = frozenset(
-    {
-        "VariantName",
-        "ModelName",
-        "InstanceType",
-        "InitialInstanceCount",
-        "InitialVariantWeight",
-        "ServerlessConfig",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A model on instances (``instance_type``) or serverless (``serverless``, spelled as ServerlessConfig).
 
-    ``others`` are further fields of SageMaker's ProductionVariant, passed on as they are. With InstancePools among
-    them it needs no instance type, and no count.
+    ``others`` are further fields of SageMaker's ProductionVariant, sent unchanged. With InstancePools among them the
+    variant needs no instance type, and no count.
     """
 
     model_name: str
@@ -232,39 +211,31 @@ class Variant:
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Variant:
-        """Read a variant spelled as SageMaker's ProductionVariant; numbers may be texts, as templates render them.
-
-        :raises InvalidRequest: no model's name, or a number that is none
-        """
-        if not value.get("ModelName"):
+        """Read SageMaker's ProductionVariant, whose numbers may be text; raise InvalidRequest without ModelName."""
+        others = dict(value)
+        if not (model_name := others.pop("ModelName", None)):
             raise InvalidRequest(
                 f"a production variant needs a ModelName; this one has only {sorted(value)}. Endpoints of inference "
                 f"components, whose variants have none, are not deployed by this operator"
             )
-        pools = value.get("InstancePools")
-        count = value.get("InitialInstanceCount", None if pools else 1)
-        serverless = mapping(value.get("ServerlessConfig"), "ServerlessConfig")
+        count = others.pop("InitialInstanceCount", None if others.get("InstancePools") else 1)
+        if count is not None or not others.get("InstancePools"):
+            count = whole_number(count, "InitialInstanceCount", at_least=None)
+        serverless = mapping(others.pop("ServerlessConfig", None), "ServerlessConfig")
+        if serverless is not None:
+            serverless = {key: whole_number(item, key, at_least=None) for key, item in serverless.items()}
         return cls(
-            model_name=str(value["ModelName"]),
-            instance_type=value.get("InstanceType"),
-            initial_instance_count=(
-                None
-                if count is None and pools
-                else whole_number(count, "InitialInstanceCount", at_least=None)
-            ),
-            variant_name=str(value.get("VariantName", "AllTraffic")),
-            initial_variant_weight=number(value.get("InitialVariantWeight", 1.0), "InitialVariantWeight"),
-            serverless=None
-            if serverless is None
-            else {key: whole_number(item, key, at_least=None) for key, item in serverless.items()},
-            others={key: item for key, item in value.items() if key not in _OWN_FIELDS},
+            model_name=str(model_name),
+            instance_type=others.pop("InstanceType", None),
+            initial_instance_count=count,
+            variant_name=str(others.pop("VariantName", "AllTraffic")),
+            initial_variant_weight=number(others.pop("InitialVariantWeight", 1.0), "InitialVariantWeight"),
+            serverless=serverless,
+            others=others,
         )
 
     def checked(self) -> Variant:
-        """Return the variant itself when every limit holds.
-
-        :raises InvalidRequest: naming the value, the limit and the remedy
-        """
+        """Return the variant itself, or raise InvalidRequest naming the value, the limit and the remedy."""
         check_name(self.variant_name, "variant name")
         check_name(self.model_name, "model name")
         pools = self.others.get("InstancePools")
@@ -326,31 +297,28 @@ class Variant:
             )
 
     def parameters(self) -> dict[str, Any]:
-        """Return it as ``ProductionVariants`` spells it."""
-        place: dict[str, Any] = {
+        capacity: dict[str, Any] = {
             "InstanceType": self.instance_type,
             "InitialInstanceCount": self.initial_instance_count,
         }
         if self.serverless is not None:
-            place = {"ServerlessConfig": dict(self.serverless)}
+            capacity = {"ServerlessConfig": dict(self.serverless)}
         return {
             "VariantName": self.variant_name,
             "ModelName": self.model_name,
-            **{key: value for key, value in place.items() if value is not None},
+            **{key: value for key, value in capacity.items() if value is not None},
             "InitialVariantWeight": self.initial_variant_weight,
             **self.others,
         }
 
 
 def models_of(config: Mapping[str, Any] | None) -> list[str]:
-    """Return the models that a described configuration names, each once, in its order; None names none.
+    """List the models that a described configuration names, each once, in its order; None names none.
 
     Variants of inference components name no model; instance pools may each name another than their variant.
     """
-    names: dict[str, None] = {}
+    names: list[Any] = []
     for variant in (config or {}).get("ProductionVariants") or ():
-        pools = variant.get("InstancePools") or ()
-        for name in (variant.get("ModelName"), *(pool.get("ModelNameOverride") for pool in pools)):
-            if name:
-                names[str(name)] = None
-    return list(names)
+        names.append(variant.get("ModelName"))
+        names += [pool.get("ModelNameOverride") for pool in variant.get("InstancePools") or ()]
+    return list(dict.fromkeys(str(name) for name in names if name))

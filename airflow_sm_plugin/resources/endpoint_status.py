@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
@@ -25,7 +25,7 @@ from airflow_sm_plugin.resources.endpoint_config import Variant
 
 
 class EndpointState(enum.Enum):
-    """What a description means to a task that waits for a configuration."""
+    """The meaning of a description to a task that waits for a configuration."""
 
     SERVING = "serving"
     WAIT = "wait"
@@ -35,10 +35,7 @@ class EndpointState(enum.Enum):
 
 @dataclass(frozen=True)
 class EndpointVerdict:
-    """The state, the status it was read from, the configuration now behind the endpoint, and SageMaker's reason.
-
-    ``arn`` is the endpoint's, empty where a trigger of an earlier version judged.
-    """
+    """A judged description. ``arn`` is empty where a trigger of an earlier version judged."""
 
     state: EndpointState
     status: str
@@ -64,16 +61,12 @@ _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack
 
 
 def in_progress(status: str) -> bool:
-    """Return whether SageMaker refuses to change or delete an endpoint in this status until it leaves it."""
+    """Check for a status in which SageMaker refuses to change or delete an endpoint, and which ends by itself."""
     return status in _IN_PROGRESS
 
 
 def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerdict:
-    """Judge a description while waiting for the endpoint to serve ``wanted_config``.
-
-    Deleting is a failure: such an endpoint will not serve. OutOfService and UpdateRollbackFailed never end by
-    themselves, so they fail as well.
-    """
+    """Judge a description. Deleting is a failure, and so are the statuses that never end by themselves."""
     status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName") or "")
     reason = str(description.get("FailureReason") or _NO_REASON)
     if status == "InService":
@@ -86,14 +79,16 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
 
 
 def uses_config(description: Mapping[str, Any] | None, config_name: str) -> bool:
-    """Return whether an endpoint needs a configuration: it has it now, is being moved to it, or does not tell which."""
+    """Check that an endpoint needs a configuration. An endpoint whose configuration is not described counts, too."""
     if description is None or description.get("EndpointStatus") == "Deleting":
         return False
     return not description.get("EndpointConfigName") or config_name in configs_of(description)
 
 
-def configs_of(description: Mapping[str, Any]) -> set[str]:
-    """Return the configurations that an endpoint has now or is being moved to."""
+def configs_of(description: Mapping[str, Any] | None) -> set[str]:
+    """List the configurations that an endpoint has now or is being moved to; none when it is gone or Deleting."""
+    if description is None or description.get("EndpointStatus") == "Deleting":
+        return set()
     pending = description.get("PendingDeploymentSummary") or {}
     names = {description.get("EndpointConfigName"), pending.get("EndpointConfigName")}
     return {str(name) for name in names if name}
@@ -102,16 +97,16 @@ def configs_of(description: Mapping[str, Any]) -> set[str]:
 def failure(
     verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str, replaced_config: str | None = None
 ) -> SageMakerInferenceError | None:
-    """Return the error that a verdict amounts to, None while it serves or waits.
+    """Build the error that a verdict amounts to, None while the endpoint serves or a change is in progress.
 
-    :param replaced_config: what SageMaker can have rolled back to: the configuration before the update, empty where
-        there was none; None where that is not known. Whatever else serves, another deployment put there
+    :param replaced_config: the configuration before the update, empty where there was none; None where that is not
+        known. SageMaker rolls back to this one only: any other was deployed by another task
     """
     reason = _sentence(verdict.reason)
     if verdict.state is EndpointState.ROLLED_BACK and not verdict.config_name:
         return ServiceUnavailable(
             f"endpoint {endpoint_name} is {verdict.status}, but DescribeEndpoint does not name the configuration that "
-            f"it serves, so that nothing tells whether it is {wanted_config}; a retry looks again"
+            f"it serves, so that it may or may not be {wanted_config}; a retry checks again"
         )
     if verdict.state is EndpointState.ROLLED_BACK and replaced_config not in (None, verdict.config_name):
         return EndpointTakenOver(
@@ -124,13 +119,13 @@ def failure(
         return EndpointRolledBack(
             f"endpoint {endpoint_name} did not take configuration {wanted_config}: SageMaker rolled back and it "
             f"serves {verdict.config_name}. Reason: {reason} Mend what the reason, the containers' logs or the alarms "
-            f"of the deployment_config tell, then run the task again: as it is, {wanted_config} would be rolled back "
-            f"again"
+            f"of the deployment_config report, then run the task again: unchanged, {wanted_config} would be rolled "
+            f"back again"
         )
     if verdict.status == "Deleting":
         given = "" if verdict.reason == _NO_REASON else f" Reason: {reason}"
         return EndpointFailed(
-            f"endpoint {endpoint_name} is Deleting: somebody, or another task, is deleting it while this task waits "
+            f"endpoint {endpoint_name} is Deleting: a person, or another task, is deleting it while this task waits "
             f"for it to serve {wanted_config}.{given} A retry waits until it is gone, and creates it again: find out "
             f"first who deletes it"
         )
@@ -143,60 +138,56 @@ def failure(
 
 
 def _with(verdict: EndpointVerdict) -> str:
-    """Name the configuration, where the description did."""
     return f" with configuration {verdict.config_name}" if verdict.config_name else ""
 
 
 def cannot_be_changed(
     verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str
 ) -> EndpointUnchangeable:
-    """Return the error of an endpoint that was found in a status which does not end by itself.
+    """Build the error of an endpoint in a status which does not end by itself.
 
-    SageMaker leaves only deletion to a Failed one; in the other statuses it is we who change nothing, unasked.
+    SageMaker permits only the deletion of a Failed endpoint; in the other statuses this package refuses a change.
     """
-    found = f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}"
+    state = f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}"
     reason = _sentence(verdict.reason)
     delete = "(SageMakerDeleteEndpointOperator does)"
     if verdict.status == "Failed":
         return EndpointUnchangeable(
-            f"{found} and cannot be changed. Reason: {reason} Delete it first {delete}, say on_failed='recreate', or "
+            f"{state} and cannot be changed. Reason: {reason} Delete it first {delete}, give on_failed='recreate', or "
             f"take another name"
         )
     if verdict.status == "OutOfService":
         return EndpointUnchangeable(
-            f"{found}: it takes no requests. Reason: {reason} Look why; then update it by hand, or delete it {delete} "
-            f"and run the task again"
+            f"{state}: it takes no requests. Reason: {reason} Find out why; then update it by hand, or delete it "
+            f"{delete} and run the task again"
         )
     return EndpointUnchangeable(
-        f"{found} and is left as it is. Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
+        f"{state} and is left as it is. Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
     )
 
 
 def _serving_a_mix(verdict: EndpointVerdict, wanted_config: str) -> str:
-    """Return the remedy for an update whose rollback failed too; empty for another status."""
+    """Name the remedy for an update whose rollback failed too; empty for another status."""
     if verdict.status != "UpdateRollbackFailed":
         return ""
     is_wanted = verdict.config_name == wanted_config
     other = "the configuration that it was to take" if is_wanted else wanted_config
     return (
         f" An update failed and its rollback did too: instances of {verdict.config_name}, and perhaps of {other}, "
-        f"go on serving and cost money. Mend the reason (capacity, "
-        f"permissions, the container); then update it by hand to the configuration that is to stay, or, if it may be "
-        f"down meanwhile, delete it (SageMakerDeleteEndpointOperator does) and run the task again"
+        f"go on serving and cost money. Mend the reason (capacity, permissions, the container); then update it by hand "
+        f"to the configuration that is to stay, or, if it may be down meanwhile, delete it "
+        f"(SageMakerDeleteEndpointOperator does) and run the task again"
     )
 
 
 def deadline_exceeded(
     verdict: EndpointVerdict, *, endpoint_name: str, seconds: float, cleaned_up: bool = False
 ) -> EndpointDeadlineExceeded:
-    """Return the error of a wait that ended before the endpoint did.
-
-    :param cleaned_up: what is being created will be deleted next, so that nothing can be said yet of what stays
-    """
+    """Build the error of a wait that ran out of time. ``cleaned_up``: an endpoint that is Creating is deleted next."""
     meanwhile = f"Meanwhile {_MEANWHILE.get(verdict.status, 'it is still there')}"
     if cleaned_up and verdict.status == "Creating":
         meanwhile = "What this task made of it is deleted again: the task's log says how that ended"
-    logs = "" if verdict.status == "Deleting" else ", or read the endpoint's CloudWatch logs"
+    logs = "" if verdict.status == "Deleting" else ", or check the endpoint's CloudWatch logs"
     return EndpointDeadlineExceeded(
         f"endpoint {endpoint_name} was still {verdict.status} after {seconds:.0f} s; raise max_wait_seconds{logs}. "
         f"{meanwhile}"
@@ -216,12 +207,11 @@ _MEANWHILE = {
 
 
 def _sentence(text: str) -> str:
-    """End a text with a full stop, unless it has its own."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class Step(enum.Enum):
-    """What to do next to have an endpoint serve a configuration."""
+    """The next step towards an endpoint that serves a configuration."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -232,9 +222,9 @@ class Step(enum.Enum):
 
 
 def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> Step:
-    """Decide what to do about an endpoint, from its DescribeEndpoint; None is no endpoint.
+    """Decide the next step from DescribeEndpoint's answer; None is no endpoint.
 
-    GIVE_UP: a Failed endpoint can only be deleted, which was not asked for; OutOfService and UpdateRollbackFailed
+    GIVE_UP: a Failed endpoint can only be deleted, and the caller decides that; OutOfService and UpdateRollbackFailed
     (which serves a mix of both configurations) do not end by themselves and need a person who finds the reason.
     """
     if description is None:
@@ -250,23 +240,24 @@ def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> S
     return Step.WAIT_OUT if verdict.status == "Deleting" else Step.GIVE_UP
 
 
-def places_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return what an endpoint writes, and where, as :func:`check_inputs_apart` takes it.
-
-    :param endpoint: the answer of DescribeEndpoint; None where it is not known
-    """
+def locations_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
+    """List an endpoint's S3 output locations by name, for :func:`check_inputs_apart`; none where it is not known."""
     described = endpoint or {}
     outputs = (described.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
-    places = {
+    locations = {
         "the endpoint's S3OutputPath": outputs.get("S3OutputPath"),
         "the endpoint's S3FailurePath": outputs.get("S3FailurePath"),
         "the endpoint's data capture": (described.get("DataCaptureConfig") or {}).get("DestinationS3Uri"),
     }
-    return {what: place for what, place in places.items() if place and str(place).startswith("s3://")}
+    return {name: str(uri) for name, uri in locations.items() if str(uri).startswith("s3://")}
 
 
-@dataclass(frozen=True)
-class ScaledCount:
+def _by_variant(described: Mapping[str, Any], key: str) -> dict[Any, Any]:
+    variants = described.get("ProductionVariants") or ()
+    return {variant.get("VariantName"): variant.get(key) for variant in variants}
+
+
+class ScaledCount(NamedTuple):
     """A variant that runs ``current`` instances, and that an update would set to ``initial``."""
 
     variant_name: str
@@ -277,22 +268,15 @@ class ScaledCount:
 def scaled_counts(
     description: Mapping[str, Any], served: Mapping[str, Any] | None, variants: Sequence[Variant]
 ) -> list[ScaledCount]:
-    """Return the variants that were scaled to another number of instances than the wanted configuration begins with.
+    """List the variants that were scaled to another count than the wanted configuration begins with.
 
-    :param description: DescribeEndpoint's; only variants that it describes with ``CurrentInstanceCount`` count, so
-        neither new nor serverless ones
-    :param served: DescribeEndpointConfig's of the configuration behind the endpoint, which tells scaling from another
-        configuration; None where it is not known, and then no variant counts
-    :param variants: those of the wanted configuration
+    New and serverless variants have no ``CurrentInstanceCount``, and do not count.
+
+    :param served: DescribeEndpointConfig's answer for the endpoint's present configuration; without it nothing
+        distinguishes a scaled count from a configured one, and no variant counts
     """
-    current: dict[str, Any] = {
-        variant.get("VariantName"): variant.get("CurrentInstanceCount")
-        for variant in description.get("ProductionVariants") or ()
-    }
-    configured = {
-        variant.get("VariantName"): variant.get("InitialInstanceCount")
-        for variant in (served or {}).get("ProductionVariants") or ()
-    }
+    current = _by_variant(description, "CurrentInstanceCount")
+    configured = _by_variant(served or {}, "InitialInstanceCount")
     return [
         ScaledCount(name, count, variant.initial_instance_count)
         for variant in variants

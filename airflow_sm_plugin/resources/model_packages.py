@@ -1,7 +1,4 @@
-"""Model packages of SageMaker's Model Registry: which version may become a model.
-
-Shapes as ``DescribeModelPackage`` and ``ListModelPackages`` answer them.
-"""
+"""Model packages of SageMaker's Model Registry, as DescribeModelPackage and ListModelPackages answer them."""
 
 from __future__ import annotations
 
@@ -15,10 +12,7 @@ _GROUP_KIND = ":model-package-group/"
 
 
 def check_package_arn(arn: str) -> str:
-    """Return the ARN (or the name of an unversioned package) unless it is a group's.
-
-    :raises InvalidRequest: it names a group
-    """
+    """Return an ARN (or the name of an unversioned package), or raise InvalidRequest for a group's."""
     if _GROUP_KIND in arn:
         raise InvalidRequest(
             f"model_package_arn {arn} names a model package group: give it as model_package_group_name for its newest "
@@ -28,11 +22,9 @@ def check_package_arn(arn: str) -> str:
 
 
 def check_approved(package: Mapping[str, Any]) -> None:
-    """Return when a described package may become a model.
+    """Raise ModelPackageNotApproved for a described package that is rejected, waits for approval, or is not usable.
 
     Packages outside a group (those of AWS Marketplace) are never approved nor rejected: they pass.
-
-    :raises ModelPackageNotApproved: it is rejected, waits for approval, or has not become usable
     """
     arn = package["ModelPackageArn"]
     state = package.get("ModelPackageStatus", "Completed")
@@ -51,13 +43,7 @@ def check_approved(package: Mapping[str, Any]) -> None:
 
 
 def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approved: bool) -> Mapping[str, Any]:
-    """Return the first usable version of a listing that has the newest first.
-
-    :param packages: ``ModelPackageSummary`` mappings; no more of them are taken than needed
-    :param group: the group's name, for the message
-    :param require_approved: only Approved ones count
-    :raises ModelPackageNotFound: there is none
-    """
+    """Select the newest usable version of a listing, newest first; raise ModelPackageNotFound without one."""
     for package in packages:
         if package.get("ModelPackageStatus", "Completed") != "Completed":
             continue
@@ -70,7 +56,7 @@ def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approve
 
 
 def environment_of(package: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a described package's containers set in their environments, all together."""
+    """Merge the environments of a described package's containers."""
     containers = (package.get("InferenceSpecification") or {}).get("Containers") or []
     return {
         key: value for container in containers for key, value in (container.get("Environment") or {}).items()

@@ -24,9 +24,9 @@ BACKLOG_POLICY = "airflow-sm-backlog"
 WAKE_POLICY = "airflow-sm-wake-from-zero"
 INVOCATIONS_POLICY = "airflow-sm-invocations"
 OUR_POLICIES = frozenset({BACKLOG_POLICY, WAKE_POLICY, INVOCATIONS_POLICY})
-"""Names that only we give. A policy's name is its variant's own: the same names serve every variant."""
+"""Names that only this package gives. A policy's name is unique in its variant: all variants share these names."""
 DEFAULT_TARGET_BACKLOG = 5.0
-"""Waiting requests for each instance: the value of the guide's example."""
+"""Waiting requests per instance: the value of the guide's example."""
 _UNSCALABLE = "ml.t2."
 _ALARM_METRIC = "HasBacklogWithoutCapacity"
 _ALARM_PREFIX = "airflow-sm/"
@@ -36,27 +36,21 @@ _MISSING = re.compile(r"No (?:scaling policy|scalable target) (?:found|registere
 
 @dataclass(frozen=True)
 class ScaledVariant:
-    """The production variant to scale; an asynchronous endpoint has one only.
-
-    :param dimension: what is scaled of it: instances, or the provisioned concurrency of a serverless one
-    """
+    """A production variant as a scalable target: its instances or, if serverless, its provisioned concurrency."""
 
     endpoint_name: str
     variant_name: str
     dimension: str = SCALABLE_DIMENSION
 
     def checked(self) -> ScaledVariant:
-        """Return the variant itself when both names are well formed.
-
-        :raises InvalidName: one of them is not
-        """
+        """Return the variant itself, or raise InvalidName for a malformed name."""
         check_name(self.endpoint_name, "endpoint name")
         check_name(self.variant_name, "variant name")
         return self
 
     @classmethod
     def from_target(cls, target: Mapping[str, Any]) -> ScaledVariant | None:
-        """Read a described scalable target; None when it is no variant's."""
+        """Read a described scalable target; None when it is not a variant."""
         match str(target.get("ResourceId")).split("/"):
             case ["endpoint", endpoint_name, "variant", variant_name]:
                 return cls(endpoint_name, variant_name, str(target.get("ScalableDimension")))
@@ -64,16 +58,15 @@ class ScaledVariant:
 
     @property
     def resource_id(self) -> str:
-        """What Application Auto Scaling calls the variant."""
         return f"endpoint/{self.endpoint_name}/variant/{self.variant_name}"
 
     @property
     def alarm_name(self) -> str:
-        """The name of the alarm that wakes it: always the same, and told apart by slashes, which no name holds."""
+        """The name of the alarm that wakes the variant; unique, since endpoint and variant names hold no slash."""
         return f"{_ALARM_PREFIX}{self.resource_id}/{_ALARM_METRIC}"
 
     def target(self) -> dict[str, Any]:
-        """Return the three parameters by which every call names the scalable target."""
+        """Build the three parameters by which every call names the scalable target."""
         return {
             "ServiceNamespace": SERVICE_NAMESPACE,
             "ResourceId": self.resource_id,
@@ -82,12 +75,11 @@ class ScaledVariant:
 
 
 def alarm_name_prefix(endpoint_name: str) -> str:
-    """Return how the names of all alarms begin that we made for an endpoint."""
     return f"{_ALARM_PREFIX}endpoint/{endpoint_name}/variant/"
 
 
 def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
-    """Return whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
+    """Check that an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
     resource = f":resource/{SERVICE_NAMESPACE}/endpoint/{endpoint_name}/variant/"
     return any(
         resource in action and action.endswith(f":policyName/{WAKE_POLICY}") for action in alarm_actions
@@ -96,7 +88,7 @@ def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """Checked numbers: capacities in instances, cooldowns in seconds; a target of None is not set."""
+    """Checked numbers: capacities in instances, cooldowns in seconds; None is no target."""
 
     min_capacity: int
     max_capacity: int
@@ -116,10 +108,7 @@ class Scaling:
         scale_in_cooldown: object = 300,
         scale_out_cooldown: object = 300,
     ) -> Scaling:
-        """Read an operator's arguments, as they come from templates: numbers may be text, an empty text is not set.
-
-        :raises InvalidRequest: naming the value, the limit and the remedy
-        """
+        """Read an operator's arguments: numbers may be text, empty is not set; raise InvalidRequest otherwise."""
         scaling = cls(
             min_capacity=whole_number(min_capacity, "min_capacity"),
             max_capacity=whole_number(max_capacity, "max_capacity", at_least=1),
@@ -131,14 +120,14 @@ class Scaling:
         if scaling.max_capacity < scaling.min_capacity:
             raise InvalidRequest(
                 f"max_capacity is {scaling.max_capacity}, less than min_capacity, which is {scaling.min_capacity}: "
-                f"raise the one or lower the other"
+                f"raise the first or lower the second"
             )
         return scaling
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingPlan:
-    """The wanted scaling of a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
+    """The wanted scaling of a variant: capacity, the tracking policy, and the policy that wakes it from zero."""
 
     variant: ScaledVariant
     scaling: Scaling
@@ -146,16 +135,11 @@ class ScalingPlan:
 
     @property
     def wakes(self) -> bool:
-        """Whether it needs the step scaling policy and its alarm.
+        """Whether the variant needs the step scaling policy and its alarm.
 
-        With no instance there is no backlog *per instance*: target tracking alone may leave requests waiting.
+        Without an instance there is no backlog *per instance*: target tracking alone may leave requests waiting.
         """
         return self.scaling.min_capacity == 0
-
-    @property
-    def policy_names(self) -> frozenset[str]:
-        tracking = BACKLOG_POLICY if self.asynchronous else INVOCATIONS_POLICY
-        return frozenset({tracking, WAKE_POLICY} if self.wakes else {tracking})
 
     def registration(self) -> dict[str, Any]:
         return {
@@ -167,11 +151,11 @@ class ScalingPlan:
     def tracking_policy(self) -> dict[str, Any]:
         if self.asynchronous:
             name, target = BACKLOG_POLICY, self.scaling.target_backlog
-            metric = {"CustomizedMetricSpecification": self._backlog_metric()}
+            metric = {"CustomizedMetricSpecification": self._metric("ApproximateBacklogSizePerInstance")}
         else:
             name, target = INVOCATIONS_POLICY, self.scaling.target_invocations
-            predefined = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
-            metric = {"PredefinedMetricSpecification": predefined}
+            kind = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+            metric = {"PredefinedMetricSpecification": kind}
         return {
             **self.variant.target(),
             "PolicyName": name,
@@ -185,7 +169,7 @@ class ScalingPlan:
         }
 
     def wake_policy(self) -> dict[str, Any]:
-        """Return the parameters of ``put_scaling_policy`` for step scaling: one instance more when the alarm rings."""
+        """Build the parameters of PutScalingPolicy for step scaling: one instance more when the alarm goes off."""
         return {
             **self.variant.target(),
             "PolicyName": WAKE_POLICY,
@@ -199,17 +183,14 @@ class ScalingPlan:
         }
 
     def alarm(self, policy_arn: str) -> dict[str, Any]:
-        """Return the parameters of CloudWatch's ``put_metric_alarm``, which sets off the wake policy of this ARN.
+        """Build the parameters of PutMetricAlarm for the alarm that sets off the wake policy of this ARN.
 
-        Two minutes of requests without an instance, as in the guide; it only rings when there is data.
+        Two minutes of requests without an instance, as in the guide; without data the alarm does not go off.
         """
         return {
             "AlarmName": self.variant.alarm_name,
             "AlarmDescription": f"Made by airflow-sm-plugin: wakes {self.variant.resource_id} from zero instances",
-            "MetricName": _ALARM_METRIC,
-            "Namespace": "AWS/SageMaker",
-            "Statistic": "Average",
-            "Dimensions": self._dimensions(),
+            **self._metric(_ALARM_METRIC),
             "Period": 60,
             "EvaluationPeriods": 2,
             "DatapointsToAlarm": 2,
@@ -219,16 +200,13 @@ class ScalingPlan:
             "AlarmActions": [policy_arn],
         }
 
-    def _backlog_metric(self) -> dict[str, Any]:
+    def _metric(self, name: str) -> dict[str, Any]:
         return {
-            "MetricName": "ApproximateBacklogSizePerInstance",
+            "MetricName": name,
             "Namespace": "AWS/SageMaker",
-            "Dimensions": self._dimensions(),
+            "Dimensions": [{"Name": "EndpointName", "Value": self.variant.endpoint_name}],
             "Statistic": "Average",
         }
-
-    def _dimensions(self) -> list[dict[str, str]]:
-        return [{"Name": "EndpointName", "Value": self.variant.endpoint_name}]
 
 
 def plan_scaling(
@@ -237,14 +215,12 @@ def plan_scaling(
     description: Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
 ) -> ScalingPlan:
-    """Decide how to scale a variant from DescribeEndpoint's answer.
-
-    An endpoint that is updated (scaling is an update as well) can be registered.
+    """Plan the scaling of a variant from DescribeEndpoint's answer. An endpoint can be registered during an update.
 
     :param config: DescribeEndpointConfig's answer; None where that is not known
-    :raises EndpointNotInService: it has no variants yet, or no more
-    :raises EndpointUnchangeable: it is Failed
-    :raises InvalidRequest: no such variant, a serverless one, or numbers that do not fit this kind of endpoint
+    :raises EndpointNotInService: the endpoint has no variants yet, or no more
+    :raises EndpointUnchangeable: the endpoint is Failed
+    :raises InvalidRequest: no such variant, one that does not scale, or numbers that do not fit this kind of endpoint
     """
     _check_variant(variant, description)
     _check_scales(variant, config)
@@ -253,13 +229,16 @@ def plan_scaling(
     return ScalingPlan(variant=variant, scaling=fitting, asynchronous=asynchronous)
 
 
-def stale_policies(plan: ScalingPlan, found: Sequence[str]) -> list[str]:
-    """Return which of the policies found on the variant are ours and no longer wanted."""
-    return sorted((OUR_POLICIES - plan.policy_names).intersection(found))
+def stale_policies(plan: ScalingPlan, existing: Sequence[str]) -> list[str]:
+    """Select the variant's policies that are ours and no longer wanted."""
+    wanted = {BACKLOG_POLICY if plan.asynchronous else INVOCATIONS_POLICY} | (
+        {WAKE_POLICY} if plan.wakes else set()
+    )
+    return sorted((OUR_POLICIES - wanted).intersection(existing))
 
 
 def means_missing(message: str) -> bool:
-    """Return whether an error of Application Auto Scaling means that the policy or the target is not there."""
+    """Recognise an error of Application Auto Scaling for a missing policy or target."""
     return _MISSING.search(message) is not None
 
 
@@ -267,7 +246,7 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
     name, status = variant.endpoint_name, str(description.get("EndpointStatus"))
     if status == "Failed":
         raise EndpointUnchangeable(
-            f"endpoint {name} is Failed and cannot be scaled: delete it and deploy anew. "
+            f"endpoint {name} is Failed and cannot be scaled: delete it and deploy it again. "
             f"Reason: {description.get('FailureReason') or 'none given'}"
         )
     summaries = description.get("ProductionVariants") or ()
@@ -275,7 +254,7 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
     if not variants and status in SERVING_STATUSES:
         raise EndpointNotInService(
             f"endpoint {name} is {status}, but DescribeEndpoint names no production variants of it, so that nothing "
-            f"can be scaled; a retry looks again"
+            f"can be scaled; a retry checks again"
         )
     if not variants or status == "Deleting":
         raise EndpointNotInService(
@@ -296,17 +275,16 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
 
 
 def _check_scales(variant: ScaledVariant, config: Mapping[str, Any] | None) -> None:
-    """Refuse a variant whose instances Application Auto Scaling does not scale."""
-    for found in (config or {}).get("ProductionVariants") or ():
-        if found.get("VariantName") != variant.variant_name:
+    for configured in (config or {}).get("ProductionVariants") or ():
+        if configured.get("VariantName") != variant.variant_name:
             continue
         where = f"variant {variant.variant_name} of endpoint {variant.endpoint_name}"
-        if not found.get("ModelName"):
+        if not configured.get("ModelName"):
             raise InvalidRequest(
                 f"{where} serves inference components: their copies scale ({COMPONENT_DIMENSION}), and its instances "
                 f"by the ManagedInstanceScaling of its configuration; this operator does neither"
             )
-        if fixed := unscalable_types(found):
+        if fixed := unscalable_types(configured):
             raise InvalidRequest(
                 f"{where} runs on {', '.join(fixed)}, and Application Auto Scaling does not scale t2 instances: deploy "
                 f"it on another instance type first, e.g. ml.m5.large"
@@ -314,7 +292,7 @@ def _check_scales(variant: ScaledVariant, config: Mapping[str, Any] | None) -> N
 
 
 def unscalable_types(variant: Mapping[str, Any]) -> list[str]:
-    """Return those instance types of a described variant that do not scale."""
+    """Select the instance types of a variant that do not scale."""
     pools = [pool.get("InstanceType") for pool in variant.get("InstancePools") or ()]
     return [str(kind) for kind in (variant.get("InstanceType"), *pools) if str(kind).startswith(_UNSCALABLE)]
 

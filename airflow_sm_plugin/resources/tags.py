@@ -14,7 +14,7 @@ MAX_TAGS = 50
 MAX_TAG_KEY = 128
 MAX_TAG_VALUE = 256
 _RESERVED = "aws:"
-"""Begins the keys that only AWS itself sets, in upper or lower case."""
+"""Begins the keys that only AWS sets, in upper or lower case."""
 _SIGNS = "_.:/=+-@"
 
 
@@ -24,17 +24,11 @@ class _Tag(TypedDict):
 
 
 def as_tags(tags: Mapping[str, str]) -> list[_Tag]:
-    """Return tags as SageMaker spells them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
-    """Check a user's tags.
-
-    :param kind: what they are for, e.g. ``"model"``
-    :param ours: how many more tags we add
-    :raises InvalidRequest: naming the value, the limit and the remedy
-    """
+    """Raise InvalidRequest for a bad tag, or for too many with ``ours``, the number of tags that this package adds."""
     if len(tags) + ours > MAX_TAGS:
         share = "one of them is ours" if ours == 1 else f"{ours} of them are ours"
         raise InvalidRequest(
@@ -54,11 +48,9 @@ def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
 
 
 def read_tags(value: object, name: str) -> dict[str, str] | None:
-    """Return a user's tags, given as a mapping, or as boto3 spells them; text of either is read as JSON or Python.
+    """Read a user's tags: ``{key: value}``, boto3's ``[{"Key": …, "Value": …}]``, or text of either (JSON or Python).
 
-    :param value: ``{key: value}`` or ``[{"Key": key, "Value": value}]``
-    :param name: what the value is, for the message
-    :raises InvalidRequest: anything else, a key that is given twice, or one that begins as ours
+    Raise InvalidRequest for anything else, a key that is given twice, or one that begins as this package's tags do.
     """
     given = parsed(value)
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
@@ -68,7 +60,7 @@ def read_tags(value: object, name: str) -> dict[str, str] | None:
     for key in tags or ():
         if key.startswith(OUR_PREFIX):
             raise InvalidRequest(
-                f"tag {key!r} begins with {OUR_PREFIX!r}, as those that tell what these operators have made: rename it"
+                f"tag {key!r} begins with {OUR_PREFIX!r}, as the tags that these operators set themselves: rename it"
             )
     return tags
 
@@ -99,12 +91,12 @@ def _check_key(key: str) -> None:
     _check_characters(key, f"the key of tag {key!r}")
 
 
-def _check_characters(text: str, what: str) -> None:
-    r"""Refuse what the service model's pattern of keys and values does: ``[\p{L}\p{Z}\p{N}_.:/=+\-@]*``."""
+def _check_characters(text: str, subject: str) -> None:
+    r"""Check the service model's pattern of keys and values: ``[\p{L}\p{Z}\p{N}_.:/=+\-@]*``."""
     odd = next(
         (each for each in text if each not in _SIGNS and unicodedata.category(each)[0] not in "LZN"), None
     )
     if odd is not None:
         raise InvalidRequest(
-            f"{what} has the character {odd!r}; SageMaker takes letters, digits, spaces and {' '.join(_SIGNS)}"
+            f"{subject} has the character {odd!r}; SageMaker takes letters, digits, spaces and {' '.join(_SIGNS)}"
         )

@@ -1,4 +1,4 @@
-"""Which candidate is exported: an operator's arguments, read."""
+"""The choice of a candidate, read from an operator's arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 
-def test_nothing_chosen_is_the_best_candidate_on_cpus_whatever_it_is_worth() -> None:
+def test_the_default_choice_is_the_best_candidate_on_cpus_without_an_objective() -> None:
     assert CandidateChoice.read() == CandidateChoice(rank=1, processing_unit="CPU", required_objective=None)
     assert CandidateChoice.read(name="", rank="None", required_objective="") == CandidateChoice()
 
@@ -21,7 +21,7 @@ def test_numbers_may_be_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"name": "a", "rank": 2}, "give either candidate_name or candidate_rank, not both"),
         ({"rank": 0}, "candidate_rank must be a whole number, 1 or more, not 0"),
@@ -31,6 +31,6 @@ def test_numbers_may_be_text() -> None:
         ({"on_unmet_objective": "warn"}, "on_unmet_objective must be one of fail, skip, not 'warn'"),
     ],
 )
-def test_anything_else_is_refused_by_name(arguments: dict[str, object], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_anything_else_is_refused_by_name(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         CandidateChoice.read(**arguments)

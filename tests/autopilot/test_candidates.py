@@ -1,4 +1,4 @@
-"""Has an AutoML job ended, which candidate, which containers: as the two Describes and the listing answer."""
+"""The end of an AutoML job, its candidates and their containers, as AWS describes and lists them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_completed_job_passes() -> None:
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Stopping"])
-def test_a_running_job_is_refused_with_what_it_does_and_the_remedy(status: str) -> None:
+def test_a_running_job_is_refused_with_status_and_remedy(status: str) -> None:
     """Also when it has a best candidate already: a better one may come."""
     running = job(status, AutoMLJobSecondaryStatus="ModelTuning", BestCandidate=CANDIDATE)
     with pytest.raises(AutoMLJobStillRunning, match=f"churn is {status} .ModelTuning.*wait_for_job=True"):
@@ -114,7 +114,7 @@ def test_the_objective_comes_without_the_prefix_that_some_jobs_give_it(name: str
     }
 
 
-def test_an_objective_without_a_direction_is_told_all_the_same() -> None:
+def test_an_objective_without_a_direction_is_read_all_the_same() -> None:
     """``Type`` is optional in the response."""
     metric = {"MetricName": "accuracy", "Value": 1}
     assert objective_of({"FinalAutoMLJobObjectiveMetric": metric}) == {
@@ -153,7 +153,7 @@ class TestRank:
         best, equal = scored("best", 0.9), scored("equal", 0.9)
         assert ranked([equal, best], best=best) == [best, equal]
 
-    def test_what_did_not_complete_or_has_no_objective_has_no_rank(self) -> None:
+    def test_a_candidate_that_failed_or_has_no_objective_has_no_rank(self) -> None:
         best = scored("best", 0.9)
         failed = scored("failed", 0.8, CandidateStatus="Failed")
         without = scored("without", 0.8, FinalAutoMLJobObjectiveMetric=None)
@@ -182,7 +182,7 @@ class TestProcessingUnits:
     def test_gpus_are_chosen(self) -> None:
         assert containers_of(self.CANDIDATE, job_name="text", processing_unit="GPU") == [{"Image": "gpu"}]
 
-    def test_one_that_is_missing_is_told_with_those_there_are(self) -> None:
+    def test_a_missing_unit_is_refused_with_the_existing_ones(self) -> None:
         candidate = self.CANDIDATE | {"InferenceContainerDefinitions": {"GPU": [{"Image": "gpu"}]}}
         with pytest.raises(
             CandidateNotFound, match=r"text-1 of AutoML job text has no containers for CPU: .* GPU;"
@@ -204,7 +204,7 @@ class TestRequiredObjective:
         check_objective(scored("c", value, kind=kind), required, job_name="churn")
 
     @pytest.mark.parametrize(
-        ("value", "kind", "says"),
+        ("value", "kind", "message"),
         [
             (0.89, "Maximize", "c of AutoML job churn has f1 0.89, required is 0.9 or more"),
             (0.91, "Minimize", "c of AutoML job churn has f1 0.91, required is 0.9 or less"),
@@ -212,8 +212,8 @@ class TestRequiredObjective:
             (float("nan"), "Minimize", "f1 nan"),
         ],
     )
-    def test_worse_is_refused_with_both_figures(self, value: float, kind: str, says: str) -> None:
-        with pytest.raises(ObjectiveNotMet, match=says):
+    def test_worse_is_refused_with_both_figures(self, value: float, kind: str, message: str) -> None:
+        with pytest.raises(ObjectiveNotMet, match=message):
             check_objective(scored("c", value, kind=kind), 0.9, job_name="churn")
 
     def test_a_candidate_that_reports_none_meets_none(self) -> None:

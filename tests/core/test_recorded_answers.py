@@ -30,7 +30,7 @@ from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.local.faults.recorded import GRADES, recorded_answers
 from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
-from airflow_sm_plugin.resources.model_refusals import refusal
+from airflow_sm_plugin.resources.model import refusal
 from tests.recorded_calls import ALL_SITUATIONS, SITUATIONS, recorded_error
 
 BAD_RECORD = (PayloadFate.FAILED, ModelError, False, Attempt.FINAL)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.s3 import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
-from airflow_sm_plugin.resources.endpoint_status import places_written_by
+from airflow_sm_plugin.resources.endpoint_status import locations_written_by
 
 
 def are_apart(inputs: str, outputs: str, *, is_object: bool = False) -> bool:
@@ -80,12 +80,12 @@ def test_an_endpoint_writes_outputs_failures_and_captured_data() -> None:
         "AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/o", "S3FailurePath": "s3://b/f"}},
         "DataCaptureConfig": {"EnableCapture": True, "DestinationS3Uri": "s3://b/c"},
     }
-    assert list(places_written_by(described).values()) == ["s3://b/o", "s3://b/f", "s3://b/c"]
+    assert list(locations_written_by(described).values()) == ["s3://b/o", "s3://b/f", "s3://b/c"]
 
 
 @pytest.mark.parametrize("described", [None, {}, {"AsyncInferenceConfig": None, "DataCaptureConfig": None}])
 def test_what_is_not_known_of_an_endpoint_is_no_location(described: dict[str, object] | None) -> None:
-    assert places_written_by(described) == {}
+    assert locations_written_by(described) == {}
 
 
 def test_a_text_that_is_no_location_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What SageMaker refuses of an update is told before; whatever it legally describes is read without an error."""
+"""Updates that SageMaker would refuse are refused before the call; every legal description is read without an error."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from airflow_sm_plugin.resources.endpoint_config import (
 from airflow_sm_plugin.resources.endpoint_status import (
     configs_of,
     judge,
+    locations_written_by,
     next_step,
-    places_written_by,
     scaled_counts,
     uses_config,
 )
@@ -88,7 +88,7 @@ READERS: dict[str, Reader] = {
     "next_step": lambda endpoint, _, __: next_step(endpoint, wanted_config="c"),
     "configs_of": lambda endpoint, _, __: configs_of(endpoint),
     "uses_config": lambda endpoint, _, __: uses_config(endpoint, "c"),
-    "places_written_by": lambda endpoint, _, __: places_written_by(endpoint),
+    "locations_written_by": lambda endpoint, _, __: locations_written_by(endpoint),
     "variant_names": lambda endpoint, config, _: variant_names(endpoint, config),
     "changing_variants": lambda _, config, spec: changing_variants(config or {}, spec.variants),
     "check_change": lambda endpoint, config, spec: check_change(endpoint, config, spec, BLUE_GREEN),
@@ -119,7 +119,7 @@ def described(*variants: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("wanted", [INSTANCES, SERVERLESS, POOLS], ids=["instances", "serverless", "pools"])
-def test_whatever_sagemaker_legally_describes_is_read(reader: Reader, wanted: Mapping[str, Any]) -> None:
+def test_every_legal_description_is_read(reader: Reader, wanted: Mapping[str, Any]) -> None:
     spec = spec_of(wanted)
     for strange in STRANGE_ENDPOINTS:
         for config in STRANGE_CONFIGS:
@@ -169,12 +169,12 @@ def test_whether_a_change_of_pools_is_one_of_the_instance_type_is_left_to_sagema
 
 
 SCALED = "a variant that changes is a scalable target"
-UNTOLD = (
+UNDECIDED = (
     "the endpoint is in progress",
     "a first step of more than half",
     "an endpoint changes between instances and serverless",
 )
-"""Waited for before anybody asks what it means; and texts that say it only when they are filled in."""
+"""Waited out before their meaning is decided; and texts that show it only with their placeholders filled in."""
 OF_UPDATES = [
     row
     for row in json.loads(
@@ -187,7 +187,7 @@ OF_UPDATES = [
 @pytest.mark.parametrize("row", OF_UPDATES, ids=[row["situation"] for row in OF_UPDATES])
 def test_no_refusal_of_an_update_for_something_else_is_taken_for_scaling(row: Mapping[str, Any]) -> None:
     meant = is_about_scaling(row["code"], row["body"]["message"])
-    assert meant is {SCALED: True}.get(row["situation"], None if row["situation"] in UNTOLD else False)
+    assert meant is {SCALED: True}.get(row["situation"], None if row["situation"] in UNDECIDED else False)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ def test_words_tell_whether_a_refusal_is_about_scaling(
     assert is_about_scaling(code, message) is meant
 
 
-def test_an_error_for_scaling_says_how_sure_it_is_and_what_sagemaker_answered() -> None:
+def test_an_error_for_scaling_states_its_certainty_and_sagemakers_answer() -> None:
     assert "The likely reason: variant v is registered" in str(
-        scaled_error("e", ["v"], "it said no", is_certain=False)
+        scaled_error("e", ["v"], "refused", is_certain=False)
     )
-    certain = str(scaled_error("e", ["v"], "it said no"))
+    certain = str(scaled_error("e", ["v"], "refused"))
     assert "likely" not in certain
-    assert certain.endswith("it said no")
+    assert certain.endswith("refused")
 
 
 @pytest.mark.parametrize(
@@ -241,18 +241,18 @@ def test_no_update_leads_from_instances_to_serverless_or_back(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "config", "says"),
+    ("before", "after", "config", "message"),
     [
         (["v"], ["w"], BLUE_GREEN, "endpoint e has v, the update w"),
         (["v"], ["v", "w"], BLUE_GREEN, "has v, the update v, w"),
         (["v", "w"], ["v", "w"], ROLLING, r"endpoint e is of 2 production variants \(v, w\)"),
     ],
 )
-def test_guardrails_that_do_not_fit_the_variants_are_told(
-    before: list[str], after: list[str], config: dict[str, Any], says: str
+def test_guardrails_that_do_not_fit_the_variants_are_refused(
+    before: list[str], after: list[str], config: dict[str, Any], message: str
 ) -> None:
     spec = spec_of(*({**INSTANCES, "VariantName": name} for name in after))
-    with pytest.raises(InvalidRequest, match=says):
+    with pytest.raises(InvalidRequest, match=message):
         check_change(described(*before), None, spec, config)
     check_change(described(*before), None, spec, None)
 
@@ -264,7 +264,7 @@ def test_a_serverless_endpoint_is_not_rolled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         (
             {"Containers": [{}, {}, {}]},
@@ -276,8 +276,10 @@ def test_a_serverless_endpoint_is_not_rolled() -> None:
         ({"Containers": [{}], "EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
     ],
 )
-def test_models_that_a_serverless_endpoint_does_not_serve_are_told(model: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"cannot serve model m: .*{says}.*Give instances"):
+def test_models_that_a_serverless_endpoint_cannot_serve_are_refused(
+    model: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"cannot serve model m: .*{message}.*Give instances"):
         spec_of(SERVERLESS).check_models({"m": model})
     spec_of(INSTANCES).check_models({"m": model})
 
@@ -290,22 +292,22 @@ def test_other_models_may_be_serverless(model: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "variants", "says"),
+    ("more", "variants", "message"),
     [
         ({}, [SERVERLESS, {**SERVERLESS, "VariantName": "w"}], r"one production variant, not 2 \(v, w\)"),
         ({}, [SERVERLESS, {**INSTANCES, "VariantName": "w"}], "one production variant"),
         ({"data_capture": {"EnableCapture": True}}, [SERVERLESS], "captures no data"),
     ],
 )
-def test_what_serverless_excludes_is_told(
-    more: dict[str, Any], variants: list[dict[str, Any]], says: str
+def test_configurations_that_serverless_excludes_are_refused(
+    more: dict[str, Any], variants: list[dict[str, Any]], message: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+    with pytest.raises(InvalidRequest, match=message):
         spec_of(*variants, **more)
 
 
 @pytest.mark.parametrize(
-    ("variant", "says"),
+    ("variant", "message"),
     [
         ({**POOLS, "InstancePools": [{"InstanceType": "ml.m5.large", "Priority": 1}] * 6}, "list of 1 to 5"),
         ({**POOLS, "InstancePools": "ml.m5.large"}, "list of 1 to 5"),
@@ -318,8 +320,8 @@ def test_what_serverless_excludes_is_told(
         ),
     ],
 )
-def test_instances_that_sagemaker_would_refuse_are_told(variant: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_instances_that_sagemaker_would_refuse_are_refused(variant: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         Variant.from_mapping(variant).checked()
 
 
@@ -335,14 +337,16 @@ def test_models_of_pools_count_as_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "says"),
+    ("variant", "message"),
     [
         ({**INSTANCES, "InstanceType": "ml.t2.medium"}, "runs on ml.t2.medium.*does not scale t2 instances"),
         ({**POOLS, "InstancePools": [{"InstanceType": "ml.t2.large"}]}, "ml.t2.large"),
         (COMPONENTS, "inference components: .*sagemaker:inference-component:DesiredCopyCount"),
     ],
 )
-def test_what_does_not_scale_is_told_before_the_call(variant: dict[str, Any], says: str) -> None:
+def test_a_variant_that_does_not_scale_is_refused_before_the_call(
+    variant: dict[str, Any], message: str
+) -> None:
     scaling = Scaling.read(min_capacity=1, max_capacity=2, target_invocations_per_instance=5)
-    with pytest.raises(InvalidRequest, match=says):
+    with pytest.raises(InvalidRequest, match=message):
         plan_scaling(ScaledVariant("e", "v"), scaling, described("v"), {"ProductionVariants": [variant]})

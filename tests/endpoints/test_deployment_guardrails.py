@@ -47,7 +47,7 @@ def test_a_part_that_a_template_rendered_to_none_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         ({}, "either BlueGreenUpdatePolicy or RollingUpdatePolicy; not none"),
         ({**ROLLING, **blue_green(Type="ALL_AT_ONCE")}, "not BlueGreenUpdatePolicy, RollingUpdatePolicy"),
@@ -64,6 +64,6 @@ def test_a_part_that_a_template_rendered_to_none_is_left_out() -> None:
         ({**ROLLING, **alarms(11)}, "has 11 alarms, SageMaker takes up to 10"),
     ],
 )
-def test_what_does_not_fit_together_is_told(config: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_parts_that_do_not_fit_together_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         checked_guardrails(config)

@@ -1,4 +1,4 @@
-"""What deployments take down of an endpoint's scaling is lost by no interleaving of two of them, and never silently."""
+"""Scaling that deployments take down survives every interleaving of two deployments, and is never lost silently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VARIANTS = ["AllTraffic"]
 
 
 class Task:
-    """A deployment that rescales: its hooks, and what happens before its n-th call."""
+    """A deployment that rescales: its hooks, and an interruption before its n-th call."""
 
     def __init__(self) -> None:
         self.hook = SageMakerControlPlaneHook(**CONNECTION.hook_arguments())
@@ -39,7 +39,7 @@ class Task:
         self.interruption: Callable[[], object] | None = None
 
     def interrupt(self, before: int, interruption: Callable[[], object] | None) -> None:
-        """Have something happen before a call, counted from now on."""
+        """Call ``interruption`` before a call of AWS, counted from now on."""
         self.calls, self.before, self.interruption = 0, before, interruption
 
     def noted(self, name: str) -> NotedScaling:
@@ -93,7 +93,7 @@ def note_keys(account: Account, name: str) -> list[str]:
 
 
 def forget_notes(account: Account, name: str) -> None:
-    """Remove the notes behind everybody's back, as somebody does whose tool knows all tags that there are to be."""
+    """Remove the notes, as a tool does that removes all tags it does not know."""
     account.sagemaker.delete_tags(
         ResourceArn=arn_of(account, name), TagKeys=[*note_keys(account, name), "none"]
     )
@@ -102,36 +102,36 @@ def forget_notes(account: Account, name: str) -> None:
 def test_no_taking_down_while_another_task_puts_back_loses_the_scaling(
     account: Account, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second task takes it down before each call of the first one in turn, and puts it back in the end."""
+    """The second task takes the scaling down before a call of the first, one call per round, and puts it back last."""
     monkeypatch.setattr(calls, "CONSISTENCY_SECONDS", 0.0)
-    before, number, interrupted = scaling_of(account, endpoint), 0, True
+    before, call_number, interrupted = scaling_of(account, endpoint), 0, True
     while interrupted:
-        number += 1
+        call_number += 1
         first().interrupt(-1, None)
         first().take_down(endpoint)
         first().interrupt(
-            number, lambda: second().take_down(endpoint) if registered(account, endpoint) else None
+            call_number, lambda: second().take_down(endpoint) if registered(account, endpoint) else None
         )
         try:
             first().noted(endpoint).put_back(taken_down=VARIANTS)
         except SageMakerInferenceError as problem:  # what it puts back has been taken down again
             assert "ObjectNotFound" in str(problem)  # noqa: PT017
-        interrupted = first().calls >= number
+        interrupted = first().calls >= call_number
         second().noted(endpoint).put_back(taken_down=VARIANTS)
-        told = f"taken down before call {number}"
-        assert scaling_of(account, endpoint) == before, told
-        assert notes_on(account, endpoint) == [], told
-    assert number > 8, "it made few calls"
+        context = f"taken down before call {call_number}"
+        assert scaling_of(account, endpoint) == before, context
+        assert notes_on(account, endpoint) == [], context
+    assert call_number > 8, "it made few calls"
 
 
 def registered(account: Account, name: str) -> bool:
-    found = clients(account.url)[0].describe_scalable_targets(
+    response = clients(account.url)[0].describe_scalable_targets(
         ServiceNamespace="sagemaker", ResourceIds=[target_of(name)["ResourceId"]]
     )
-    return bool(found["ScalableTargets"])
+    return bool(response["ScalableTargets"])
 
 
-def test_scaling_whose_note_somebody_has_removed_is_told_as_lost(
+def test_scaling_whose_note_was_removed_is_logged_as_lost(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -153,7 +153,7 @@ def test_scaling_that_another_task_has_put_back_is_not_lost(
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
-def test_tags_that_cannot_be_read_are_told_with_what_stays_down(
+def test_unreadable_tags_are_logged_with_the_scaling_that_stays_down(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first().take_down(endpoint)
@@ -162,7 +162,7 @@ def test_tags_that_cannot_be_read_are_told_with_what_stays_down(
     assert "its tags, which keep it, cannot be read (variants AllTraffic)" in caplog.text
 
 
-def test_an_endpoint_under_change_is_left_down_and_told(
+def test_the_scaling_of_an_endpoint_under_change_stays_down_and_is_logged(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first().take_down(endpoint)
@@ -202,7 +202,7 @@ def test_a_role_that_may_not_remove_tags_does_not_fill_them(account: Account, en
 
 
 @pytest.mark.parametrize("variants", [["gone"], None])
-def test_only_what_is_given_up_is_not_put_back(
+def test_only_scaling_that_is_given_up_is_not_put_back(
     account: Account, endpoint: str, variants: list[str] | None
 ) -> None:
     first().take_down(endpoint)
@@ -219,7 +219,7 @@ def test_only_what_is_given_up_is_not_put_back(
 
 
 @pytest.mark.parametrize("operation", ["DescribeEndpoint", "DeleteTags"])
-def test_what_cannot_be_given_up_is_a_warning(
+def test_scaling_that_cannot_be_given_up_is_a_warning(
     account: Account, endpoint: str, caplog: pytest.LogCaptureFixture, operation: str
 ) -> None:
     first().take_down(endpoint)

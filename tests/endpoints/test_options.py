@@ -1,4 +1,4 @@
-"""What a deferred deployment remembers survives Airflow's database."""
+"""The note of a deferred deployment survives Airflow's database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was taken down of an endpoint's scaling survives in tags: within SageMaker's limits, and as it was."""
+"""Scaling that was taken down survives in tags, unchanged and within SageMaker's limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_sm_plugin.resources.scaling import SERVERLESS_DIMENSION, ScaledVari
 
 ENDPOINT = "churn"
 VALUE = re.compile(r"[\w .:/=+\-@]{0,256}")
-"""What SageMaker takes as a tag's value."""
+"""A tag's value, as SageMaker permits it."""
 ROLE = "arn:aws:iam::1:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/R"
 ARN = "arn:aws:autoscaling:us-east-1:1:scalingPolicy:{}:resource/sagemaker/endpoint/churn/variant/v:policyName/steps"
 
@@ -64,7 +64,7 @@ def policy(name: str, value: float = 1.0) -> dict[str, Any]:
 
 
 @given(st.lists(scalings, min_size=1, max_size=4))
-def test_what_is_noted_reads_back_and_every_tag_is_one_that_sagemaker_takes(
+def test_a_note_reads_back_and_sagemaker_takes_its_tags(
     taken: list[VariantScaling],
 ) -> None:
     tags = note_of(taken)
@@ -113,7 +113,7 @@ def test_without_a_note_nothing_was_taken_down(tags: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "value", ["x", "1/", "2/eJw", "1/eJw=", "1/!!!!", "-1/", "0/", "1/eJyrVspMUbJSMFSqBQAUCAMF"]
 )
-def test_a_note_that_somebody_has_changed_is_an_error_and_not_forgotten(value: str) -> None:
+def test_a_changed_note_is_an_error_and_not_forgotten(value: str) -> None:
     with pytest.raises(
         InvalidRequest, match=r"tags airflow-sm-plugin:scaling-\* of endpoint churn .* cannot be read"
     ):
@@ -130,7 +130,7 @@ def test_a_note_that_finds_no_room_is_refused_naming_how_many_tags_it_needs() ->
         note_of(many, room=1)
 
 
-def test_what_is_described_is_kept_so_that_it_can_be_put_again() -> None:
+def test_a_description_is_kept_so_that_it_can_be_put_again() -> None:
     begins = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     action = {
         "ScheduledActionName": "n",
@@ -186,13 +186,13 @@ def test_a_serverless_variant_scales_in_its_own_dimension() -> None:
     assert (asked["ScalableDimension"], asked["MinCapacity"]) == (SERVERLESS_DIMENSION, 0)
 
 
-def test_what_was_found_now_counts_and_only_what_is_missing_comes_from_the_note() -> None:
+def test_registered_scaling_wins_and_the_note_adds_only_missing_parts() -> None:
     noted = [
         of("v", most=9, policies=[policy("old"), policy("both", 1)], alarms={"old": ["a"]}),
         of("w", most=7),
     ]
-    found = [of("v", most=3, policies=[policy("both", 2)]), of("x")]
-    both = {scaling.variant.variant_name: scaling for scaling in merged(noted, found)}
+    registered = [of("v", most=3, policies=[policy("both", 2)]), of("x")]
+    both = {scaling.variant.variant_name: scaling for scaling in merged(noted, registered)}
     assert set(both) == {"v", "w", "x"}
     assert both["v"].target["MaxCapacity"] == 3
     assert both["v"].policies == [policy("old"), policy("both", 2)]

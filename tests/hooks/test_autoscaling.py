@@ -266,7 +266,7 @@ def test_a_role_that_may_not_describe_registered_nothing_and_gets_a_hint(
             scaling().remove(scaled, ["AllTraffic"])
     assert asked == [DESCRIBE, DESCRIBE]
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"scaling of endpoint {scaled} was not looked at: application-autoscaling:{DESCRIBE}" in said
+    assert f"scaling of endpoint {scaled} was not checked: application-autoscaling:{DESCRIBE}" in said
 
 
 @pytest.mark.parametrize(

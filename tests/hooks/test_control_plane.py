@@ -14,7 +14,6 @@ from airflow_sm_plugin.exceptions import (
     AutoMLJobNotFound,
     CredentialsExpired,
     EndpointConfigNotFound,
-    EndpointNotFound,
     InvalidRequest,
     ModelNotFound,
     RequestRefused,
@@ -25,7 +24,6 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks import calls
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
-from airflow_sm_plugin.resources.endpoint_status import EndpointState
 from airflow_sm_plugin.resources.model import ModelSpec
 from tests.support import IMAGE, POLL, ROLE, Account, Answer, Requests, answering, closed_port, unique
 
@@ -96,8 +94,6 @@ class TestRepeatable:
         its = hook()
         with pytest.raises(ModelNotFound, match="no-such-model in us-east-1"):
             its.models.describe("no-such-model")
-        with pytest.raises(EndpointNotFound, match="no endpoint no-such-endpoint in us-east-1"):
-            its.wait_for_endpoint("no-such-endpoint", wanted_config="any", max_wait=0, poll_interval=1)
         with pytest.raises(AutoMLJobNotFound, match="no AutoML job no-such-job in us-east-1"):
             its.automl.describe("no-such-job")
 
@@ -225,14 +221,6 @@ class TestUpdatesSentAgain:
 
 
 class TestWait:
-    @pytest.fixture
-    def serving(self, account: Account, model: str) -> EndpointConfigSpec:
-        spec, its = spec_of(model), hook()
-        its.configs.ensure(spec)
-        its.create_endpoint(spec)
-        account.wait_for_endpoint(spec.endpoint_name)
-        return spec
-
     def test_a_failed_look_in_the_middle_is_endured(
         self,
         account: Account,
@@ -257,18 +245,18 @@ class TestWait:
             its.configs.ensure(spec)
             its.create_endpoint(spec)
             waiting = pool.submit(
-                looking.wait_for_endpoint,
+                looking.poll_until,
                 spec.endpoint_name,
-                wanted_config=spec.config_name,
-                max_wait=NEVER,
+                lambda description: (description or {}).get("EndpointStatus") == "InService",
+                give_up=time.monotonic() + NEVER,
                 poll_interval=POLL,
             )
             while len(asked) < 4:  # it looks once more after the bad moment
                 assert not waiting.done()
                 time.sleep(0.01)
             account.change_settings(endpoint_creating_seconds=0)
-            verdict = waiting.result()
-        assert verdict.state is EndpointState.SERVING
+            description = waiting.result()
+        assert (description or {})["EndpointConfigName"] == spec.config_name
         out, err = capsys.readouterr()
         assert f"the wait for endpoint {spec.endpoint_name} goes on" in caplog.text + out + err
 
@@ -278,18 +266,12 @@ class TestWait:
             its.configs.ensure(spec)
             its.create_endpoint(spec)
             began = time.monotonic()
-            verdict = its.wait_for_endpoint(
-                spec.endpoint_name, wanted_config=spec.config_name, max_wait=0.3, poll_interval=3600
+            description = its.poll_until(
+                spec.endpoint_name, lambda _: False, give_up=began + 0.3, poll_interval=3600
             )
             took = time.monotonic() - began
-        assert (verdict.state, verdict.status) == (EndpointState.WAIT, "Creating")
+        assert (description or {})["EndpointStatus"] == "Creating"
         assert took >= 0.3  # neither looks nor attempts: a single one would be an hour
-
-    def test_serving_another_configuration_is_not_serving(self, serving: EndpointConfigSpec) -> None:
-        verdict = hook().wait_for_endpoint(
-            serving.endpoint_name, wanted_config="another", max_wait=NEVER, poll_interval=POLL
-        )
-        assert (verdict.state, verdict.config_name) == (EndpointState.ROLLED_BACK, serving.config_name)
 
 
 class TestAutoMLVersions:

@@ -142,8 +142,8 @@ def endpoint(session_account: Account) -> str:
 
 def wait_blocking(account: Account, endpoint: str) -> None:
     hook = SageMakerControlPlaneHook(**CONNECTION.hook_arguments())
-    config = account.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    assert hook.wait_for_endpoint(endpoint, wanted_config=config, max_wait=600, poll_interval=0.01).status
+    give_up = time.monotonic() + 600
+    assert hook.poll_until(endpoint, lambda _: True, give_up=give_up, poll_interval=0.01)
 
 
 def wait_deferred(account: Account, endpoint: str) -> None:

@@ -128,7 +128,7 @@ READERS: Mapping[str, Callable[[], object]] = {
     "gone": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").is_gone()),
     "places": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").places()),
     "output paths": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").output_paths()),
-    "wait": lambda: hook().wait_for_endpoint("e", wanted_config="c", max_wait=0, poll_interval=0.01),
+    "wait": lambda: hook().poll_until("e", lambda _: True, give_up=0, poll_interval=0.01),
 }
 
 

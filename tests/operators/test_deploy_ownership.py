@@ -358,7 +358,7 @@ class TestConfigurations:
         assert delete(name)["deleted"] == [f"endpoint {name}"]
         control(account, "DELETE", "faults")
         assert account.configs(name) == configs
-        assert "nothing tells whether an endpoint uses them" in caplog.text
+        assert "it is not known whether an endpoint uses them" in caplog.text
         assert delete(name)["deleted"] == [f"endpoint configuration {config}" for config in configs]
 
 
@@ -406,13 +406,13 @@ class TestRecreate:
         account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
         while account.status(name) == "Creating":
             time.sleep(POLL)
-        make_room: Callable[..., None] = Deployment._make_room
+        delete_failed: Callable[..., None] = Deployment._delete_failed
 
         def after_the_colleague(deployment: Deployment, description: Any) -> None:  # noqa: ANN401 - handed on
             recreated_by_hand(account, name, config=config, tags={})
-            make_room(deployment, description)
+            delete_failed(deployment, description)
 
-        monkeypatch.setattr(Deployment, "_make_room", after_the_colleague)
+        monkeypatch.setattr(Deployment, "_delete_failed", after_the_colleague)
         result = run_task(partial(deploy, name, model, on_failed="recreate"))
         assert result["action"] == "updated"
 

@@ -543,7 +543,7 @@ class TestEveryStatus:
                 once(
                     looked_at(account, name, 2), partial(account.change_settings, endpoint_deleting_seconds=0)
                 ),
-                pytest.raises(EndpointFailed, match="is Deleting: somebody"),
+                pytest.raises(EndpointFailed, match="is Deleting: a person"),
             ):
                 resumed(make, deferral, event)
         assert account.status(name) is None

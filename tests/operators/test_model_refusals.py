@@ -12,7 +12,7 @@ from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.hooks import models
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
-from airflow_sm_plugin.resources import model_refusals
+from airflow_sm_plugin.resources import model as model_requests
 from tests.async_inference.batch.async_batches import faults
 from tests.operators.conftest import Jobs
 from tests.support import IMAGE, POLL, ROLE, Account, Requests, run_task, unique
@@ -110,7 +110,7 @@ def test_a_role_that_was_made_just_now_is_waited_for(account: Account, name: str
 def test_a_role_that_does_not_come_to_be_known_is_an_error(
     account: Account, name: str, monkeypatch: pytest.MonkeyPatch, requests: Requests
 ) -> None:
-    monkeypatch.setattr(model_refusals, "ROLE_SECONDS", 10 * POLL)
+    monkeypatch.setattr(model_requests, "ROLE_SECONDS", 10 * POLL)
     with (
         faults(account, rule(name, NEW_ROLE)),
         pytest.raises(

@@ -1,4 +1,4 @@
-"""Container definitions: from an image, a pipeline or a package; multi-model prefixes; what does not go together."""
+"""Container definitions: from an image, a pipeline or a package; multi-model prefixes; arguments that do not fit."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_prefix_elsewhere_than_in_s3_is_refused() -> None:
         model_prefix("/models")
 
 
-def test_a_preset_is_filled_in_below_what_the_user_and_the_package_set() -> None:
+def test_a_preset_gives_way_to_the_user_and_the_package() -> None:
     (made,) = definitions(image="i", serving_preset="mms", environment={"MMS_MAX_REQUEST_SIZE": "1"})
     assert made["Environment"] == {
         "MMS_MAX_REQUEST_SIZE": "1",
@@ -89,7 +89,7 @@ TWO: list[dict[str, object]] = [{"Image": "a"}, {"Image": "b"}]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({}, "give either image"),
         ({"image": "i", "containers": TWO}, "give either image"),
@@ -119,10 +119,12 @@ TWO: list[dict[str, object]] = [{"Image": "a"}, {"Image": "b"}]
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_without_secrets(arguments: dict[str, Any], says: str) -> None:
+def test_arguments_that_do_not_fit_are_refused_without_secrets(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         definitions(**arguments)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
     assert SECRET not in str(refused.value)
 
 

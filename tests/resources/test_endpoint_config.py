@@ -198,7 +198,7 @@ def test_the_configuration_name_is_valid_and_used_in_both_requests(name: str, in
 
 
 @pytest.mark.parametrize(
-    ("tags", "says"),
+    ("tags", "message"),
     [
         (
             {f"t{n}": "v" for n in range(49)},
@@ -211,9 +211,9 @@ def test_the_configuration_name_is_valid_and_used_in_both_requests(name: str, in
         ({"k": 7}, "is int, not text"),
     ],
 )
-def test_tags_over_a_limit_are_refused(tags: dict[str, str], says: str) -> None:
+def test_tags_over_a_limit_are_refused(tags: dict[str, str], message: str) -> None:
     spec = dataclasses.replace(PLAIN, tags={**tags, OWNER_TAG: "me"}, endpoint_tags={DEPLOYED_TAG: "me/1"})
-    with pytest.raises(InvalidRequest, match=re.escape(says)):
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         spec.checked()
 
 

@@ -1,4 +1,4 @@
-"""What DescribeEndpoint means: every status with the wanted configuration and with another one."""
+"""The meaning of DescribeEndpoint: every status with the wanted configuration and with another one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_table_has_all_nine_statuses() -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_status_has_its_verdict_and_its_next_step(status: str) -> None:
-    """InService proves nothing by itself; Deleting is a failure to who waits, and worth a wait to who deploys."""
+    """InService proves nothing by itself; Deleting is a failure for a wait, and waited out by a deployment."""
     expected = TABLE[status]
     assert (
         judge(endpoint(status), wanted_config=WANTED).state,
@@ -96,7 +96,7 @@ def test_no_endpoint_is_one_to_create() -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_what_sagemaker_refuses_to_change_is_never_changed(status: str) -> None:
+def test_an_endpoint_that_sagemaker_refuses_to_change_is_never_changed(status: str) -> None:
     """UpdateEndpoint and DeleteEndpoint are refused while something is in progress."""
     if in_progress(status):
         assert next_step(endpoint(status, OLD), wanted_config=WANTED) is Step.WAIT_OUT
@@ -121,7 +121,7 @@ def test_a_silent_rollback_is_seen_without_a_reason() -> None:
 
 
 @pytest.mark.parametrize("status", ["Failed", "OutOfService", "UpdateRollbackFailed", "Deleting"])
-def test_a_failure_tells_status_configuration_and_sagemakers_reason(status: str) -> None:
+def test_a_failure_names_status_configuration_and_sagemakers_reason(status: str) -> None:
     reason = "The primary container did not pass the ping health check."
     verdict = judge(endpoint(status, WANTED, reason), wanted_config=WANTED)
     error = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
@@ -155,7 +155,7 @@ def test_a_verdict_survives_the_triggers_event(
 
 
 def test_a_status_of_tomorrow_is_not_waited_for() -> None:
-    """Nobody knows whether it ends: it is told at once, by its name."""
+    """It may never end: it is reported at once, by its name."""
     verdict = judge(endpoint("Hibernating"), wanted_config=WANTED)
     assert verdict.state is FAILED
     assert "Hibernating" in str(failure(verdict, endpoint_name="churn", wanted_config=WANTED))
@@ -176,12 +176,12 @@ def test_a_description_without_a_configuration_proves_neither_the_wanted_one_nor
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_configuration_that_is_not_described_leaves_no_gap_in_a_text(status: str) -> None:
     verdict = judge({"EndpointStatus": status}, wanted_config=WANTED)
-    for tell in (failure, cannot_be_changed):
-        text = str(tell(verdict, endpoint_name="churn", wanted_config=WANTED))
+    for build in (failure, cannot_be_changed):
+        text = str(build(verdict, endpoint_name="churn", wanted_config=WANTED))
         assert not re.search(r"configuration[ .,]*(\.|and )|  |None ", text), text
 
 
-def test_an_endpoint_that_somebody_deletes_is_told_as_that() -> None:
+def test_a_deletion_by_another_is_an_error_of_its_own() -> None:
     """SageMaker has no reason for it, and there is none to be missed."""
     verdict = judge(endpoint("Deleting", WANTED), wanted_config=WANTED)
     error = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
@@ -191,7 +191,7 @@ def test_an_endpoint_that_somebody_deletes_is_told_as_that() -> None:
 
 
 @pytest.mark.parametrize("status", [status for status in STATUSES if TABLE[status][2] is Step.GIVE_UP])
-def test_an_endpoint_found_broken_is_told_with_reason_and_remedy_and_is_not_retried(status: str) -> None:
+def test_a_broken_endpoint_is_an_error_with_reason_and_remedy_and_is_not_retried(status: str) -> None:
     """Nothing that a retry does would change it."""
     verdict = judge(endpoint(status, OLD, "no capacity"), wanted_config=WANTED)
     error = cannot_be_changed(verdict, endpoint_name="churn", wanted_config=WANTED)
@@ -202,13 +202,13 @@ def test_an_endpoint_found_broken_is_told_with_reason_and_remedy_and_is_not_retr
     assert ("cannot be changed" in str(error)) == ("Delete it first" in str(error)) == (status == "Failed")
 
 
-@pytest.mark.parametrize("tell", [failure, cannot_be_changed])
+@pytest.mark.parametrize("build", [failure, cannot_be_changed])
 @pytest.mark.parametrize("now", [OLD, WANTED])
-def test_a_failed_rollback_tells_that_it_still_serves_and_what_to_do(
-    tell: Callable[..., EndpointError], now: str
+def test_a_failed_rollback_names_what_serves_and_the_remedy(
+    build: Callable[..., EndpointError], now: str
 ) -> None:
     verdict = judge(endpoint("UpdateRollbackFailed", now, "no capacity"), wanted_config=WANTED)
-    text = str(tell(verdict, endpoint_name="churn", wanted_config=WANTED))
+    text = str(build(verdict, endpoint_name="churn", wanted_config=WANTED))
     assert {now, WANTED} <= set(re.findall(r"churn-\w+", text))
     assert "go on serving and cost money" in text
     assert "update it by hand" in text
@@ -218,8 +218,8 @@ def test_a_failed_rollback_tells_that_it_still_serves_and_what_to_do(
 @pytest.mark.parametrize("reason", ["No capacity.", "no capacity"])
 def test_no_text_ends_a_sentence_twice(status: str, reason: str) -> None:
     verdict = judge(endpoint(status, OLD, reason), wanted_config=WANTED)
-    for tell in (failure, cannot_be_changed):
-        text = str(tell(verdict, endpoint_name="churn", wanted_config=WANTED))
+    for build in (failure, cannot_be_changed):
+        text = str(build(verdict, endpoint_name="churn", wanted_config=WANTED))
         assert f"{reason.rstrip('.')}." in text
         assert ".." not in text
 
@@ -233,7 +233,7 @@ def test_a_rollback_names_both_configurations_the_reason_and_a_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "says"),
+    ("status", "message"),
     [
         ("Creating", "goes on creating it, and it costs money"),
         ("Updating", "goes on with the update"),
@@ -244,18 +244,18 @@ def test_a_rollback_names_both_configurations_the_reason_and_a_remedy() -> None:
         ("Failed", "it is still there"),
     ],
 )
-def test_a_deadline_tells_status_seconds_remedy_and_what_goes_on(status: str, says: str) -> None:
+def test_a_deadline_names_status_seconds_remedy_and_work_in_progress(status: str, message: str) -> None:
     verdict = judge(endpoint(status), wanted_config=WANTED)
     error = deadline_exceeded(verdict, endpoint_name="churn", seconds=899.6)
     assert isinstance(error, EndpointDeadlineExceeded)
     assert f"endpoint churn was still {status} after 900 s; raise max_wait_seconds" in str(error)
-    assert says in str(error)
+    assert message in str(error)
     assert ("costs money" in str(error)) == (status in ("Creating", "InService"))
     assert ("CloudWatch" in str(error)) == (status != "Deleting")
 
 
 def test_a_deadline_that_is_cleaned_up_after_promises_no_cost() -> None:
-    """The message is read after the cleaning up, and made before it: only the log knows what stays."""
+    """The message is read after the clean-up, and built before it: only the log knows which resources stay."""
     verdict = judge(endpoint("Creating"), wanted_config=WANTED)
     text = str(deadline_exceeded(verdict, endpoint_name="churn", seconds=1, cleaned_up=True))
     assert "costs money" not in text
@@ -275,15 +275,17 @@ class TestTakenOver:
         ],
         ids=["not known", "the one before", "neither", "it was created"],
     )
-    def test_a_rollback_is_told_from_another_deployment(
+    def test_a_rollback_differs_from_another_deployment(
         self, replaced: str | None, error: type[EndpointError]
     ) -> None:
         verdict = judge({"EndpointStatus": "InService", "EndpointConfigName": "other"}, wanted_config=WANTED)
-        told = failure(verdict, endpoint_name="churn", wanted_config=WANTED, replaced_config=replaced)
-        assert type(told) is error
+        error_of_verdict = failure(
+            verdict, endpoint_name="churn", wanted_config=WANTED, replaced_config=replaced
+        )
+        assert type(error_of_verdict) is error
         assert not error.retryable
 
-    def test_what_an_endpoint_uses_is_what_it_has_and_what_it_is_being_moved_to(self) -> None:
+    def test_an_endpoint_uses_its_present_and_its_pending_configuration(self) -> None:
         moving = {
             "EndpointStatus": "Updating",
             "EndpointConfigName": "old",
@@ -294,4 +296,4 @@ class TestTakenOver:
         assert not uses_config(moving, "another")
         assert not uses_config({**moving, "EndpointStatus": "Deleting"}, "old")
         assert not uses_config(None, "old")
-        assert uses_config({"EndpointStatus": "InService"}, "old")  # nothing tells that it does not
+        assert uses_config({"EndpointStatus": "InService"}, "old")  # it may use it

@@ -52,7 +52,7 @@ def with_environment(environment: Mapping[str, object]) -> ModelSpec:
 
 
 def described(request: Mapping[str, object]) -> dict[str, object]:
-    """Return what DescribeModel says of a model made by this request, with what SageMaker adds by itself."""
+    """Build DescribeModel's answer for a model made by this request, with SageMaker's own additions."""
     answer: dict[str, Any] = copy.deepcopy(dict(request))
     for container in answer["Containers"] if "Containers" in answer else [answer["PrimaryContainer"]]:
         container.setdefault("Mode", "SingleModel")
@@ -182,7 +182,7 @@ def test_one_container_is_primary_and_several_are_a_pipeline_in_order() -> None:
     assert "PrimaryContainer" not in spec([two, one]).parameters()
 
 
-def test_the_request_holds_what_was_asked_for_and_nothing_empty() -> None:
+def test_the_request_holds_the_arguments_and_nothing_empty() -> None:
     container: dict[str, object] = {
         "Image": "i",
         "ModelDataUrl": None,
@@ -226,7 +226,7 @@ def test_a_model_never_differs_from_its_own_description(definitions: list[dict[s
 def test_models_differ_exactly_when_their_derived_names_do(
     one: list[dict[str, object]], other: list[dict[str, object]]
 ) -> None:
-    """Name and comparison look at the same content, so a derived name never meets a conflict of its own."""
+    """Name and comparison use the same content, so a derived name never meets a conflict of its own."""
     differences = spec(other).differences(described(spec(one).parameters()))
     assert (differences == []) == (spec(one).resolved_name() == spec(other).resolved_name())
 
@@ -237,10 +237,10 @@ def test_differences_name_environment_keys_and_never_a_value(
 ) -> None:
     here = {key: f"{SECRET}-{value}" for key, value in new.items()}
     there = {key: f"{SECRET}-{value}" for key, value in old.items()}
-    found = with_environment(here).differences(described(with_environment(there).parameters()))
-    assert SECRET not in json.dumps(found)
+    names = with_environment(here).differences(described(with_environment(there).parameters()))
+    assert SECRET not in json.dumps(names)
     changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-    assert found == ([f"container 1 Environment ({', '.join(changed)})"] if changed else [])
+    assert names == ([f"container 1 Environment ({', '.join(changed)})"] if changed else [])
 
 
 def test_every_other_field_that_differs_is_named() -> None:
@@ -260,7 +260,7 @@ def test_every_other_field_that_differs_is_named() -> None:
     ]
 
 
-def test_another_number_of_containers_is_told_as_a_number() -> None:
+def test_another_number_of_containers_is_named_as_a_number() -> None:
     there = described(spec([{"Image": "image-a"}, {"Image": "image-b"}]).parameters())
     assert spec().differences(there) == ["number of containers (2 there, 1 wanted)"]
 
@@ -289,7 +289,7 @@ def test_the_repr_shows_no_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tags", "says"),
+    ("tags", "message"),
     [
         (
             {f"t{n}": "v" for n in range(MAX_TAGS)},
@@ -302,14 +302,14 @@ def test_the_repr_shows_no_environment() -> None:
         ({"AWS:k": "v"}, "tag 'AWS:k' begins with 'aws:', which AWS reserves"),
     ],
 )
-def test_tags_over_a_limit_are_refused(tags: dict[str, str], says: str) -> None:
+def test_tags_over_a_limit_are_refused(tags: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         ModelSpec(containers=[{"Image": "i"}], execution_role_arn=ROLE, tags=tags).checked()
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
 class TestContentTag:
-    """A given name shows no content: the tag does, for what DescribeModel does not tell."""
+    """A given name shows no content: the tag does, where DescribeModel does not."""
 
     @staticmethod
     def model(*etags: str | None, **more: Any) -> ModelSpec:  # noqa: ANN401 - fields of the spec
@@ -334,15 +334,17 @@ class TestContentTag:
         assert self.model("e1", "e3").tag_differences(then) == ["container 2 artefact (its ETag)"]
 
     @pytest.mark.parametrize("etags", [(), (None, None), ("e1", None)])
-    def test_what_could_not_be_read_then_or_now_tells_nothing(self, etags: tuple[str | None, ...]) -> None:
+    def test_an_artefact_that_was_not_read_then_or_now_shows_no_difference(
+        self, etags: tuple[str | None, ...]
+    ) -> None:
         read, partly = self.model("e1", "e2"), self.model(*etags)
         assert read.tag_differences({CONTENT_TAG: partly.content_tag()}) == []
         assert partly.tag_differences({CONTENT_TAG: read.content_tag()}) == []
 
-    def test_a_model_that_others_made_tells_nothing(self) -> None:
+    def test_a_model_that_others_made_shows_no_difference(self) -> None:
         assert self.model("e1", "e2").tag_differences({"team": "risk"}) == []
 
-    def test_beside_a_model_package_it_tells_all_that_was_asked_for(self) -> None:
+    def test_beside_a_model_package_the_tag_shows_all_settings(self) -> None:
         """How much of such a container DescribeModel shows is not documented."""
         package = {"ModelPackageName": "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/1"}
         wanted = self.model(containers=[package])
@@ -353,8 +355,8 @@ class TestContentTag:
         container |= {"Image": "the-package's", "Environment": {"ITS": "own"}}
         assert wanted.differences(there) == []
         assert wanted.tag_differences({CONTENT_TAG: wanted.content_tag()}) == []
-        found = wanted.tag_differences({CONTENT_TAG: other.content_tag()})
-        assert found == ["what is set beside the model package"]
+        names = wanted.tag_differences({CONTENT_TAG: other.content_tag()})
+        assert names == ["the settings beside the model package"]
         assert other.differences(there) == ["container 1 Environment (TOKEN)"]
 
     def test_without_one_the_description_has_the_last_word(self) -> None:
@@ -365,7 +367,7 @@ class TestContentTag:
 
 
 class TestMadeFor:
-    """A new model whatever there is, one for each task instance."""
+    """A new model for each task instance, also where one of the same content exists."""
 
     @staticmethod
     def named(made_for: str | None, *, name: str | None = None, image: str = "i") -> str:

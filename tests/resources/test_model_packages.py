@@ -26,7 +26,7 @@ def version(number: int, approval: str | None = "Approved", status: str = "Compl
     }
 
 
-def test_a_package_passes_and_a_group_is_told_where_it_belongs() -> None:
+def test_a_package_passes_and_a_group_is_refused_with_its_argument() -> None:
     arn = f"{PREFIX}:model-package/churn/3"
     assert check_package_arn(arn) == arn
     with pytest.raises(
@@ -40,15 +40,17 @@ def test_an_approved_package_may_become_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("approval", "told"),
+    ("approval", "state"),
     [
         ("Rejected", "is Rejected"),
         ("PendingManualApproval", "is PendingManualApproval"),
         (None, "is neither"),
     ],
 )
-def test_any_other_is_refused_with_the_remedy(approval: str | None, told: str) -> None:
-    with pytest.raises(ModelPackageNotApproved, match=rf"churn/1 {told}.*: approve it in the Model Registry"):
+def test_any_other_is_refused_with_the_remedy(approval: str | None, state: str) -> None:
+    with pytest.raises(
+        ModelPackageNotApproved, match=rf"churn/1 {state}.*: approve it in the Model Registry"
+    ):
         check_approved(version(1, approval))
 
 
@@ -77,7 +79,7 @@ def test_no_more_of_a_listing_is_read_than_needed() -> None:
     assert newest(pages(), group="churn", require_approved=True) == version(2)
 
 
-def test_a_group_without_such_a_version_is_told_with_the_remedy() -> None:
+def test_a_group_without_such_a_version_is_an_error_with_the_remedy() -> None:
     with pytest.raises(ModelPackageNotFound, match="group churn has no approved version: approve one"):
         newest([version(1, "Rejected")], group="churn", require_approved=True)
     with pytest.raises(ModelPackageNotFound, match="group churn has no usable version: register one"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.local.faults.recorded import recorded_answers
-from airflow_sm_plugin.resources.model_refusals import ROLE_SECONDS, may_pass, refusal
+from airflow_sm_plugin.resources.model import ROLE_SECONDS, may_pass, refusal
 
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 MEANINGS = {
@@ -20,7 +20,7 @@ MEANINGS = {
     "the image's repository does not admit SageMaker": Meaning.IMAGE_UNREADABLE,
     "the model's name is taken": Meaning.ALREADY_EXISTS,
 }
-"""What CreateModel's recorded answers mean; the others are mistakes in the request."""
+"""The meanings of CreateModel's recorded answers; the others are mistakes in the request."""
 ERRORS = {
     Meaning.MODEL_DATA_MISSING: (exceptions.ModelDataNotFound, "Upload the artefact"),
     Meaning.MODEL_DATA_UNREADABLE: (exceptions.ModelDataNotAccessible, f"allow role {ROLE} to s3:GetObject"),
@@ -54,18 +54,18 @@ def test_every_recorded_answer_of_create_model_is_understood(row: object) -> Non
 
 @pytest.mark.parametrize("situation", [one for one in MEANINGS if MEANINGS[one] in ERRORS])
 @given(value=NAMES)
-def test_whatever_artefact_role_and_image_are_called_the_meaning_stays(situation: str, value: str) -> None:
-    """A key or an image that reads like another answer is no such answer, least of all one about a missing model."""
+def test_names_of_artefact_role_and_image_do_not_change_the_meaning(situation: str, value: str) -> None:
+    """A key or an image whose name reads like another answer does not change the meaning."""
     if "image" in situation and not (value and value.split() == [value]):
         value = "image"  # neither a role's ARN nor an image's URI has blanks
     assert _meaning(situation, value)[0] is MEANINGS[situation]
 
 
 @pytest.mark.parametrize("situation", [one for one in MEANINGS if MEANINGS[one] in ERRORS])
-def test_each_becomes_an_error_that_names_what_is_refused_and_the_remedy(situation: str) -> None:
-    said, text = _meaning(situation, "s3://bucket/model.tar.gz")
-    error = refusal(said, text, model_name="churn", role=ROLE, region="eu-west-1", waited=61)
-    kind, remedy = ERRORS[said]
+def test_each_refusal_becomes_an_error_with_subject_and_remedy(situation: str) -> None:
+    meaning, text = _meaning(situation, "s3://bucket/model.tar.gz")
+    error = refusal(meaning, text, model_name="churn", role=ROLE, region="eu-west-1", waited=61)
+    kind, remedy = ERRORS[meaning]
     assert type(error) is kind
     assert not error.retryable
     assert f"model churn is not created. SageMaker answered: {text}" in str(error)
@@ -73,7 +73,7 @@ def test_each_becomes_an_error_that_names_what_is_refused_and_the_remedy(situati
 
 
 @pytest.mark.parametrize("meaning", [one for one in Meaning if one not in ERRORS])
-def test_what_says_nothing_of_the_model_is_none_of_them(meaning: Meaning) -> None:
+def test_a_refusal_for_another_reason_is_no_model_error(meaning: Meaning) -> None:
     assert refusal(meaning, "text", model_name="m", role=ROLE, region="r", waited=0) is None
 
 

@@ -56,7 +56,7 @@ def test_numbers_that_templates_rendered_to_text_become_numbers() -> None:
     }
 
 
-def test_what_the_caller_gave_stays_as_it_was() -> None:
+def test_the_callers_mapping_is_not_changed() -> None:
     given_by_caller = {**SERVERLESS, "ServerlessConfig": {"MemorySizeInMB": "1024", "MaxConcurrency": "1"}}
     before = copy.deepcopy(given_by_caller)
     Variant.from_mapping(given_by_caller).checked().parameters()["ServerlessConfig"]["MaxConcurrency"] = 9
@@ -64,7 +64,7 @@ def test_what_the_caller_gave_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         ({"InstanceType": "ml.m5.xlarge"}, r"needs a ModelName; this one has only \['InstanceType'\]"),
         ({"ModelName": ""}, "needs a ModelName"),
@@ -84,8 +84,8 @@ def test_what_the_caller_gave_stays_as_it_was() -> None:
         ({**SERVERLESS, "ServerlessConfig": {}}, "MemorySizeInMB of variant AllTraffic is None"),
     ],
 )
-def test_what_sagemaker_would_refuse_is_told(value: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_variants_that_sagemaker_would_refuse_are_refused(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         Variant.from_mapping(value).checked()
 
 

@@ -1,4 +1,4 @@
-"""Which variants an update takes back from the count they were scaled to."""
+"""The variants that an update sets back from the count they were scaled to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def variant(name: str, count: int) -> Variant:
 
 
 @pytest.mark.parametrize(
-    ("current", "configured", "wanted", "told"),
+    ("current", "configured", "wanted", "is_listed"),
     [
         (1, 1, 1, False),  # as configured
         (3, 1, 1, True),  # scaled out: the update would set it to one
@@ -44,17 +44,17 @@ def variant(name: str, count: int) -> Variant:
         (3, 1, 3, False),  # the update keeps what runs
     ],
 )
-def test_only_a_scaled_count_that_the_update_changes_is_told(
-    current: int, configured: int, wanted: int, told: bool
+def test_only_a_scaled_count_that_the_update_changes_is_listed(
+    current: int, configured: int, wanted: int, is_listed: bool
 ) -> None:
-    found = scaled_counts(endpoint(blue=current), config(blue=configured), [variant("blue", wanted)])
-    assert found == ([ScaledCount("blue", current, wanted)] if told else [])
+    counts = scaled_counts(endpoint(blue=current), config(blue=configured), [variant("blue", wanted)])
+    assert counts == ([ScaledCount("blue", current, wanted)] if is_listed else [])
 
 
 def test_each_variant_is_judged_by_itself() -> None:
     wanted = [variant("blue", 2), variant("green", 1)]
-    found = scaled_counts(endpoint(blue=2, green=5), config(blue=1, green=1), wanted)
-    assert found == [ScaledCount("green", 5, 1)]
+    counts = scaled_counts(endpoint(blue=2, green=5), config(blue=1, green=1), wanted)
+    assert counts == [ScaledCount("green", 5, 1)]
 
 
 def test_new_and_serverless_variants_have_no_count_to_lose() -> None:
@@ -65,10 +65,10 @@ def test_new_and_serverless_variants_have_no_count_to_lose() -> None:
     assert scaled_counts(endpoint(**{"lambda": None}), served, [serverless, variant("new", 4)]) == []
 
 
-def test_an_endpoint_that_tells_no_variants_has_none() -> None:
+def test_an_endpoint_described_without_variants_has_none() -> None:
     assert scaled_counts({"EndpointName": "churn"}, config(blue=2), [variant("blue", 1)]) == []
 
 
-def test_without_the_served_configuration_nobody_can_tell_who_changed_the_count() -> None:
+def test_without_the_served_configuration_no_count_is_listed() -> None:
     assert scaled_counts(endpoint(blue=3), config(blue=2), [variant("blue", 1)])
     assert scaled_counts(endpoint(blue=3), None, [variant("blue", 1)]) == []

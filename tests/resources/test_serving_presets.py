@@ -1,4 +1,4 @@
-"""Environments for asynchronous inference: the published values, and never over what the user set."""
+"""Environments for asynchronous inference: the published values, which never replace the user's."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_each_serving_stack_has_its_variables(preset: str, entries: dict[str, st
 
 
 @given(environments, st.sampled_from(sorted(PRESETS)))
-def test_what_the_user_set_stays_and_the_rest_is_the_presets(
+def test_the_users_variables_stay_and_the_preset_adds_the_rest(
     environment: dict[str, str], preset: str
 ) -> None:
     before = dict(environment)
@@ -57,7 +57,7 @@ def test_what_the_user_set_stays_and_the_rest_is_the_presets(
 
 
 @given(environments, environments, st.sampled_from(sorted(PRESETS)))
-def test_what_is_set_elsewhere_is_left_alone(
+def test_variables_set_elsewhere_are_left_alone(
     environment: dict[str, str], elsewhere: dict[str, str], preset: str
 ) -> None:
     made = with_preset(environment, preset, kept=elsewhere)

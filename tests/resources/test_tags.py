@@ -1,4 +1,4 @@
-"""A user's tags: what SageMaker would refuse is told before the call, with the tag, the limit and the remedy."""
+"""A user's tags: a refusal comes before the call, with the tag, the limit and the remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AS_BOTO3 = [{"Key": key, "Value": value} for key, value in TAGS.items()]
 
 
 @pytest.mark.parametrize("given_tags", [TAGS, AS_BOTO3])
-def test_tags_are_a_mapping_or_what_boto3_takes_as_they_are_or_as_text(given_tags: object) -> None:
+def test_tags_are_a_mapping_or_boto3s_list_or_text_of_either(given_tags: object) -> None:
     for value in (given_tags, json.dumps(given_tags), str(given_tags)):
         assert read_tags(value, "tags") == TAGS
 
@@ -52,14 +52,14 @@ def test_another_list_is_refused_and_both_forms_are_shown(value: object) -> None
 @pytest.mark.parametrize(
     "key", [OWNER_TAG, ENDPOINT_TAG, DEPLOYED_TAG, "airflow-sm-plugin:", "airflow-sm-plugin:x"]
 )
-def test_a_tag_that_would_tell_what_these_operators_made_is_refused(key: str) -> None:
+def test_a_tag_reserved_for_these_operators_is_refused(key: str) -> None:
     for value in ({key: "x"}, [{"Key": key, "Value": "x"}]):
         with pytest.raises(InvalidRequest, match=f"tag '{key}' begins with 'airflow-sm-plugin:'"):
             read_tags(value, "tags")
 
 
 @pytest.mark.parametrize(
-    ("tags", "says"),
+    ("tags", "message"),
     [
         ({"": "x"}, "a tag has an empty key: give it one of 1 to 128"),
         ({"k" * 129: "x"}, "has 129 characters, SageMaker takes up to 128"),
@@ -73,8 +73,8 @@ def test_a_tag_that_would_tell_what_these_operators_made_is_refused(key: str) ->
         ({"k": 1}, "tag 'k' is int, not text"),
     ],
 )
-def test_what_sagemaker_would_refuse_of_a_tag_is_told(tags: Mapping[Any, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_a_tag_that_sagemaker_would_refuse_is_refused(tags: Mapping[Any, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         check_tags(tags, "model", ours=1)
 
 
