@@ -1,4 +1,4 @@
-"""The base of the operators that invoke endpoints, real-time and asynchronous."""
+"""Base of the operators that invoke endpoints, real-time and asynchronous."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
 from airflow_sm_plugin.core.names import endpoint_log_group
-from airflow_sm_plugin.core.template_values import as_text, is_given, whole_number
+from airflow_sm_plugin.core.template_values import as_text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
@@ -22,14 +22,37 @@ if TYPE_CHECKING:
 
 
 class InvocationOperator(SageMakerInferenceOperator):
-    """An operator that invokes an endpoint."""
+    """Base of the operators that invoke an endpoint. The arguments that several of them share are described here.
+
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+
+    :param content_type: MIME type of the payload, e.g. ``text/csv``
+    :param accept: MIME type wanted for the answer
+    :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id, which the model gets; masked in
+        Airflow's rendered fields
+    :param target_variant: production variant
+    :param inference_id: up to 64 characters; default derived from DAG, run, task and map index
+    :param request_ttl: limit of seconds in the endpoint's queue, 60 to 21600; default SageMaker's, 6 hours
+    :param invocation_timeout: limit of seconds for the model, 1 to 3600; default SageMaker's, 15 minutes
+    :param max_wait_seconds: of an asynchronous result: seconds after submission; default request_ttl +
+        invocation_timeout, which is 22,500 unless they are given
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader. A
+        message ends a pause between polls early; only S3 decides whether a result exists
+    :param return_output: put the answer on XCom as text; default False
+    :param return_output_limit: limit of its bytes; default 48,000
+    :param failure_text_limit: bytes of a failure object that a message or row shows; default 1000, 0 shows none
+    :param error_text_limit: characters of a container's error text that a message or row shows; default 1000, 0 shows
+        none
+    :raises EndpointNotFound: no such endpoint
+    :raises EndpointNotInService: the endpoint does not serve now
+    """
 
     endpoint_name: str
     operator_extra_links: Collection[BaseOperatorLink] = (EndpointConsoleLink(), EndpointLogsLink())
 
     @contextmanager
     def explaining(self, endpoint_name: str) -> Iterator[None]:
-        """Tell an endpoint that does not serve yet from one that does not exist, where that is permitted."""
+        """Replace EndpointNotFound by EndpointNotInService if DescribeEndpoint is permitted and finds the endpoint."""
         try:
             yield
         except EndpointNotFound as error:
@@ -47,17 +70,15 @@ class InvocationOperator(SageMakerInferenceOperator):
             ) from error
 
     def keep_link(self, context: Context) -> None:
-        """Store what the links to the endpoint's pages are made of."""
         region_name = self.control_plane().conn_region_name
         persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
 
     def show_container_logs(self, lines: object) -> None:
-        """Show the last lines of the endpoint's containers in the task's log."""
         count = whole_number(lines, "container_log_lines")
         self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=count)
 
     def wait_with(self, trigger: AsyncInferenceTrigger, *, deferrable: bool) -> Mapping[str, Any]:
-        """Defer, so that :meth:`execute_complete` gets the trigger's event, or wait here and return the event."""
+        """Defer, after which :meth:`execute_complete` gets the trigger's event; or wait here and return the event."""
         if deferrable:
             from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
@@ -75,9 +96,9 @@ class InvocationOperator(SageMakerInferenceOperator):
 
 
 def encoded_body(body: object) -> bytes:
-    """Return a body as bytes: bytes as they are, anything else as the text that it stands for.
+    """Encode a body as UTF-8; leave bytes unchanged.
 
-    :raises InvalidRequest: it stands for no text, or for one that cannot be written as UTF-8
+    :raises InvalidRequest: the body cannot be converted to text, or to UTF-8
     """
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
@@ -90,11 +111,6 @@ def encoded_body(body: object) -> bytes:
 
 
 def inference_id_of(context: Context) -> str | None:
-    """Return an id that stays the same over retries of one task instance; None outside of Airflow."""
+    """Derive an id that stays the same over retries of a task instance; None outside of Airflow."""
     owner = task_instance_owner(context)
     return owner and f"airflow-{owner}"
-
-
-def whole_number_if_given(value: object, name: str, *, at_least: int = 0) -> int | None:
-    """Return a whole number as :func:`whole_number` does; None when it is not given."""
-    return whole_number(value, name, at_least=at_least) if is_given(value) else None

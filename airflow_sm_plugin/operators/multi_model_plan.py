@@ -1,92 +1,88 @@
-"""Plan a batch through a multi-model endpoint: which inputs, whose model, which shard."""
+"""Plan a batch through a multi-model endpoint: its inputs, their target models and shards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.template_values import boolean, whole_number
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
-from airflow_sm_plugin.operators.multi_model_arguments import object_options, plan_settings, split_options
+from airflow_sm_plugin.operators.arguments import object_options, plan_settings, split_options
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 PLAN_KEY = "plan"
-"""XCom key of the plan as a whole."""
+"""XCom key of the plan's summary."""
 
 _S3_CONNECTIONS = 32
+_Planned = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The plan's summary, and a reference for each shard."""
 
 
 class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
-    """List inputs, give each its target model, and pack them into balanced shards for mapped batch tasks.
+    """List inputs, assign a target model to each, and pack them into balanced shards for mapped batch tasks.
 
-    Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few
-    seconds and some megabytes of memory. Shards are even by bytes, and a model is in as few of them as possible, since
-    each loads it again. Where the endpoint and its model prefix are readable, a missing artefact is known now.
+    Nothing is invoked. The plan is stored in S3, so that XCom carries small references only; a hundred thousand inputs
+    take a few seconds and some megabytes of memory. Shards have about equal bytes, and a model is in as few of them as
+    possible, since each shard loads it again. Where the endpoint and its model prefix are readable, missing artefacts
+    are detected now.
 
-    **A retry** returns the plan that the killed try made, if it had finished it. **Clearing** the task returns the same
-    plan while no input has changed; else it makes the next one, without the inputs that were done before and are the
-    same still (source, ETag, target model, output name). A DAG run that was deleted and created again under its run id
-    plans everything.
+    **A retry** returns the plan of the killed try, if that was complete. **Clearing** the task returns the same plan
+    while no input has changed; otherwise it plans again, without inputs that are complete and unchanged (source, ETag,
+    target model, output name). A DAG run that was deleted and created again under its run id plans everything.
 
     Returns on XCom: a list with ``{"plan_location", "shard", "inputs", "models", "bytes"}`` for each shard, to
-    ``expand`` the batch task over; empty when there is nothing to do. XCom ``plan`` is ``{"plan_location", "inputs",
-    "models", "shards", "bytes", "carried", "missing_models", "passed_over"}``, all counts but the location, which alone
-    is there, and empty, with ``plan_only``; ``passed_over`` are the objects below ``inputs`` that are hidden, or that
-    patterns leave out.
+    ``expand`` the batch task over; empty when nothing is left to invoke. XCom ``plan`` is ``{"plan_location", "inputs",
+    "models", "shards", "bytes", "carried", "missing_models", "passed_over"}``, all counts but the location;
+    ``passed_over`` are the objects below ``inputs`` that are hidden or that patterns exclude. With ``plan_only`` it has
+    the location alone, which is empty.
 
-    :param endpoint_name: of a real-time multi-model endpoint (templated)
-    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS`` and
-        ``.part-0.crc``; or ``s3://bucket/key`` of a manifest (templated)
-    :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs nor above them (templated)
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+
+    :param endpoint_name: a real-time multi-model endpoint
+    :param inputs: ``s3://bucket/prefix`` of the inputs, without hidden objects such as ``_SUCCESS`` and
+        ``.part-0.crc``; or ``s3://bucket/key`` of a manifest
+    :param outputs: ``s3://bucket/prefix`` of the results, neither among the inputs nor above them
     :param target_model: template of an input's model below the endpoint's model prefix, with fields in single braces:
         the key's Hive partitions by name, ``{parent}``, ``{stem}``, ``{name}``, ``{suffix}``, ``{relative}`` and
-        ``{key}``, e.g. ``"store-{store_id}.tar.gz"``; a manifest's ``target-model`` wins (templated)
+        ``{key}``, e.g. ``"store-{store_id}.tar.gz"``; a manifest's ``target-model`` wins
     :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: SageMaker's JSON array ``[{"prefix": "s3://…/"},
         "relative/key.csv", …]``, or JSON Lines ``{"source-ref": "s3://…", "target-model"?, "content-type"?,
-        "custom-attributes"?}``, of which labels of an augmented manifest are passed over (templated)
-    :param include: list of patterns such as ``["*.csv"]``: of the objects below the prefix only those are inputs whose
-        ``{relative}`` key matches one. ``*`` matches slashes, too, as in ``aws s3 cp --include``; what is hidden has to
-        be named, as in ``_raw/*``. Default None, all (templated)
-    :param exclude: list of such patterns of what is no input; it wins over ``include`` (templated)
-    :param split_type: ``"Line"`` (default) or ``"None"``; for ``plan_only``'s estimate (templated)
+        "custom-attributes"?}``; the labels of an augmented manifest are ignored
+    :param include: list of patterns such as ``["*.csv"]``; an object below the prefix is an input only if its
+        ``{relative}`` key matches a pattern. ``*`` also matches slashes, as in ``aws s3 cp --include``; a hidden object
+        needs a pattern that names it, such as ``_raw/*``. Default None, all
+    :param exclude: list of such patterns of objects that are no inputs; wins over ``include``
     :param output_name: template of a result's name below ``outputs``, over the same fields and ``{target_model}``;
-        default ``"{relative}"``, the key below ``inputs``, whether that ends in a slash or not, as Batch Transform has
-        it. No two inputs may have the same (templated)
-    :param max_shards: how many shards at most; default 8, never more than ``[core] max_map_length`` (templated)
-    :param check_models: check that each model's artefact exists: a HeadObject each, of more than a thousand a listing;
-        default True (templated)
-    :param on_missing_model: ``"record"`` (default) plans such a model's inputs, whose records then fail in the report;
-        ``"fail"`` fails this task (templated)
-    :param on_rerun: what clearing the task means: ``"resume"`` (default) leaves out what was done, ``"restart"`` plans
-        everything again (templated)
-    :param empty_ok: whether no input at all is fine; default False (templated)
-    :param check_inputs: check each object that a manifest lists: whether it exists, how large it is, and which
-        content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True (templated)
-    :param state_prefix: ``s3://bucket/prefix`` for plans, journals and reports, which lie in ``_batch`` below it;
-        default ``outputs``. The role needs s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
+        default ``"{relative}"``, the key below ``inputs`` with or without its final slash, as in Batch Transform. Names
+        must differ
+    :param max_shards: default 8, never more than ``[core] max_map_length``
+    :param check_models: check that each model's artefact exists, with a HeadObject each, or a listing for more than a
+        thousand; default True
+    :param on_missing_model: ``"record"`` (default) plans the inputs of a missing model, whose records then fail in the
+        report; ``"fail"`` fails this task
+    :param on_rerun: effect of clearing the task: ``"resume"`` (default) omits complete inputs, ``"restart"`` plans all
+    :param empty_ok: whether a batch without inputs succeeds; default False
+    :param check_inputs: check existence, size and ETag of each object of a manifest with a HeadObject each;
+        ``on_rerun="resume"`` compares the ETags; default True
+    :param state_prefix: ``s3://bucket/prefix`` of plans, journals and reports, which get keys below its ``_batch``;
+        default ``outputs``. The role needs s3:ListBucket, s3:GetObject and s3:PutObject there
     :param plan_only: write nothing and return no shards, but log inputs, models, bytes, and an estimate of payloads and
-        time; default False (templated)
-    :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``; for ``plan_only``'s estimate (templated)
-    :param max_payload_in_mb: of a MultiRecord payload, up to 25; default 6; for the same (templated)
-    :param output_kms_key_id: KMS key of the plan's objects (templated)
-    :param output_acl: canned ACL of the plan's objects, e.g. ``bucket-owner-full-control`` (templated)
-    :raises InvalidRequest: an argument or an input breaks a limit, two outputs would have one name, or there is no
-        input; not retried
-    :raises InputNotFound: there is no such manifest, or objects that it lists do not exist; not retried
-    :raises EndpointNotFound: no such endpoint; not retried
-    :raises EndpointNotMultiModel: it serves no target models; not retried
-    :raises EndpointNotRealTime: it is asynchronous; not retried
-    :raises EndpointNotInService: it does not serve now; retried
-    :raises TargetModelNotFound: artefacts are missing, with ``on_missing_model="fail"``; not retried
-    :raises FencedOff: a later try has planned, and this one was left behind; not retried
-    :raises ResourceConflict: another version of this package began the batch; not retried
-    :raises TaskKilled: Airflow ended the task; retried
-    :raises ServiceUnavailable: S3 or SageMaker did not answer; retried
+        time; default False
+    :param split_type: for the estimate of ``plan_only``, as are the next two: ``"Line"`` (default) or ``"None"``
+    :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``
+    :param max_payload_in_mb: of a MultiRecord payload, up to 25; default 6
+    :raises InvalidRequest: an argument or an input breaks a limit, two outputs would have the same name, or there is no
+        input
+    :raises InputNotFound: the manifest does not exist, or objects that it lists do not
+    :raises TargetModelNotFound: artefacts are missing, with ``on_missing_model="fail"``
+    :raises EndpointError: EndpointNotFound, EndpointNotMultiModel, EndpointNotRealTime, EndpointNotInService
+    :raises FencedOff: a later try has planned
+    :raises ResourceConflict: another version of this package began the batch
     """
 
     not_templated = ("multiple_outputs",)
@@ -144,50 +140,46 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         self.output_acl = output_acl
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Plan, or find the plan that there is already."""
+        """Plan, or read the plan of an earlier try."""
         with self.reading_arguments():
-            settings = plan_settings(self, context, max_shards=self._most_shards())
-            options = split_options(self)
+            settings = plan_settings(self, context, max_shards=self._max_shards())
+            options = split_options(self.split_type, self.batch_strategy, self.max_payload_in_mb)
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
-                for line in self.run_until_killed(self._estimate(settings, options)):
-                    self.log.info("%s", line)
-                _push(context, {"plan_location": ""})
-                return []
-            summary, references = self.run_until_killed(self._plan(settings))
-        _push(context, summary)
+                work = self._estimate(settings, options)
+            else:
+                work = self._plan(settings)
+            summary, references = self.run_until_killed(work)
+        if (ti := context.get("ti")) is not None:
+            ti.xcom_push(key=PLAN_KEY, value=summary)
         return references
 
-    async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async def _plan(self, settings: PlanSettings) -> _Planned:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
         from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 
         endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
-        options = object_options(self)
+        options = object_options(self.output_kms_key_id, self.output_acl)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
             plan, folder = await make_plan(s3, settings, endpoint)
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 
-    async def _estimate(self, settings: PlanSettings, options: SplitOptions) -> list[str]:
+    async def _estimate(self, settings: PlanSettings, options: SplitOptions) -> _Planned:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
         from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
 
         endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
-            return (await estimate_plan(s3, settings, endpoint, options)).lines()
+            estimate = await estimate_plan(s3, settings, endpoint, options)
+        for line in estimate.lines():
+            self.log.info("%s", line)
+        return {"plan_location": ""}, []
 
-    # Arguments
-
-    def _most_shards(self) -> int:
-        asked, allowed = whole_number(self.max_shards, "max_shards", at_least=1), max_map_length()
-        if asked > allowed:
-            self.log.info("at most %d shards, as [core] max_map_length says, not %d", allowed, asked)
-        return min(asked, allowed)
-
-
-def _push(context: Context, plan: Mapping[str, Any]) -> None:
-    if (ti := context.get("ti")) is not None:
-        ti.xcom_push(key=PLAN_KEY, value=plan)
+    def _max_shards(self) -> int:
+        wanted, permitted = whole_number(self.max_shards, "max_shards", at_least=1), max_map_length()
+        if wanted > permitted:
+            self.log.info("at most %d shards, the limit [core] max_map_length, not %d", permitted, wanted)
+        return min(wanted, permitted)
