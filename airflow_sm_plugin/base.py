@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
     from airflow_sm_plugin.hooks.result_store import ResultStoreHook
     from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+    from airflow_sm_plugin.triggers.polling import PollingTrigger
 
 AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
 """Those of the Amazon provider. ``botocore_config`` is not among them: Airflow stores and shows template fields, and a
@@ -249,6 +252,21 @@ class AwsArguments(TemplatedArguments, Killable):
             verify=_verify(self.verify),
             botocore_config=self.botocore_config,
         )
+
+    def wait_with(
+        self, trigger: PollingTrigger | AsyncInferenceTrigger, *, deferrable: bool
+    ) -> Mapping[str, Any]:
+        """Defer, after which ``execute_complete`` gets the trigger's event; or wait here and return the event."""
+        if deferrable:
+            self.check_not_killed()
+            self.defer_to(trigger, "execute_complete")
+        return self.run_until_killed(trigger.event_here())
+
+    def defer_to(self, trigger: PollingTrigger | AsyncInferenceTrigger, method_name: str) -> None:
+        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+        timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
+        self.defer(trigger=trigger, method_name=method_name, timeout=timeout)  # type: ignore[attr-defined]  # of Airflow's operators
 
     def control_plane(self) -> SageMakerControlPlaneHook:
         """Create a hook for SageMaker's control plane that sends no call once the task is killed."""

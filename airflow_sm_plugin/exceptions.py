@@ -1,26 +1,8 @@
-"""Every error this package raises, as one tree. A retry can help with those that have an asterisk.
+"""Every error this package raises. A class with ``retryable=True``, and its subclasses, can be helped by a retry.
 
-::
-
-    SageMakerInferenceError
-    ├── InvalidRequest: InvalidName, InvalidS3Uri, InvalidCustomAttributes, RecordTooLarge, ResponseKeysNotSupported
-    ├── AutoMLJobError: AutoMLJobNotFound, AutoMLJobFailed, AutoMLJobStillRunning*, CandidateNotFound, ObjectiveNotMet
-    ├── ResourceConflict
-    ├── ModelNotFound
-    ├── ModelCreationRefused: ModelDataNotFound, ModelDataNotAccessible, ImageNotAccessible, ExecutionRoleNotAssumable
-    ├── ModelPackageError: ModelPackageNotFound, ModelPackageNotApproved
-    ├── EndpointError: EndpointNotFound, EndpointNotAsynchronous, EndpointNotRealTime, EndpointNotMultiModel,
-    │       EndpointNotInService*, EndpointFailed*, EndpointScaled, EndpointUnchangeable, EndpointRolledBack,
-    │       EndpointTakenOver, EndpointConfigNotFound*, EndpointDeadlineExceeded*
-    ├── InferenceError: InputNotFound, ModelError, ModelUnavailable*, ModelLoadTimeout*, AsyncInferenceFailed,
-    │       AsyncInferenceTimedOut*, FencedOff, PlanReplaced*, InputChanged, OutputMismatch, TargetModelNotFound,
-    │       BatchFailed (BatchUnfinished*), QueueNotFound
-    ├── TaskKilled*
-    └── ServiceError: AccessDenied, CredentialsExpired*, RequestRefused, PreconditionFailed, Throttled*,
-            ServiceUnavailable* (AnswerLost*)
-
-The operators turn an error that is not ``retryable`` into Airflow's ``AirflowFailException``, so that Airflow spends no
-retry on it. This module imports nothing of Airflow or AWS.
+The operators turn every other one into Airflow's ``AirflowFailException``, so that Airflow spends no retry on it. The
+direct subclasses of :class:`SageMakerInferenceError` are the kinds of errors, each followed by its own subclasses. This
+module imports nothing of Airflow or AWS.
 """
 
 from __future__ import annotations
@@ -31,11 +13,11 @@ from airflow_sm_plugin._safe_text import presentable
 
 
 class SageMakerInferenceError(Exception):
-    """The root of the tree. A subclass inherits ``retryable`` unless its class statement sets it.
+    """Root of all errors. A subclass inherits ``retryable`` unless its class statement sets it.
 
     Credentials in a message (in a proxy's URL, a presigned URL) are masked: it can be shown and logged anywhere.
 
-    :param lines: the message; a line break inside one of them is escaped
+    :param lines: the message; a line break inside one of them is escaped.
     """
 
     retryable: ClassVar[bool] = False

@@ -191,4 +191,4 @@ def test_whatever_goes_wrong_it_raises_nothing(
     assert "the service did not answer" in said()
     TransformJobLogs()(context_of(transform(account, job, ECHO, aws_conn_id="no such one"), Instance()))
     TransformJobLogs()(context_for())
-    assert said().count("the logs of the transform job could not be looked for") >= 1
+    assert said().count("the logs of the transform job could not be read") >= 1

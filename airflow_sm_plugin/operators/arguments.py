@@ -30,6 +30,8 @@ class PlanArguments(Protocol):
     """An operator that plans a batch: as a task of its own, or before it invokes."""
 
     endpoint_name: str
+    inputs: str | None
+    outputs: str | None
     target_model: str | None
     inputs_type: str
     include: Sequence[str] | str | None
@@ -41,12 +43,6 @@ class PlanArguments(Protocol):
     empty_ok: bool | str
     check_inputs: bool | str
     state_prefix: str | None
-
-    @property
-    def inputs(self) -> str | None: ...
-
-    @property
-    def outputs(self) -> str | None: ...
 
 
 def plan_settings(operator: PlanArguments, context: Context, *, max_shards: int = 1) -> PlanSettings:

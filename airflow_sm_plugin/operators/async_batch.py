@@ -53,7 +53,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     Rows are JSON Lines, always with the same keys: source, etag, status, output_location, failure_location,
     inference_id, attempts, error, custom_attributes.
 
-    Further arguments: see :class:`~airflow_sm_plugin.operators.multi_model_plan.SageMakerPlanMultiModelBatchOperator`
+    Further arguments: see :class:`~airflow_sm_plugin.operators.multi_model.SageMakerPlanMultiModelBatchOperator`
     about ``inputs``, ``inputs_type``, ``include`` and ``exclude``; for the others
     :class:`~airflow_sm_plugin.operators.invocation.InvocationOperator` and its base.
 
@@ -84,9 +84,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         objects and outputs of the endpoint have the same location: nothing more is sent
     :raises InputNotFound: the manifest does not exist, or objects that it lists do not
     :raises AsyncInferenceFailed: inputs have no output; clearing the task sends those again
-    :raises EndpointNotAsynchronous: the endpoint serves real-time requests only
-    :raises FencedOff: a later try has taken over
-    :raises QueueNotFound: the completion queue does not exist
+    :raises SageMakerInferenceError: EndpointNotAsynchronous, FencedOff, QueueNotFound
     :raises Throttled: no request was accepted for ten minutes
     :raises ServiceUnavailable: the same after an outage, or S3 did not answer
     """

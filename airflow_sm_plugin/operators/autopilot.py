@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
@@ -27,8 +26,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     """Create a SageMaker model of the best candidate of an Autopilot job, V1 or V2, or of a candidate by name or rank.
 
     The model's response contains the chosen inference response keys, in HPO mode (two or three containers) and in
-    ensembling mode (one container). A retry, or a second run over the same job, reuses the model. Two tags of the model,
-    ``airflow-sm-plugin:auto-ml-job`` and ``airflow-sm-plugin:candidate``, name its origin.
+    ensembling mode (one container). A retry, or a second run over the same job, reuses the model. Its tags
+    ``airflow-sm-plugin:auto-ml-job`` and ``airflow-sm-plugin:candidate`` name its origin.
 
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
@@ -46,11 +45,9 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     :param model_name: default derived from candidate and content, so that it stays the same over retries
     :param wait_for_job: wait for a job that still runs instead of failing; default False
     :param max_wait_seconds: for the job; default 24 hours
+    :raises AutoMLJobError: AutoMLJobNotFound, AutoMLJobFailed, AutoMLJobStillRunning, ObjectiveNotMet,
+        CandidateNotFound (also for a rank or processing unit)
     :raises ResponseKeysNotSupported: the candidate does not support these keys
-    :raises AutoMLJobFailed: the job ended Failed or Stopped
-    :raises AutoMLJobStillRunning: the job has not ended, or not in time
-    :raises CandidateNotFound: no best candidate, or none of that name, rank or processing unit
-    :raises ObjectiveNotMet: the candidate is worse than required
     :raises ResourceConflict: another model has this name
     """
 
@@ -147,7 +144,6 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
 
     def _wait(self) -> dict[str, Any]:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
         max_wait, poll_interval = self._seconds()
         trigger = AutoMLJobTrigger(
@@ -156,12 +152,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             poll_interval=poll_interval,
             aws=self.aws.as_mapping(),
         )
-        if self.deferrable:
-            self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
-            timeout = timedelta(seconds=max_wait + GRACE_SECONDS)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         self.log.info("AutoML job %s is still running: waiting for it", self.auto_ml_job_name)
-        return self._conclude(self.run_until_killed(trigger.event_here()))
+        return self._conclude(self.wait_with(trigger, deferrable=self.deferrable))
 
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_sm_plugin.hooks.result_store import ArtefactHook

@@ -21,10 +21,10 @@ _ACTIONS = ("apply", "remove")
 class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     """Register a production variant with Application Auto Scaling, or deregister it. Both can be repeated.
 
-    An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it scales
-    in to no instance when idle; a step scaling policy with its CloudWatch alarm starts the first instance when a request
-    waits, since target tracking alone can let a few requests wait for ever. A **real-time** endpoint scales by target
-    tracking on invocations per instance, down to one instance. A serverless variant scales by itself.
+    An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it
+    scales in to no instance when idle; a step scaling policy with its CloudWatch alarm starts the first instance when a
+    request waits, since target tracking alone can let a few requests wait for ever. A **real-time** endpoint scales by
+    target tracking on invocations per instance, down to one instance. A serverless variant scales by itself.
 
     ``action="apply"`` puts the wanted policies and removes those of an earlier run of this operator that are no longer
     wanted; other policies remain. ``action="remove"`` deregisters the variant, which keeps its instances, and deletes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
@@ -59,16 +58,13 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     changed ``initial_instance_count`` or weight. Endpoints that scale need ``retain_variant_properties=True``.
 
     When the task fails, times out or is killed, it deletes what it created (``cleanup_on_failure``): Airflow runs no
-    teardown after a failed setup. SageMaker deletes no endpoint in status Creating, so the cleanup is best effort: after
-    its own errors the task waits up to ``cleanup_wait_seconds``; after its execution time-out 20 seconds at most; when
-    it is killed it requests the deletion once; when it is killed while deferred, its trigger waits almost as long as
-    Airflow permits (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint that is still
-    Creating then remains, which the log says, and costs money until a retry continues with it or
-    ``SageMakerDeleteEndpointOperator`` has run. A deferred task that is marked as successful deletes nothing. The
-    cleanup never deletes an endpoint that served during the task, existed before it, or was since created again,
-    updated or deployed to by another deployment: it checks tags, configuration and creation time immediately before
-    each deletion (``docs/endpoints.md``). After an error unrelated to the endpoint, such as throttling, an endpoint
-    that is Creating or serves is left to the retry.
+    teardown after a failed setup. SageMaker deletes no endpoint in status Creating, so the cleanup is best effort:
+    after its own errors the task waits up to ``cleanup_wait_seconds``; after its execution time-out 20 seconds; when it
+    is killed it requests the deletion once; while it is deferred, its trigger waits almost as long as Airflow permits
+    (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint that is still Creating then
+    remains, which the log says, and costs money until a retry continues with it or
+    ``SageMakerDeleteEndpointOperator`` has run. ``docs/endpoints.md`` has the checks before each deletion: an endpoint
+    that existed before the task, served, or belongs to another deployment by now is never deleted.
 
     A model that was deleted and created again under its name counts as another model, and gets another configuration;
     without ``sagemaker:DescribeModel`` that is not detected.
@@ -121,13 +117,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param cleanup_wait_seconds: limit of the cleanup, since an endpoint that will never serve stays Creating for up to
         an hour; default 3600
     :raises ModelNotFound: no such model
-    :raises EndpointFailed: the endpoint ended Failed, with SageMaker's reason
-    :raises EndpointUnchangeable: the endpoint was already Failed
-    :raises EndpointScaled: a scaled variant would change its instance type or be removed
-    :raises EndpointRolledBack: the update failed
-    :raises EndpointTakenOver: another deployment has meanwhile set its configuration
-    :raises EndpointConfigNotFound: the configuration was deleted, repeatedly, before it was used
-    :raises EndpointDeadlineExceeded: not in service in time
+    :raises EndpointError: EndpointFailed, EndpointUnchangeable, EndpointScaled, EndpointRolledBack, EndpointTakenOver,
+        EndpointConfigNotFound, EndpointDeadlineExceeded
     """
 
     not_templated = ("deferrable",)
@@ -329,14 +320,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         )
 
     def _defer(self, deployment: Deployment, action: str | None) -> None:
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-        trigger = self._trigger(deployment, action)
-        self.defer(
-            trigger=trigger,
-            method_name="execute_when_changeable" if action is None else "execute_complete",
-            timeout=timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS),
-        )
+        method_name = "execute_when_changeable" if action is None else "execute_complete"
+        self.defer_to(self._trigger(deployment, action), method_name)
 
     def _options(self) -> DeploymentOptions:
         guardrails = mapping(self.deployment_config, "deployment_config")

@@ -20,9 +20,9 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
     Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` created for it, by
     their tag ``airflow-sm-plugin:endpoint``; they are deleted also without an endpoint, since a killed try can leave
-    them. A configuration or model that another endpoint uses remains, with a warning, and so does a model that none of
-    our operators created (their tags begin with ``airflow-sm-plugin:``), unless ``model_names`` contains it; all of them
-    remain where ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted.
+    them. A configuration or model that another endpoint uses remains, with a warning, and so does a model without a tag
+    of our operators (``airflow-sm-plugin:…``), unless ``model_names`` contains it; all of them remain where
+    ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
     [...]}``.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
@@ -16,9 +13,6 @@ from airflow_sm_plugin.core.template_values import as_text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
-
-if TYPE_CHECKING:
-    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 
 class InvocationOperator(SageMakerInferenceOperator):
@@ -76,16 +70,6 @@ class InvocationOperator(SageMakerInferenceOperator):
     def show_container_logs(self, lines: object) -> None:
         count = whole_number(lines, "container_log_lines")
         self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=count)
-
-    def wait_with(self, trigger: AsyncInferenceTrigger, *, deferrable: bool) -> Mapping[str, Any]:
-        """Defer, after which :meth:`execute_complete` gets the trigger's event; or wait here and return the event."""
-        if deferrable:
-            from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-            self.check_not_killed()
-            timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-        return self.run_until_killed(trigger.event_here())
 
     def _status_of(self, endpoint_name: str) -> str | None:
         try:

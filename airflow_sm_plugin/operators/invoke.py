@@ -75,10 +75,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         RoutingConfig has RoutingStrategy PREFIX_AWARE, where the installed botocore has this parameter
     :param attempts: calls in all; default 5
     :param model_load_seconds: seconds for which a cold model is waited for; default 420
-    :raises InputNotFound: the payload's object does not exist
-    :raises ModelError: the container raised or answered an error
-    :raises ModelUnavailable: the container timed out or was overloaded at every attempt
-    :raises ModelLoadTimeout: a cold model was not loaded in time
+    :raises InferenceError: InputNotFound, ModelError, ModelUnavailable, ModelLoadTimeout
     :raises EndpointNotRealTime: the endpoint is asynchronous
     """
 

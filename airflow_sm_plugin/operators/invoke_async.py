@@ -69,12 +69,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         raise the limit, or clear the task later
     :raises InvalidRequest: an argument breaks a limit, or failure objects and outputs of the endpoint have the same
         location
-    :raises InputNotFound: the input object does not exist
-    :raises EndpointNotAsynchronous: the endpoint serves real-time requests only
     :raises AsyncInferenceFailed: SageMaker wrote a failure object; clearing the task sends the input again
-    :raises AsyncInferenceTimedOut: neither object existed in time
-    :raises FencedOff: a later try has taken over
-    :raises QueueNotFound: the completion queue does not exist; checked before anything is sent
+    :raises InferenceError: AsyncInferenceTimedOut, FencedOff, InputNotFound, QueueNotFound
+    :raises EndpointNotAsynchronous: the endpoint serves real-time requests only
     :raises AnswerLost: the request was perhaps accepted, and the location of its output is unknown
     """
 

@@ -57,12 +57,9 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         stays the same over all tries of a task instance; default False
     :param tags: tags of the model; the operator adds ``airflow-sm-plugin:content``
     :raises ResourceConflict: another model has this name
-    :raises ModelDataNotFound: the artefact is not in S3
-    :raises ModelDataNotAccessible: the execution role is not permitted to read it, or the bucket does not exist
-    :raises ImageNotAccessible: the image does not exist, or the execution role is not permitted to pull it
-    :raises ExecutionRoleNotAssumable: SageMaker is not permitted to assume the role
-    :raises ModelPackageNotFound: no such package, no such group, or no approved version in it
-    :raises ModelPackageNotApproved: the package is rejected or waits for approval
+    :raises ModelCreationRefused: ModelDataNotFound, ModelDataNotAccessible, ImageNotAccessible,
+        ExecutionRoleNotAssumable
+    :raises ModelPackageError: ModelPackageNotFound, ModelPackageNotApproved
     """
 
     not_templated = ()

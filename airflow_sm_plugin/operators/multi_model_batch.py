@@ -59,9 +59,9 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     deleted and created again under its run id uses nothing of the deleted run.
 
     Returns on XCom: the report's summary: of a whole batch with the keys of
-    :class:`~airflow_sm_plugin.operators.multi_model_merge.SageMakerMergeBatchReportOperator`, of a shard with its own.
+    :class:`~airflow_sm_plugin.operators.multi_model.SageMakerMergeBatchReportOperator`, of a shard with its own.
 
-    Further arguments: see :class:`~airflow_sm_plugin.operators.multi_model_plan.SageMakerPlanMultiModelBatchOperator`
+    Further arguments: see :class:`~airflow_sm_plugin.operators.multi_model.SageMakerPlanMultiModelBatchOperator`
     about inputs, their models and outputs, ``SageMakerMergeBatchReportOperator`` about tolerated failures,
     :class:`~airflow_sm_plugin.operators.invocation.InvocationOperator` and its base about the rest.
 
@@ -92,8 +92,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :raises BatchFailed: more records failed than tolerated; all others are complete
     :raises BatchUnfinished: the same, some of them for transient reasons
     :raises EndpointError: EndpointNotFound, EndpointNotMultiModel, EndpointNotRealTime, EndpointNotInService
-    :raises FencedOff: a later try has taken over
-    :raises PlanReplaced: a later plan has replaced the plan of the given shard
+    :raises InferenceError: FencedOff, PlanReplaced
     :raises ResourceConflict: another version of this package began the batch
     :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for a long time
     """

@@ -11,7 +11,7 @@ import pytest
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
-from airflow_sm_plugin.operators.multi_model_merge import SageMakerMergeBatchReportOperator
+from airflow_sm_plugin.operators.multi_model import SageMakerMergeBatchReportOperator
 from tests.multi_model.report.reports import BAD, GOOD, busy, collected, failure_row, shard_of
 from tests.multi_model.report.shard_reports import lay_out
 from tests.support import Account, TaskInstanceDouble, context_for, run_task

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, max_map_length
 from airflow_sm_plugin.exceptions import EndpointNotInService
-from airflow_sm_plugin.operators.multi_model_plan import SageMakerPlanMultiModelBatchOperator
+from airflow_sm_plugin.operators.multi_model import SageMakerPlanMultiModelBatchOperator
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
 pytestmark = pytest.mark.airflow
