@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.configuration import conf
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or find_spec("airflow.sdk"):
     from airflow.sdk import (
         BaseOperator,
         BaseOperatorLink,
@@ -17,31 +18,19 @@ if TYPE_CHECKING:
         TaskGroup,
         XComArg,
     )
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
     from airflow.sdk.execution_time.xcom import XCom
-else:
-    try:
-        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-    except ImportError:  # before Airflow 3.1
-        from airflow.exceptions import AirflowFailException, AirflowSkipException
-    try:
-        from airflow.sdk import (
-            BaseOperator,
-            BaseOperatorLink,
-            BaseSensorOperator,
-            Context,
-            PokeReturnValue,
-            TaskGroup,
-            XComArg,
-        )
-        from airflow.sdk.execution_time.xcom import XCom
-    except ImportError:  # Airflow 2.11
-        from airflow.models import BaseOperator, XCom
-        from airflow.models.baseoperatorlink import BaseOperatorLink
-        from airflow.models.xcom_arg import XComArg
-        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
-        from airflow.utils.context import Context
-        from airflow.utils.task_group import TaskGroup
+else:  # Airflow 2.11
+    from airflow.models import BaseOperator, XCom
+    from airflow.models.baseoperatorlink import BaseOperatorLink
+    from airflow.models.xcom_arg import XComArg
+    from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+    from airflow.utils.context import Context
+    from airflow.utils.task_group import TaskGroup
+
+try:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+except ImportError:  # before Airflow 3.1
+    from airflow.exceptions import AirflowFailException, AirflowSkipException  # type: ignore[no-redef]
 
 __all__ = [
     "AirflowFailException",

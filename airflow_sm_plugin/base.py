@@ -222,6 +222,10 @@ class TemplatedArguments:
             if not (value is None or isinstance(value, str)):
                 setattr(self, name, as_text(value, name))
 
+    def texts(self, *names: str) -> dict[str, Any]:
+        """Map arguments to their text, or to None where they are not given."""
+        return {name: text(getattr(self, name), name) for name in names}
+
     @contextmanager
     def reading_arguments(self) -> Iterator[None]:
         """Convert the arguments as :meth:`read_texts` does, then run the block in :func:`failing_well`."""

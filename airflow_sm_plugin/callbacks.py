@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -99,9 +99,5 @@ def _is_older(created: datetime, context: Context) -> bool:
 
 
 def _aws_of(task: object) -> AwsConnection:
-    return AwsConnection(
-        aws_conn_id=getattr(task, "aws_conn_id", "aws_default"),
-        region_name=getattr(task, "region_name", None),
-        verify=getattr(task, "verify", None),
-        botocore_config=getattr(task, "botocore_config", None),
-    )
+    names = [field.name for field in fields(AwsConnection) if hasattr(task, field.name)]
+    return AwsConnection(**{name: getattr(task, name) for name in names})

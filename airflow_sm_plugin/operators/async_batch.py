@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
@@ -174,7 +175,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         from airflow_sm_plugin.async_inference.batch.run import Finished
 
         while True:
-            with self.explaining(self.endpoint_name):
+            with self.explaining():
                 advance = self._advance(settings, resumes=resumes)
                 step, wait_location = self.run_until_killed(advance)
             if isinstance(step, Finished):
@@ -222,7 +223,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            self.show_container_logs(self.container_log_lines)
+            self.show_container_logs()
         if self.on_failure == "collect":
             return report.summary()
         lines = [
@@ -252,19 +253,11 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         whole_number(self.container_log_lines, "container_log_lines")
         template = RequestTemplate(
             endpoint_name=self.endpoint_name,
-            content_type=text(self.content_type, "content_type"),
-            accept=text(self.accept, "accept"),
+            **self.texts("content_type", "accept"),
             request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
             invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
         )
-        AsyncRequest(
-            endpoint_name=template.endpoint_name,
-            input_location="s3://bucket/key",
-            content_type=template.content_type,
-            accept=template.accept,
-            request_ttl=template.request_ttl,
-            invocation_timeout=template.invocation_timeout,
-        ).checked()
+        AsyncRequest(input_location="s3://bucket/key", **asdict(template)).checked()
         ti = context.get("ti")
         return BatchSettings(
             template=template,

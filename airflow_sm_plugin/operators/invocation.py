@@ -42,38 +42,45 @@ class InvocationOperator(SageMakerInferenceOperator):
     """
 
     endpoint_name: str
+    container_log_lines: int | str
     operator_extra_links: Collection[BaseOperatorLink] = (EndpointConsoleLink(), EndpointLogsLink())
 
     @contextmanager
-    def explaining(self, endpoint_name: str) -> Iterator[None]:
+    def explaining(self) -> Iterator[None]:
         """Replace EndpointNotFound by EndpointNotInService if DescribeEndpoint is permitted and finds the endpoint."""
         try:
             yield
         except EndpointNotFound as error:
-            status = self._status_of(endpoint_name)
+            status = self._endpoint_status()
             if status is None:
                 raise
             if status in SERVING_STATUSES:
                 raise EndpointNotInService(
-                    f"SageMaker did not find endpoint {endpoint_name} when it was invoked, and it is {status} now: it "
-                    f"was created or changed a moment ago, so that a retry finds it"
+                    f"SageMaker did not find endpoint {self.endpoint_name} when it was invoked, and it is {status} "
+                    f"now: it was created or changed a moment ago, so that a retry finds it"
                 ) from error
             raise EndpointNotInService(
-                f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
+                f"endpoint {self.endpoint_name} is {status}, it serves only InService: wait for it first "
                 f"(SageMakerDeployEndpointOperator does)"
             ) from error
 
-    def keep_link(self, context: Context) -> None:
+    def keep_link(self, context: Context) -> str:
+        """Store the endpoint for the task's links, and return the region's name."""
         region_name = self.control_plane().conn_region_name
         persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+        return region_name
 
-    def show_container_logs(self, lines: object) -> None:
-        count = whole_number(lines, "container_log_lines")
-        self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=count)
+    def show_container_logs(self, *, since: float | None = None, patience: float = 0) -> None:
+        self.container_logs().show_tail(
+            endpoint_log_group(self.endpoint_name),
+            lines=whole_number(self.container_log_lines, "container_log_lines"),
+            since=since,
+            patience=patience,
+        )
 
-    def _status_of(self, endpoint_name: str) -> str | None:
+    def _endpoint_status(self) -> str | None:
         try:
-            description = self.control_plane().describe_endpoint(endpoint_name)
+            description = self.control_plane().describe_endpoint(self.endpoint_name)
         except ServiceError:
             return None
         return None if description is None else str(description["EndpointStatus"])

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SensitiveField, reveal
-from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, endpoint_log_group
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, MODEL_LOAD_SECONDS, InvokeReply, InvokeRequest
-from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 
 if TYPE_CHECKING:
@@ -37,12 +36,13 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
 class _Settings:
     """Arguments of sending and of keeping the answer, after templates are rendered."""
 
+    body_location: str | None
+    output_location: str | None
     return_output: bool
     return_output_limit: int
     return_custom_attributes: bool
     attempts: int
     model_load_seconds: float
-    container_log_lines: int
     error_text_limit: int
 
 
@@ -138,15 +138,12 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with self.reading_arguments():
             settings = self._checked_settings()
-            request = replace(self._request_without_body(context).checked(), body=self._payload()).checked()
-            hook = self.runtime()
-            persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=request.endpoint_name)
-            with (
-                self.explaining(request.endpoint_name),
-                self._showing_logs(request.endpoint_name, settings.container_log_lines),
-            ):
+            request = self._request_without_body(context).checked()
+            request = replace(request, body=self._payload(settings.body_location)).checked()
+            self.keep_link(context)
+            with self.explaining(), self._showing_logs():
                 self.check_not_killed()
-                reply = hook.invoke_endpoint(
+                reply = self.runtime().invoke_endpoint(
                     request,
                     attempts=settings.attempts,
                     model_load_seconds=settings.model_load_seconds,
@@ -160,11 +157,12 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
                 len(reply.body),
                 reply.attempts,
             )
-            return self._keep(request.endpoint_name, reply, settings)
+            return self._keep(reply, settings)
 
     def _checked_settings(self) -> _Settings:
         """Check the arguments before anything is read, sent or paid."""
-        body_location, output_location = self._locations()
+        body_location = text(self.body_location, "body_location")
+        output_location = text(self.output_location, "output_location")
         if (self.body is None) == (body_location is None):
             raise InvalidRequest("give exactly one of body and body_location")
         for name, location in (("body_location", body_location), ("output_location", output_location)):
@@ -174,50 +172,43 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             raise InvalidRequest(
                 f"output_location is body_location, {body_location}: the answer would replace the payload"
             )
+        whole_number(self.container_log_lines, "container_log_lines")
         return _Settings(
+            body_location=body_location,
+            output_location=output_location,
             return_output=boolean(self.return_output, "return_output"),
             return_output_limit=whole_number(self.return_output_limit, "return_output_limit", at_least=1),
             return_custom_attributes=boolean(self.return_custom_attributes, "return_custom_attributes"),
             attempts=whole_number(self.attempts, "attempts", at_least=1),
             model_load_seconds=seconds(self.model_load_seconds, "model_load_seconds"),
-            container_log_lines=whole_number(self.container_log_lines, "container_log_lines"),
             error_text_limit=whole_number(self.error_text_limit, "error_text_limit"),
         )
 
-    def _locations(self) -> tuple[str | None, str | None]:
-        return text(self.body_location, "body_location"), text(self.output_location, "output_location")
-
     def _request_without_body(self, context: Context) -> InvokeRequest:
+        headers = self.texts(
+            *("content_type", "accept", "target_model", "target_variant", "target_container_hostname"),
+            *("enable_explanations", "inference_component_name", "session_id", "prefix_aware_id"),
+        )
         return InvokeRequest(
             endpoint_name=self.endpoint_name,
             body=b"",
-            content_type=text(self.content_type, "content_type"),
-            accept=text(self.accept, "accept"),
             custom_attributes=reveal(self.custom_attributes),
-            target_model=text(self.target_model, "target_model"),
-            target_variant=text(self.target_variant, "target_variant"),
-            target_container_hostname=text(self.target_container_hostname, "target_container_hostname"),
             inference_id=text(self.inference_id, "inference_id") or inference_id_of(context),
-            enable_explanations=text(self.enable_explanations, "enable_explanations"),
-            inference_component_name=text(self.inference_component_name, "inference_component_name"),
-            session_id=text(self.session_id, "session_id"),
-            prefix_aware_id=text(self.prefix_aware_id, "prefix_aware_id"),
+            **headers,
         )
 
-    def _payload(self) -> bytes:
-        location, _ = self._locations()
+    def _payload(self, location: str | None) -> bytes:
         if location is not None:
             return self.result_store().read(location, limit=MAX_PAYLOAD_BYTES + 1)
         return encoded_body(reveal(self.body))
 
-    def _keep(self, endpoint_name: str, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
-        output = self._for_xcom(reply.body, settings.return_output_limit) if settings.return_output else None
-        _, output_location = self._locations()
-        if output_location is not None:
-            self.result_store().write(output_location, reply.body, content_type=reply.content_type)
+    def _keep(self, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
+        output = _text_for_xcom(reply.body, settings) if settings.return_output else None
+        if settings.output_location is not None:
+            self.result_store().write(settings.output_location, reply.body, content_type=reply.content_type)
         return {
-            "endpoint_name": endpoint_name,
-            "output_location": output_location,
+            "endpoint_name": self.endpoint_name,
+            "output_location": settings.output_location,
             "output": output,
             "content_type": reply.content_type,
             "invoked_production_variant": reply.invoked_production_variant,
@@ -227,27 +218,27 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             "closed_session_id": reply.closed_session_id,
         }
 
-    def _for_xcom(self, body: bytes, limit: int) -> str | None:
-        """Decode the answer; None when XCom cannot hold it and it is written to ``output_location``."""
-        try:
-            output = body.decode() if len(body) <= limit and b"\x00" not in body else None
-        except UnicodeDecodeError:
-            output = None
-        if output is None and self._locations()[1] is None:
-            raise InvalidRequest(
-                f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
-                f"({limit}), or holds NUL: pass output_location, which takes what cannot go on XCom"
-            )
-        return output
-
     @contextmanager
-    def _showing_logs(self, endpoint_name: str, lines: int) -> Iterator[None]:
+    def _showing_logs(self) -> Iterator[None]:
         """Show the container's last log lines after a failure, without those of earlier invocations."""
         started = time.time()
         try:
             yield
         except (ModelError, ModelUnavailable):
-            self.container_logs().show_tail(
-                endpoint_log_group(endpoint_name), lines=lines, patience=FRESH_LINES_SECONDS, since=started
-            )
+            self.show_container_logs(since=started, patience=FRESH_LINES_SECONDS)
             raise
+
+
+def _text_for_xcom(body: bytes, settings: _Settings) -> str | None:
+    """Decode the answer; None when XCom cannot hold it and it is written to ``output_location``."""
+    limit = settings.return_output_limit
+    try:
+        output = body.decode() if len(body) <= limit and b"\x00" not in body else None
+    except UnicodeDecodeError:
+        output = None
+    if output is None and settings.output_location is None:
+        raise InvalidRequest(
+            f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
+            f"({limit}), or holds NUL: pass output_location, which takes what cannot go on XCom"
+        )
+    return output

@@ -147,7 +147,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             sending = self._sending(context)
             self._check_wait()
             self.keep_link(context)
-            with self.explaining(self.endpoint_name):
+            with self.explaining():
                 invocation = self.run_until_killed(self._submit(sending))
             self.log.info(
                 "endpoint %s: inference %s, output at %s",
@@ -177,16 +177,12 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         body = reveal(self.body)
         return AsyncRequest(
             endpoint_name=self.endpoint_name,
-            input_location=text(self.input_location, "input_location"),
             body=None if body is None else encoded_body(body),
-            content_type=text(self.content_type, "content_type"),
-            accept=text(self.accept, "accept"),
             custom_attributes=reveal(self.custom_attributes),
             inference_id=text(self.inference_id, "inference_id") or inference_id_of(context),
             request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
             invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
-            filename=text(self.filename, "filename"),
-            s3_output_path_extension=text(self.s3_output_path_extension, "s3_output_path_extension"),
+            **self.texts("input_location", "content_type", "accept", "filename", "s3_output_path_extension"),
         )
 
     def _sending(self, context: Context) -> Sending:
@@ -207,10 +203,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             task_try=task_try,
             is_repeated=task_try.number > first_try,
             check_input=boolean(self.check_input, "check_input"),
-            state_prefix=text(self.state_prefix, "state_prefix"),
-            upload_prefix=text(self.upload_prefix, "upload_prefix"),
             resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
             is_waited_for=boolean(self.wait_for_completion, "wait_for_completion"),
+            **self.texts("state_prefix", "upload_prefix"),
         ).checked()
 
     def _check_wait(self) -> None:
@@ -237,10 +232,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if sending.is_waited_for and (queue := text(self.completion_queue, "completion_queue")):
             await check_queue(self.aws, queue)
         options = object_options(self.output_kms_key_id, self.output_acl)
-        async with (
-            S3Objects.open(self.aws, options=options) as s3,
-            AsyncInvoker.open(self.aws) as invoker,
-        ):
+        async with S3Objects.open(self.aws, options=options) as s3, AsyncInvoker.open(self.aws) as invoker:
             endpoint = EndpointFacts(self.aws, self.endpoint_name)
             return await SingleInvocation(sending, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
@@ -289,7 +281,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             self.log.info("the output is at %s", invocation.output_location)
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is ResultOutcome.FAILED:
-            self.show_container_logs(self.container_log_lines)
+            self.show_container_logs()
             raise result.failed(self.endpoint_name)
         is_known = result.look.output is not Presence.UNKNOWN
         if is_known:

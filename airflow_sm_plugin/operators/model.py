@@ -142,20 +142,15 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         if self.model_package_arn and self.model_package_group_name:
             raise InvalidRequest("give either model_package_arn or model_package_group_name, not both")
         return ContainerRequest(
-            image=text(self.image, "image"),
-            model_data_url=text(self.model_data_url, "model_data_url"),
             environment=texts_by_name(reveal(self.environment), "environment"),
             containers=_definitions(reveal(self.containers)),
             from_package=bool(self.model_package_arn or self.model_package_group_name),
-            mode=text(self.mode, "mode"),
-            model_cache=text(self.model_cache, "model_cache"),
-            serving_preset=text(self.serving_preset, "serving_preset"),
+            **self.texts("image", "model_data_url", "mode", "model_cache", "serving_preset"),
         ).checked()
 
     def _package(self, hook: SageMakerControlPlaneHook) -> tuple[str | None, Mapping[str, str]]:
         """Find the model package's ARN and, for a serving preset, the environment that the package sets."""
         approved = boolean(self.require_approved, "require_approved")
-        arn: str | None = None
         if self.model_package_group_name:
             newest = hook.model_packages.newest(self.model_package_group_name, require_approved=approved)
             arn = str(newest["ModelPackageArn"])
@@ -163,7 +158,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
                 return arn, {}
         elif self.model_package_arn:
             arn = check_package_arn(self.model_package_arn)
-        if arn is None:
+        else:
             return None, {}
         package = self._described(hook, arn, approved=approved)
         return str(package.get("ModelPackageArn", arn)), environment_of(package)

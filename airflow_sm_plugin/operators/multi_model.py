@@ -37,8 +37,6 @@ PLAN_KEY = "plan"
 """XCom key of the plan's summary."""
 
 _S3_CONNECTIONS = 32
-_Planned = tuple[dict[str, Any], list[dict[str, Any]]]
-"""The plan's summary, and a reference for each shard."""
 
 
 class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
@@ -164,34 +162,30 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             plan_only = boolean(self.plan_only, "plan_only")
-            work = self._estimate(settings, options) if plan_only else self._plan(settings)
-            summary, references = self.run_until_killed(work)
+            planning = self._plan(settings, estimate=options if plan_only else None)
+            summary, references = self.run_until_killed(planning)
         if (ti := context.get("ti")) is not None:
             ti.xcom_push(key=PLAN_KEY, value=summary)
         return references
 
-    async def _plan(self, settings: PlanSettings) -> _Planned:
+    async def _plan(
+        self, settings: PlanSettings, *, estimate: SplitOptions | None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return the plan's summary and a reference for each shard; log an estimate instead where one is wanted."""
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
+        from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
         from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 
         endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
         options = object_options(self.output_kms_key_id, self.output_acl)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
+            if estimate is not None:
+                for line in (await estimate_plan(s3, settings, endpoint, estimate)).lines():
+                    self.log.info("%s", line)
+                return {"plan_location": ""}, []
             plan, folder = await make_plan(s3, settings, endpoint)
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
-
-    async def _estimate(self, settings: PlanSettings, options: SplitOptions) -> _Planned:
-        from airflow_sm_plugin.aws.s3.objects import S3Objects
-        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
-        from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
-
-        endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
-            estimate = await estimate_plan(s3, settings, endpoint, options)
-        for line in estimate.lines():
-            self.log.info("%s", line)
-        return {"plan_location": ""}, []
 
     def _max_shards(self) -> int:
         wanted, permitted = whole_number(self.max_shards, "max_shards", at_least=1), max_map_length()

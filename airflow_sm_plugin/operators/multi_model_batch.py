@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SensitiveField, reveal, undisturbed, writer_of
 from airflow_sm_plugin.batches.templates import check_template
-from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.template_values import (
     boolean,
     choice,
@@ -22,7 +21,7 @@ from airflow_sm_plugin.core.template_values import (
 )
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.invoke.request import InvokeRequest
-from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
+from airflow_sm_plugin.links import BatchReportLink, persist_report
 from airflow_sm_plugin.operators.arguments import (
     is_restart,
     object_options,
@@ -193,15 +192,13 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         """Plan, unless a plan exists; invoke the remaining payloads; report."""
         with self.reading_arguments():
             tolerance, started = tolerance_of(self.on_error, self.tolerated_failure_ratio), time.time()
-            lines = whole_number(self.container_log_lines, "container_log_lines")
-            region_name = self.control_plane().conn_region_name
-            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
-            with self.explaining(self.endpoint_name), undisturbed():
+            whole_number(self.container_log_lines, "container_log_lines")
+            region_name = self.keep_link(context)
+            with self.explaining(), undisturbed():
                 outcome = self.run_until_killed(self._outcome(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:
-                logs = endpoint_log_group(self.endpoint_name)
-                self.container_logs().show_tail(logs, lines=lines, since=started)
+                self.show_container_logs(since=started)
             self._conclude(context, outcome, tolerance)
             return outcome.summary
 
@@ -246,29 +243,20 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 
         split = self._split_options()
-        content_type, accept = text(self.content_type, "content_type"), text(self.accept, "accept")
-        target_variant = text(self.target_variant, "target_variant")
+        headers = self.texts("content_type", "accept", "target_variant")
         custom_attributes = text(reveal(self.custom_attributes), "custom_attributes")
         if custom_attributes is not None:
             check_template(custom_attributes, what="custom_attributes")
-        InvokeRequest(
-            endpoint_name=self.endpoint_name,
-            body=b"",
-            content_type=content_type,
-            accept=accept,
-            target_variant=target_variant,
-        ).checked()
+        InvokeRequest(endpoint_name=self.endpoint_name, body=b"", **headers).checked()
         return EngineSettings(
             endpoint_name=self.endpoint_name,
-            content_type=content_type,
-            accept=accept,
-            target_variant=target_variant,
+            **headers,
             split=split,
             output=OutputOptions(
                 assemble_with=str(self.assemble_with),
                 join_source=str(self.join_source),
-                content_type=content_type,
-                accept=accept,
+                content_type=headers["content_type"],
+                accept=headers["accept"],
             ).checked(split.split_type),
             gunzip=choice(str(self.compression_type), "compression_type", ("None", "Gzip")) == "Gzip",
             custom_attributes=custom_attributes,
