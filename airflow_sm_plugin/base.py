@@ -66,6 +66,12 @@ def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError
     return kind(f"{doing}: {event['message']}")
 
 
+def check_event(doing: str, event: Mapping[str, Any]) -> None:
+    """Raise the error of :func:`broken_wait` if the wait failed."""
+    if event.get("status") == "error":
+        raise broken_wait(doing, event)
+
+
 def task_instance_owner(context: Context) -> str | None:
     """Name the task instance, with the same name at all its tries; None outside of Airflow."""
     if (ti := context.get("ti")) is None:
@@ -307,9 +313,8 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
     """Base of all operators. The arguments and errors that several operators share are described here.
 
     Arguments are templates unless described as "not templated". Numbers and booleans can also be text, and lists and
-    mappings can be JSON or Python text, since templates render to text.
-
-    Each operator returns a mapping whose keys are also separate XComs: ``export.output["model_name"]`` works in a DAG.
+    mappings can be JSON or Python text, since templates render to text. Each operator returns a mapping whose keys are
+    also separate XComs: ``export.output["model_name"]`` works in a DAG.
 
     :param aws_conn_id: Airflow connection with AWS credentials; default ``aws_default``. None uses boto's default chain
         (MWAA's execution role)
@@ -323,7 +328,7 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
     :param container_log_lines: number of a container's last log lines that the task's log shows when the container
         failed; default 20, 0 shows none
     :param execution_role: ARN or name of the role with which SageMaker runs the model
-    :param model_name: up to 63 letters, digits and inner hyphens
+    :param endpoint_name: up to 63 letters, digits and inner hyphens, as is ``model_name``
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
     :param tags: as a mapping or in boto3's form. A resource that exists already gets them too (needs

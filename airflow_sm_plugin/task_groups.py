@@ -23,20 +23,9 @@ _SET_BY_GROUP = frozenset({"self", "kwargs", "shard", "plan_location", "multiple
 
 _NOT_FOR_A_SHARD = frozenset(
     {
-        "inputs",
-        "outputs",
-        "target_model",
-        "inputs_type",
-        "include",
-        "exclude",
-        "output_name",
-        "check_models",
-        "on_missing_model",
-        "empty_ok",
-        "check_inputs",
-        "state_prefix",
-        "on_error",
-        "tolerated_failure_ratio",
+        *("inputs", "outputs", "target_model", "inputs_type", "include", "exclude", "output_name"),
+        *("check_models", "on_missing_model", "empty_ok", "check_inputs", "state_prefix"),
+        *("on_error", "tolerated_failure_ratio"),
     }
 )
 """Arguments of the plan and the merge that the batch tasks do not get."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SensitiveField, broken_wait, reveal, run_of, task_instance_owner, try_of
+from airflow_sm_plugin.base import SensitiveField, check_event, reveal, run_of, task_instance_owner, try_of
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -213,9 +213,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         )
 
     def _check_event(self, event: Mapping[str, Any]) -> None:
-        """Raise the error of a failed wait. Every other event leads to another poll of S3."""
-        if event["status"] == "error":
-            raise broken_wait(f"waiting for the results of endpoint {self.endpoint_name}", event)
+        check_event(f"waiting for the results of endpoint {self.endpoint_name}", event)
 
     def _conclude(self, finished: Finished) -> dict[str, Any]:
         counts, report = finished.report.counts, finished.report

@@ -10,7 +10,7 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, default_def
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.autopilot.job import JobState, check_completed, job_state
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
+from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
@@ -106,8 +106,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._conclude(event)
 
     def _conclude(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        if event["status"] == "error":
-            raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
+        check_event(f"waiting for AutoML job {self.auto_ml_job_name}", event)
         hook = self.control_plane()
         job = hook.automl.describe(self.auto_ml_job_name)
         if job_state(job) is not JobState.RUNNING:
@@ -172,10 +171,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             stem=candidate["CandidateName"],
             vpc_config=mapping(self.vpc_config, "vpc_config"),
             enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
-            tags={
-                **(read_tags(self.tags, "tags") or {}),
-                **autopilot.tags_of(candidate, job_name=self.auto_ml_job_name),
-            },
+            tags=(read_tags(self.tags, "tags") or {})
+            | autopilot.tags_of(candidate, job_name=self.auto_ml_job_name),
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
         name, arn, created = hook.models.create(spec)

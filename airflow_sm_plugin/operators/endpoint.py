@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner, try_of
+from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event, task_instance_owner, try_of
 from airflow_sm_plugin.core.names import DEPLOYED_TAG, endpoint_log_group, mark_of, times_of, with_owner
 from airflow_sm_plugin.core.template_values import (
     boolean,
@@ -37,7 +37,6 @@ __all__ = ["SageMakerDeleteEndpointOperator", "SageMakerDeployEndpointOperator"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
-    """Import the deleting operator on first access."""
     if name != "SageMakerDeleteEndpointOperator":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
@@ -74,7 +73,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
-    :param endpoint_name: up to 63 letters, digits and inner hyphens
     :param production_variants: instead of ``model_name`` and the arguments of its single variant: up to ten variants in
         SageMaker's form (``VariantName``, ``ModelName``, ``InstanceType``, ``InitialInstanceCount`` or
         ``ServerlessConfig``, …)
@@ -88,7 +86,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param max_concurrent_invocations_per_instance: 1 to 1000; default SageMaker's choice
     :param kms_key_id: key that encrypts asynchronous results
     :param volume_kms_key_id: key that encrypts the instances' storage
-    :param data_capture_config: SageMaker's DataCaptureConfig
     :param deployment_config: SageMaker's DeploymentConfig, which shifts the traffic of an update:
         ``BlueGreenUpdatePolicy`` (all at once, canary, linear) or ``RollingUpdatePolicy``, and
         ``AutoRollbackConfiguration`` with up to ten alarms; a creation ignores it
@@ -108,7 +105,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param on_failed: reaction to an endpoint that is already Failed: ``fail``, the default, or ``recreate``
     :param tags: tags of endpoint and configuration, up to 48; the operator adds its own. The log warns of an existing
         resource that cannot be tagged
-    :param wait_for_completion: default True
     :param max_wait_seconds: for an operation in progress, and again for the endpoint to serve; default 4500, since an
         endpoint whose container crashes stays Creating for up to an hour before it is Failed
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
@@ -204,7 +200,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
             with deployment.on_failure():
-                self._raise_broken(event)
+                self._check_event(event)
                 verdict = EndpointVerdict.from_mapping(event["verdict"])
                 return self._result(context, deployment, verdict, event["note"]["action"])
 
@@ -222,7 +218,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     ) -> dict[str, Any]:
         """Start the change and wait for its end; a deferrable task defers instead of each wait."""
         with deployment.on_failure():
-            self._raise_broken(event or {})
+            self._check_event(event or {})
             while True:
                 action = deployment.act()
                 waits = deployment.pending and deployment.options.wait_for_completion
@@ -231,7 +227,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 if self.deferrable:
                     break
                 event = self._event_here(self._trigger(deployment, action))
-                self._raise_broken(event)
+                self._check_event(event)
                 if action is not None:
                     verdict = EndpointVerdict.from_mapping(event["verdict"])
                     return self._result(context, deployment, verdict, action)
@@ -244,9 +240,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self.check_not_killed()
         return self._waiting.run_until_killed(trigger.event_here())
 
-    def _raise_broken(self, event: Mapping[str, Any]) -> None:
-        if event.get("status") == "error":
-            raise broken_wait(f"waiting for endpoint {self.endpoint_name}", event)
+    def _check_event(self, event: Mapping[str, Any]) -> None:
+        check_event(f"waiting for endpoint {self.endpoint_name}", event)
 
     def _result(
         self, context: Context, deployment: Deployment, verdict: EndpointVerdict, action: str

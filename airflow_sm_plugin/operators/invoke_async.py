@@ -10,7 +10,7 @@ from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
-from airflow_sm_plugin.base import SensitiveField, broken_wait, reveal, task_instance_owner, try_of
+from airflow_sm_plugin.base import SensitiveField, check_event, reveal, task_instance_owner, try_of
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Presence
@@ -271,9 +271,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         from airflow_sm_plugin.async_inference.single.result import result_of, why_missing
 
         invocation = wait.invocation
-        if event["status"] == "error":
-            doing = f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}"
-            raise broken_wait(doing, event)
+        check_event(
+            f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}", event
+        )
         limit, text_limit = self._output_limit(), whole_number(self.failure_text_limit, "failure_text_limit")
         reading = result_of(self.aws, invocation, output_limit=limit, failure_text_limit=text_limit)
         result = self.run_until_killed(reading)

@@ -256,8 +256,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             tolerance = tolerance_of(self.on_error, self.tolerated_failure_ratio)
             rows = whole_number(self.failure_rows, "failure_rows")
             report = self.run_until_killed(self._merge(location, try_of(context)))
-            self._persist_links(context, report)
-            self._log_report(report)
+            self._publish(context, report)
             if report.missing_shards or tolerance.is_exceeded(report.total):
                 raise BatchFailed(*failure_text(report, tolerance, rows=rows).split("\n"))
             return report.summary()
@@ -270,13 +269,12 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
             return await report_batch(s3, location, task_try=task_try, options=options)
 
-    def _persist_links(self, context: Context, report: BatchReport) -> None:
+    def _publish(self, context: Context, report: BatchReport) -> None:
+        """Store what the links need, and log the report."""
         region_name = self.control_plane().conn_region_name
         persist_endpoint(context, region_name=region_name, endpoint_name=report.plan.endpoint_name)
         if report.report_page_location:
             persist_report(context, region_name=region_name, location=report.report_page_location)
-
-    def _log_report(self, report: BatchReport) -> None:
         self.log.info(
             "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards without a report; report %s/report.html",
             report.plan.endpoint_name,
