@@ -43,7 +43,7 @@ _MASK = "***"
 
 @contextmanager
 def failing_well() -> Iterator[None]:
-    """Turn an error that is not ``retryable`` into ``AirflowFailException``; let every other error pass."""
+    """Convert an error that is not ``retryable`` to ``AirflowFailException``; let every other error pass."""
     try:
         yield
     except SageMakerInferenceError as error:
@@ -303,7 +303,7 @@ class AwsArguments(TemplatedArguments, Killable):
 
 
 def _verify(value: object) -> bool | str | None:
-    """Read a boolean, which a template turns into text, or the path of a CA bundle."""
+    """Read a boolean, which a template renders to text, or the path of a CA bundle."""
     if (spelled := text(value, "verify")) is None:
         return None
     return {"true": True, "false": False}.get(spelled.lower(), spelled)

@@ -1,6 +1,6 @@
 """Every error this package raises. A class with ``retryable=True``, and its subclasses, can be helped by a retry.
 
-The operators turn every other one into Airflow's ``AirflowFailException``, so that Airflow spends no retry on it. The
+The operators convert every other one to Airflow's ``AirflowFailException``, so that Airflow spends no retry on it. The
 direct subclasses of :class:`SageMakerInferenceError` are the kinds of errors, each followed by its own subclasses. This
 module imports nothing of Airflow or AWS.
 """
