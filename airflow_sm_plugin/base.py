@@ -53,12 +53,11 @@ def failing_well() -> Iterator[None]:
 
 
 def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError:
-    """Rebuild the error that ended a trigger's wait, with its class, which decides whether Airflow retries.
+    """Rebuild the error of a trigger's event, with its class, which decides whether Airflow retries.
 
     An error of another library (a bug, a client that cannot be created) becomes ``ServiceUnavailable``.
 
-    :param doing: the beginning of the message: the wait and its object
-    :param event: the trigger's event, with ``message`` and ``error``, the class's name
+    :param doing: the wait and its object, which begin the message
     """
     kind = getattr(exceptions, str(event.get("error")), None)
     if not (isinstance(kind, type) and issubclass(kind, SageMakerInferenceError)):

@@ -143,10 +143,7 @@ class EndpointNotMultiModel(EndpointError):
 
 
 class EndpointNotInService(EndpointError, retryable=True):
-    """The endpoint exists but does not serve now (Creating, Failed, Deleting, …).
-
-    In a row of a batch: AWS denied the endpoint to this payload, but to too few others to conclude that it is missing.
-    """
+    """The endpoint does not serve now (Creating, Failed, …), or AWS denied it to a few payloads of a batch only."""
 
 
 class EndpointFailed(EndpointError, retryable=True):
@@ -250,10 +247,7 @@ class AccessDenied(ServiceError):
 
 
 class CredentialsExpired(ServiceError, retryable=True):
-    """AWS rejected even fresh credentials or their signature as expired or invalid, or the clock as skewed.
-
-    Keys that were created or rotated just now are invalid for a moment.
-    """
+    """AWS rejected fresh credentials or their signature (a new key is invalid for a moment), or the clock as skewed."""
 
 
 class RequestRefused(ServiceError):
@@ -269,10 +263,7 @@ class Throttled(ServiceError, retryable=True):
 
 
 class ServiceUnavailable(ServiceError, retryable=True):
-    """The service answered 5xx, did not answer in time, or is not at that address.
-
-    Also raised without credentials: a metadata service sometimes does not answer.
-    """
+    """The service, or the metadata service that has the credentials, answered 5xx, too late, or not at all."""
 
 
 class AnswerLost(ServiceUnavailable):

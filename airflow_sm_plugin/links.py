@@ -32,10 +32,7 @@ def persist_endpoint(
     endpoint_name: str,
     data_capture: Mapping[str, object] | None = None,
 ) -> None:
-    """Store a task's endpoint for its links. Call it before the first wait: a failed task needs them most.
-
-    :param data_capture: the endpoint's DataCaptureConfig
-    """
+    """Store a task's endpoint for its links. Call it before the first wait: a failed task needs them most."""
     if (ti := context.get("ti")) is None:
         return
     ti.xcom_push(key=_ENDPOINT_KEY, value={"region_name": region_name, "endpoint_name": endpoint_name})

@@ -47,14 +47,11 @@ def multi_model_batch(
     exists; a batch task fails only when its shard could not be processed. While failures can be transient and retries
     are left, a batch task retries, and repeats only those. :func:`report_of` passes the report to other tasks.
 
-    :param endpoint_name: a real-time multi-model endpoint (templated)
-    :param inputs: ``s3://bucket/prefix`` or a manifest (templated)
-    :param outputs: ``s3://bucket/prefix`` of the results (templated)
     :param max_active_shards: limit of simultaneous shards in a DAG run; default Airflow's own limits. Each shard has
         its own ``max_concurrent_transforms`` and ``max_warm_models``
     :param task_arguments: Airflow's arguments of all three tasks: ``retries``, ``pool``, ``queue``, …
-    :param arguments: of the three operators in :mod:`airflow_sm_plugin.operators.multi_model`; each operator gets those
-        that it takes
+    :param arguments: of the three operators in :mod:`airflow_sm_plugin.operators.multi_model`, as are the first three;
+        each operator gets those that it takes
     :raises TypeError: none of the three has such an argument
     """
     given = {"endpoint_name": endpoint_name, "inputs": inputs, "outputs": outputs, **arguments}

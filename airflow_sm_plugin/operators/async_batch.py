@@ -44,9 +44,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     in doubt, at most about two hundred that were about to be sent. A process that outlives its killed worker is fenced
     off. SIGTERM (marked, cleared, a worker's shutdown) stops the sending at once, after accepted requests are recorded.
 
-    **Reuse of results.** A finished batch counts for a later try of the same DAG run while its inputs are the same, by
-    ETag. After the task was cleared, ETags decide which results and which unanswered requests still count, whether the
-    batch was finished or not. A DAG run that was deleted and created again under its old id starts from nothing.
+    **Reuse of results.** A later try of the same DAG run reuses a finished batch while its inputs have the same ETags.
+    After the task was cleared, ETags decide which results and unanswered requests are reused, finished or not. A DAG
+    run that was deleted and created again under its old id reuses nothing.
 
     Returns on XCom: ``{"endpoint_name", "inputs", "inputs_passed_over", "succeeded", "failed", "expired", "refused",
     "attempts", "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or
@@ -58,7 +58,6 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     about ``inputs``, ``inputs_type``, ``include`` and ``exclude``; for the others
     :class:`~airflow_sm_plugin.operators.invocation.InvocationOperator` and its base.
 
-    :param inputs_type: a line of a manifest has no ``target-model``
     :param check_inputs: check existence, size and ETag of each object of a manifest before anything is sent, with a
         HeadObject each; ``on_rerun="resume"`` compares the ETags. An object for which S3 answers 403 is sent unchecked.
         A prefix needs no check: its listing has all that. Default True

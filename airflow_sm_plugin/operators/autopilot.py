@@ -113,7 +113,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._export(hook, job)
         raise AutoMLJobStillRunning(
             f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
+            f"{seconds(self.max_wait_seconds, 'max_wait_seconds'):.0f} s: raise max_wait_seconds or retry later. "
             f"The job goes on, and costs money while it does"
         )
 
@@ -125,7 +125,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             check_name(str(self.model_name), "model name")
         boolean(self.wait_for_job, "wait_for_job")
         boolean(self.enable_network_isolation, "enable_network_isolation")
-        self._seconds()
+        seconds(self.max_wait_seconds, "max_wait_seconds")
+        seconds(self.poll_interval, "poll_interval", positive=True)
         self._choice()
 
     def _choice(self) -> CandidateChoice:
@@ -137,18 +138,13 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             on_unmet_objective=self.on_unmet_objective,
         )
 
-    def _seconds(self) -> tuple[float, float]:
-        max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
-        return max_wait, seconds(self.poll_interval, "poll_interval", positive=True)
-
     def _wait(self) -> dict[str, Any]:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
 
-        max_wait, poll_interval = self._seconds()
         trigger = AutoMLJobTrigger(
             job_name=self.auto_ml_job_name,
-            deadline=time.time() + max_wait,
-            poll_interval=poll_interval,
+            deadline=time.time() + seconds(self.max_wait_seconds, "max_wait_seconds"),
+            poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             aws=self.aws.as_mapping(),
         )
         self.log.info("AutoML job %s is still running: waiting for it", self.auto_ml_job_name)

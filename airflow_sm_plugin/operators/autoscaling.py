@@ -93,17 +93,13 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             if self.action not in _ACTIONS:
                 raise InvalidRequest(f"action must be {' or '.join(_ACTIONS)}, not {self.action!r}")
             variant = ScaledVariant(self.endpoint_name, self.variant_name).checked()
-            scaling = EndpointScaling(self.aws)
-            if self.action == "apply":
-                result = self._apply(variant, scaling, context)
-            else:
-                result = self._remove(variant, scaling)
-            NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
+            scaler = EndpointScaling(self.aws)
+            applies = self.action == "apply"
+            result = self._apply(variant, scaler, context) if applies else self._remove(variant, scaler)
+            NotedScaling(self.control_plane(), variant.endpoint_name, scaler).give_up([variant.variant_name])
             return {"endpoint_name": variant.endpoint_name, "variant_name": variant.variant_name, **result}
 
-    def _apply(
-        self, variant: ScaledVariant, endpoint_scaling: EndpointScaling, context: Context
-    ) -> dict[str, Any]:
+    def _apply(self, variant: ScaledVariant, scaler: EndpointScaling, context: Context) -> dict[str, Any]:
         scaling = Scaling.read(
             min_capacity=self.min_capacity,
             max_capacity=self.max_capacity,
@@ -119,8 +115,8 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
                 f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
             )
         persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
-        plan = plan_scaling(variant, scaling, description, self._config_of(hook, description))
-        applied = endpoint_scaling.apply(plan)
+        config = self._config(hook, description.get("EndpointConfigName"))
+        applied = scaler.apply(plan_scaling(variant, scaling, description, config))
         return {
             "min_capacity": scaling.min_capacity,
             "max_capacity": scaling.max_capacity,
@@ -129,19 +125,16 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             "removed": list(applied.removed),
         }
 
-    def _config_of(
-        self, hook: SageMakerControlPlaneHook, description: Mapping[str, Any]
-    ) -> Mapping[str, Any] | None:
+    def _config(self, hook: SageMakerControlPlaneHook, name: str | None) -> Mapping[str, Any] | None:
         """Describe the endpoint's configuration, where that is permitted: it shows variants that cannot scale."""
-        name = description.get("EndpointConfigName")
         try:
-            return hook.configs.describe(str(name)) if name else None
+            return hook.configs.describe(name) if name else None
         except AccessDenied as denied:
             self.log.info("the configuration of endpoint %s is not known: %s", self.endpoint_name, denied)
             return None
 
-    def _remove(self, variant: ScaledVariant, endpoint_scaling: EndpointScaling) -> dict[str, Any]:
-        removed = endpoint_scaling.remove(variant.endpoint_name, [variant.variant_name])
+    def _remove(self, variant: ScaledVariant, scaler: EndpointScaling) -> dict[str, Any]:
+        removed = scaler.remove(variant.endpoint_name, [variant.variant_name])
         return {
             "min_capacity": None,
             "max_capacity": None,

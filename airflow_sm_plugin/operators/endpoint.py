@@ -52,9 +52,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     InService is a success only with the wanted configuration: after a failed update SageMaker reports InService with
     the old one.
 
-    An update sets instance counts and weights to those of the configuration, also where Application Auto Scaling or a
-    person has changed them since; the log warns of each scaled variant. Otherwise SageMaker would silently ignore a
-    changed ``initial_instance_count`` or weight. Endpoints that scale need ``retain_variant_properties=True``.
+    An update resets instance counts and weights that Application Auto Scaling or a person has changed since; the log
+    warns of each scaled variant. Otherwise SageMaker would silently ignore a changed ``initial_instance_count`` or
+    weight. Endpoints that scale need ``retain_variant_properties=True``.
 
     When the task fails, times out or is killed, it deletes what it created (``cleanup_on_failure``): Airflow runs no
     teardown after a failed setup. SageMaker deletes no endpoint in status Creating, so the cleanup is best effort:
@@ -93,10 +93,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         False
     :param on_scaled: SageMaker refuses to remove a variant that is registered with Application Auto Scaling, or to
         change its instance type. ``fail``, the default, fails before anything is created; ``rescale`` deregisters the
-        variant, updates, and then, also after a failed update, restores its capacities, policies, scheduled actions and
-        alarms. Meanwhile tags of the endpoint record them, so that the next try or deployment, whatever its
-        ``on_scaled``, restores them after a kill, with a warning (needs ``sagemaker:ListTags``, ``AddTags`` and
-        ``DeleteTags``)
+        variant, updates, and then, also after a failed update, restores capacities, policies, scheduled actions and
+        alarms. Tags of the endpoint record them meanwhile, so that after a kill the next try or deployment restores
+        them, whatever its ``on_scaled`` (needs ``sagemaker:ListTags``, ``AddTags`` and ``DeleteTags``)
     :param keep_configs: number of this endpoint's earlier configurations that are kept when a new one serves; None
         keeps all; default 1. Their tag ``airflow-sm-plugin:endpoint`` identifies them; configurations without it, or
         used by another endpoint, are kept with a warning (needs ``sagemaker:ListEndpoints``)
@@ -231,8 +230,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 if action is not None:
                     verdict = EndpointVerdict.from_mapping(event["verdict"])
                     return self._result(context, deployment, verdict, action)
-        self._defer(deployment, action)
-        raise EndpointError("Airflow did not defer")  # defer() raises
+        method_name = "execute_when_changeable" if action is None else "execute_complete"
+        self.defer_to(self._trigger(deployment, action), method_name)
+        raise EndpointError("Airflow did not defer")  # defer_to() raises
 
     def _event_here(self, trigger: EndpointTrigger) -> Mapping[str, Any]:
         """Wait in this process. A time-out ends only the wait: the cleanup after it still calls SageMaker."""
@@ -270,10 +270,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
         try_number = try_of(context).number
         hook, spec = self.control_plane(), self._spec(owner, try_number)
-        left = None if note is None else DeploymentNote.from_mapping(note)
+        earlier_note = None if note is None else DeploymentNote.from_mapping(note)
         models_created_at: Mapping[str, float]
-        if left is not None:
-            models_created_at = left.models_created_at
+        if earlier_note is not None:
+            models_created_at = earlier_note.models_created_at
         else:
             # Before any check: the links are most useful after a failure.
             persist_endpoint(
@@ -292,7 +292,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             EndpointScaling(self.aws, before_call=self.check_not_killed),
             owner=owner,
             try_number=try_number,
-            note=left,
+            note=earlier_note,
         )
         return self._working_on
 
@@ -313,10 +313,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             cleanup=deployment.cleanup_after_kill(),
             aws=self.aws.as_mapping(),
         )
-
-    def _defer(self, deployment: Deployment, action: str | None) -> None:
-        method_name = "execute_when_changeable" if action is None else "execute_complete"
-        self.defer_to(self._trigger(deployment, action), method_name)
 
     def _options(self) -> DeploymentOptions:
         guardrails = mapping(self.deployment_config, "deployment_config")

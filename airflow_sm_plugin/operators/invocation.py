@@ -87,10 +87,7 @@ class InvocationOperator(SageMakerInferenceOperator):
 
 
 def encoded_body(body: object) -> bytes:
-    """Encode a body as UTF-8; leave bytes unchanged.
-
-    :raises InvalidRequest: the body cannot be converted to text, or to UTF-8
-    """
+    """Encode a body as UTF-8, unless it is bytes; raise InvalidRequest if that is impossible."""
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     written = as_text(body, "body")

@@ -34,7 +34,6 @@ from airflow_sm_plugin.operators.invocation import InvocationOperator
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
-    from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
     from airflow_sm_plugin.multi_model.run import BatchOutcome
 
@@ -242,7 +241,13 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
         from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 
-        split = self._split_options()
+        split = split_options(
+            self.split_type,
+            self.batch_strategy,
+            self.max_payload_in_mb,
+            skip_header=boolean(self.skip_header, "skip_header"),
+            max_records=whole_number_if_given(self.max_records, "max_records", at_least=1),
+        )
         headers = self.texts("content_type", "accept", "target_variant")
         custom_attributes = text(reveal(self.custom_attributes), "custom_attributes")
         if custom_attributes is not None:
@@ -271,15 +276,6 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             model_load_seconds=seconds(self.model_load_seconds, "model_load_seconds", positive=True),
             isolate_bad_records=boolean(self.isolate_bad_records, "isolate_bad_records"),
             error_text_limit=whole_number(self.error_text_limit, "error_text_limit"),
-        )
-
-    def _split_options(self) -> SplitOptions:
-        return split_options(
-            self.split_type,
-            self.batch_strategy,
-            self.max_payload_in_mb,
-            skip_header=boolean(self.skip_header, "skip_header"),
-            max_records=whole_number_if_given(self.max_records, "max_records", at_least=1),
         )
 
 
