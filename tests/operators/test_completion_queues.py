@@ -1,4 +1,4 @@
-"""A queue of the endpoint's notifications ends a wait long before the next poll would; S3 holds how it ended."""
+"""A queue of the endpoint's notifications ends a wait long before the next poll would; S3 holds the outcome."""
 
 from __future__ import annotations
 

@@ -433,7 +433,7 @@ class TestTheEndpoint:
             with pytest.raises(EndpointNotInService, match=f"endpoint {name} is Creating"):
                 run(name, body="1")
 
-    def test_one_that_was_not_found_a_moment_ago_is_reported_by_what_it_is_now(
+    def test_one_that_was_not_found_a_moment_ago_is_reported_with_its_status_now(
         self, faults: Faults, endpoint: str
     ) -> None:
         """What the runtime knows of an endpoint may be older than what the control plane does."""

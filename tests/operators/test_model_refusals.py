@@ -76,7 +76,7 @@ def test_one_container_of_a_pipeline_without_its_artefact_is_enough(account: Acc
         run_task(partial(create, name, image=None, containers=pipeline))
 
 
-def test_below_a_multi_model_prefix_nothing_is_polled(account: Account, name: str) -> None:
+def test_below_a_multi_model_prefix_nothing_is_checked(account: Account, name: str) -> None:
     prefix = f"s3://{account.bucket}/nothing/here/"
     assert run_task(partial(create, name, mode="MultiModel", model_data_url=prefix))["created"] is True
 
@@ -122,7 +122,7 @@ def test_a_role_that_does_not_come_to_be_known_is_an_error(
     assert account.models(name) == []
 
 
-def test_a_new_role_whose_artefact_is_missing_is_reported_of_the_artefact(
+def test_a_new_role_whose_artefact_is_missing_leads_to_the_error_of_the_artefact(
     account: Account, name: str
 ) -> None:
     with (
