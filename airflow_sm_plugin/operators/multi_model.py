@@ -190,7 +190,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     def _max_shards(self) -> int:
         wanted, permitted = whole_number(self.max_shards, "max_shards", at_least=1), max_map_length()
         if wanted > permitted:
-            self.log.info("at most %d shards, the limit [core] max_map_length, not %d", permitted, wanted)
+            self.log.info("at most %d shards, as [core] max_map_length says, not %d", permitted, wanted)
         return min(wanted, permitted)
 
 
