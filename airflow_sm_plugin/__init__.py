@@ -1,13 +1,13 @@
 """SageMaker inference for Airflow.
 
-``operators/``, ``sensors/`` and ``task_groups.py`` are what a DAG file imports; ``base.py`` is what they share. They
-wait by ``triggers/`` and work through one leg each: ``endpoints/``, ``autopilot/``, ``async_inference/``,
-``multi_model/``. Legs stand on ``batches/``, ``hooks/`` (Airflow hooks on boto3), ``invoke/`` and ``resources/``
-(requests, replies and resources as values), ``aws/`` (transport) and ``core/`` (pure rules). ``exceptions.py`` has
-every error. ``local/`` is the embedded SageMaker for tests and the demo. Imports lead downwards only.
+A DAG file imports from ``operators/``, ``sensors/`` and ``task_groups.py``; ``base.py`` is their common base. They wait
+with ``triggers/``, and each calls one leg: ``endpoints/``, ``autopilot/``, ``async_inference/``, ``multi_model/``. Legs
+use ``batches/``, ``hooks/`` (Airflow hooks on boto3), ``invoke/`` and ``resources/`` (requests, replies and resources
+as values), ``aws/`` (transport) and ``core/`` (pure rules). ``exceptions.py`` has every error. ``local/`` is the
+embedded SageMaker for tests and the demo. Imports go downwards only.
 
-This module imports nothing: Airflow loads it, through the provider entry point, while ``import airflow``
-itself is still running, so an import of Airflow here would break that (Airflow 3.2 and later).
+This module imports nothing: Airflow loads it through the provider entry point while ``import airflow`` still runs, and
+an import of Airflow here would fail (Airflow 3.2 and later).
 """
 
 __version__ = "0.1.0"

@@ -1,13 +1,14 @@
-"""The one file that knows Airflow 2.11 from Airflow 3: every other module takes Airflow's names from here."""
+"""Differences between Airflow 2.11 and 3: every other module imports Airflow's names from here."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.configuration import conf
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or find_spec("airflow.sdk"):
     from airflow.sdk import (
         BaseOperator,
         BaseOperatorLink,
@@ -17,31 +18,19 @@ if TYPE_CHECKING:
         TaskGroup,
         XComArg,
     )
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
     from airflow.sdk.execution_time.xcom import XCom
-else:
-    try:
-        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-    except ImportError:  # before Airflow 3.1
-        from airflow.exceptions import AirflowFailException, AirflowSkipException
-    try:
-        from airflow.sdk import (
-            BaseOperator,
-            BaseOperatorLink,
-            BaseSensorOperator,
-            Context,
-            PokeReturnValue,
-            TaskGroup,
-            XComArg,
-        )
-        from airflow.sdk.execution_time.xcom import XCom
-    except ImportError:  # Airflow 2.11
-        from airflow.models import BaseOperator, XCom
-        from airflow.models.baseoperatorlink import BaseOperatorLink
-        from airflow.models.xcom_arg import XComArg
-        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
-        from airflow.utils.context import Context
-        from airflow.utils.task_group import TaskGroup
+else:  # Airflow 2.11
+    from airflow.models import BaseOperator, XCom
+    from airflow.models.baseoperatorlink import BaseOperatorLink
+    from airflow.models.xcom_arg import XComArg
+    from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+    from airflow.utils.context import Context
+    from airflow.utils.task_group import TaskGroup
+
+try:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+except ImportError:  # before Airflow 3.1
+    from airflow.exceptions import AirflowFailException, AirflowSkipException  # type: ignore[no-redef]
 
 __all__ = [
     "AirflowFailException",
@@ -54,18 +43,13 @@ __all__ = [
     "TaskGroup",
     "XCom",
     "XComArg",
-    "default_deferrable",
-    "first_reschedule_date",
-    "max_map_length",
-    "on_kill_seconds",
-    "task_state",
 ]
 
 
 def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
-    """Return when a sensor in reschedule mode polled first, over all its tries; None at its first poll.
+    """Ask Airflow for the first poll of a sensor in reschedule mode, over all its tries; None at its first poll.
 
-    Each of its polls is a process of its own, which remembers nothing.
+    Each poll is a separate process without memory of earlier ones.
     """
     ti: Any = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
@@ -73,17 +57,17 @@ def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
     from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]  # Airflow 2.11's
 
     first_try = ti.max_tries - retries + 1
-    began = _orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)
-    return cast("datetime | None", began)
+    started = _orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)
+    return cast("datetime | None", started)
 
 
 async def task_state(task_instance: Any) -> str | None:  # noqa: ANN401 - a trigger's, whose type differs in each version
-    """Ask Airflow 3 for the state of a trigger's task instance; None is Airflow's for one that was cleared.
+    """Ask Airflow 3 for the state of a trigger's task instance; None after the task was cleared.
 
-    A triggerer that loses its triggers to another one cancels them as if their tasks had been killed: the task's state
-    is the only thing that differs.
+    A triggerer that loses its triggers to another one cancels them as if their tasks had been killed: only the task's
+    state differs.
 
-    :raises LookupError: Airflow knows no such task instance
+    :raises LookupError: Airflow has no such task instance
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     from asgiref.sync import sync_to_async
@@ -101,15 +85,14 @@ async def task_state(task_instance: Any) -> str | None:  # noqa: ANN401 - a trig
 
 
 def on_kill_seconds() -> float:
-    """Return Airflow's setting ``[triggerer] on_kill_timeout``: seconds that a trigger's ``on_kill`` has."""
+    """Read Airflow's time limit of a trigger's ``on_kill``."""
     return float(conf.getint("triggerer", "on_kill_timeout", fallback=30))
 
 
 def default_deferrable() -> bool:
-    """Return Airflow's setting ``[operators] default_deferrable``."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 def max_map_length() -> int:
-    """Return Airflow's setting ``[core] max_map_length``: into how many tasks one can be expanded."""
+    """Read Airflow's limit of the tasks into which a mapped task expands."""
     return int(conf.getint("core", "max_map_length", fallback=1024))

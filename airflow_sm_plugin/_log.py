@@ -1,4 +1,4 @@
-"""Loggers of ours: no text from outside, as an S3 key or an endpoint's words, can pass for a line of the log."""
+"""Loggers whose arguments, such as an S3 key or an endpoint's answer, cannot imitate a line of the log."""
 
 from __future__ import annotations
 
@@ -15,23 +15,20 @@ else:
 
 
 class OneLineLog(_Adapter):
-    """A logger that shows each argument in one line, and without credentials. The message itself is ours."""
+    """A logger that shows each argument in one line and without credentials. The message is the caller's literal."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - logging's own
-        """Log at a level; the caller's place in the code is told, not this one."""
+        """Log with the source line of the caller."""
         if self.isEnabledFor(level):
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             self.logger.log(level, msg, *map(_shown, args), **kwargs)
 
 
 def get_log(name: str) -> OneLineLog:
-    """Return the logger of a module, by ``__name__``."""
     return OneLineLog(logging.getLogger(name), {})
 
 
 def _shown(value: object) -> object:
-    if isinstance(value, int | float) or value is None:
-        return value
-    if isinstance(value, Mapping) and not value:
+    if value is None or isinstance(value, int | float) or (isinstance(value, Mapping) and not value):
         return value
     return presentable(str(value))

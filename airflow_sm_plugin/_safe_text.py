@@ -1,6 +1,6 @@
-"""Make texts from outside fit to be shown, logged and stored: no credentials, no control characters, only UTF-8.
+"""Clean foreign text before it is shown, logged or stored: no credentials, no control characters, only UTF-8.
 
-This module imports nothing of ours: even the errors use it.
+This module imports no other of this package: even the errors use it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 _MASK = "***"
 
 _USERINFO = re.compile(r"(?<!s3:)//(?:[^\s\"'<>/?#:@]*:[^\s\"'<>]*|[^\s\"'<>/?#]+)@")
-"""What stands between ``//`` and a host, also where a password holds a slash or an ``@``. S3 keys may hold one."""
+"""User and password between ``//`` and a host, also where the password holds a slash or an ``@``. S3 keys can hold
+both."""
 
 _SECRET_PARAMETERS = re.compile(
     r"(?i)\b(X-Amz-(?:Signature|Security-Token|Credential)|AWSAccessKeyId|Signature|"
@@ -25,10 +26,10 @@ _ESCAPED = {
     code: f"\\u{code:04x}"
     for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 } | {0x09: "\t", 0x0A: "\\n", 0x0D: "\\r", 0x1B: "\\x1b"}
-"""Control characters, line ends of every kind, and what turns the reading direction."""
+"""Control characters, line ends of every kind, and characters that change the reading direction."""
 
 _NOT_IN_ALL_READERS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
-"""Allowed in JSON, but readers that split by lines, and some that show text, stumble over it."""
+"""Characters that JSON permits, but that some readers take for line ends."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -42,19 +43,19 @@ def masked(text: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    """Escape line ends, control characters and lone surrogates, so that no text can pass for another line of a log."""
+    """Escape line ends, control characters and lone surrogates, so that no text can imitate another line of a log."""
     if text.isascii() and text.isprintable():
         return text
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text.translate(_ESCAPED))
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text.translate(_ESCAPED))
 
 
 def presentable(text: str) -> str:
-    """Return a text as errors and logs show it: one line, without credentials."""
+    """Convert a text to one line without credentials, for errors and logs."""
     return in_one_line(masked(text))
 
 
 def is_text(text: str) -> bool:
-    """Return whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    """Check that a text can be encoded as UTF-8: it holds no lone surrogate."""
     return text.isascii() or not _SURROGATE.search(text)
 
 
@@ -70,11 +71,11 @@ def storable(value: object) -> object:
 
 
 def as_utf8(text: str) -> bytes:
-    """Encode a text. A lone surrogate becomes its escape, as JSON writes it: inside of JSON it means the same."""
+    """Encode a text, with lone surrogates escaped as in JSON: inside of JSON the escape means the same."""
     return text.encode(errors="backslashreplace")
 
 
 def json_line(value: object) -> bytes:
-    """Return a value as JSON in UTF-8, in one line whatever a reader takes for a line's end, without the line's end."""
+    """Encode a value as JSON in UTF-8, in one line by every reader's definition, without a final line end."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return as_utf8(text.translate(_NOT_IN_ALL_READERS) if not text.isascii() else text)

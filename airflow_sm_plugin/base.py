@@ -1,7 +1,7 @@
-"""The bases of our operators and sensors: AWS arguments, hooks, templates, errors that Airflow does not retry.
+"""Base classes of the operators and sensors: AWS arguments, hooks, templates, errors that Airflow does not retry.
 
-Nothing here imports boto3, botocore or the Amazon provider: a DAG file that uses our operators parses in milliseconds,
-where the provider's ``AwsBaseOperator`` costs 0.4 s at every parse.
+This module imports no boto3, botocore or Amazon provider: a DAG file that uses the operators parses in milliseconds,
+whereas the provider's ``AwsBaseOperator`` costs 0.4 s at every parse.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
@@ -31,16 +32,18 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
     from airflow_sm_plugin.hooks.result_store import ResultStoreHook
     from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+    from airflow_sm_plugin.triggers.polling import PollingTrigger
 
 AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
-"""As the Amazon provider's: Airflow stores and shows template fields, and ``botocore_config`` may hold a password in a
-proxy's URL."""
+"""Those of the Amazon provider. ``botocore_config`` is not among them: Airflow stores and shows template fields, and a
+proxy's URL can hold a password."""
 _MASK = "***"
 
 
 @contextmanager
 def failing_well() -> Iterator[None]:
-    """Turn an error that no retry can mend into ``AirflowFailException``; let every other error pass as it is."""
+    """Convert an error that is not ``retryable`` to ``AirflowFailException``; let every other error pass."""
     try:
         yield
     except SageMakerInferenceError as error:
@@ -50,12 +53,11 @@ def failing_well() -> Iterator[None]:
 
 
 def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError:
-    """Return the error that ended a trigger's wait, of its own class, so that a retry is spent only where it helps.
+    """Rebuild the error of a trigger's event, with its class, which decides whether Airflow retries.
 
-    An error of another library (a bug, a client that cannot be made) becomes ``ServiceUnavailable``.
+    An error of another library (a bug, a client that cannot be created) becomes ``ServiceUnavailable``.
 
-    :param doing: what was waited for; it opens the message
-    :param event: the trigger's event, with ``message`` and ``error``, the class's name
+    :param doing: the wait and its object, which begin the message
     """
     kind = getattr(exceptions, str(event.get("error")), None)
     if not (isinstance(kind, type) and issubclass(kind, SageMakerInferenceError)):
@@ -63,17 +65,22 @@ def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError
     return kind(f"{doing}: {event['message']}")
 
 
+def check_event(doing: str, event: Mapping[str, Any]) -> None:
+    """Raise the error of :func:`broken_wait` if the wait failed."""
+    if event.get("status") == "error":
+        raise broken_wait(doing, event)
+
+
 def task_instance_owner(context: Context) -> str | None:
-    """Return a name of the task instance that is the same at all its tries; None outside of Airflow."""
-    ti = context.get("ti")
-    if ti is None:
+    """Name the task instance, with the same name at all its tries; None outside of Airflow."""
+    if (ti := context.get("ti")) is None:
         return None
     map_index = -1 if ti.map_index is None else ti.map_index
     return owner_of(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index)
 
 
 def run_of(context: Context) -> str | None:
-    """Return a name of a task's run that is the same at all its retries, and another once the task is cleared.
+    """Name the task's run, with the same name at all its retries, and another after the task is cleared.
 
     Airflow raises ``max_tries`` when a task is cleared, and not for a retry. None outside of Airflow.
     """
@@ -82,7 +89,7 @@ def run_of(context: Context) -> str | None:
 
 
 def try_of(context: Context) -> TaskTry:
-    """Return this try of the task instance; the first one of an unknown run outside of Airflow."""
+    """Identify the current try of the task instance; outside of Airflow the first try of an unknown run."""
     dag_run = context.get("dag_run")
     started, cleared = getattr(dag_run, "start_date", None), getattr(dag_run, "clear_number", None)
     return TaskTry(
@@ -93,15 +100,14 @@ def try_of(context: Context) -> TaskTry:
 
 
 def writer_of(context: Context) -> StateWriter:
-    """Return this try of the task instance as the writer of a batch's state."""
     return StateWriter(try_of(context), run_of(context))
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep all objects made so far, imports above all, out of garbage collections for the block.
+    """Exclude all objects that exist already, mostly modules, from garbage collections during the block.
 
-    A full collection goes through all of Airflow, for some tenths of a second in which an event loop stands still.
+    A full collection would walk through all of Airflow and block an event loop for some tenths of a second.
     """
     gc.freeze()
     try:
@@ -128,8 +134,8 @@ class Sensitive:
 class SensitiveField:
     """A template field whose rendered value is masked, since Airflow stores rendered fields.
 
-    The first value is the template, kept as it is so that Airflow can render it and find the tasks it depends on; a
-    value set later is the rendered one. So a literal stays readable where Airflow keeps the DAG itself: give a secret
+    The first value is the template. It stays unmasked, so that Airflow can render it and detect the tasks it depends
+    on; each later value is a rendered one. A literal is therefore readable in Airflow's copy of the DAG: pass a secret
     as a template (``{{ conn.x.password }}``) or as another task's output.
     """
 
@@ -145,12 +151,12 @@ class SensitiveField:
 
 
 def reveal(value: object) -> Any:  # noqa: ANN401 - the type is the field's
-    """Return the value behind a sensitive field."""
+    """Unmask the value of a sensitive field."""
     return value.value if isinstance(value, Sensitive) else value
 
 
 def _defaults_of(kind: type) -> Mapping[str, object]:
-    """Return each argument's default as the constructors declare it; ``Parameter.empty`` of a required one."""
+    """Map each constructor argument to its default; ``Parameter.empty`` for a required one."""
     return {
         name: parameter.default
         for base in reversed(kind.__mro__)
@@ -162,19 +168,19 @@ def _defaults_of(kind: type) -> Mapping[str, object]:
 class TemplatedArguments:
     """Templated arguments: text stays text in every DAG; numbers, lists and mappings are read after rendering.
 
-    With ``render_template_as_native_obj=True`` Jinja reads each rendered text as a Python literal, if it can: ``1.0``
-    and ``1,2,3`` become a number and a tuple, ``'a'`` loses its quotes, and the text that was written is lost. Here
-    only an expression that stands alone, like ``{{ ti.xcom_pull('t') }}``, gives an object, as it is; every argument
-    that can be a number, a list or a mapping reads text by itself.
+    With ``render_template_as_native_obj=True`` Jinja reads each rendered text as a Python literal where possible:
+    ``1.0`` and ``1,2,3`` become a number and a tuple, ``'a'`` loses its quotes, and the original text is lost. Here
+    only a single expression, like ``{{ ti.xcom_pull('t') }}``, keeps its object; each argument that can be a number, a
+    list or a mapping parses text by itself.
     """
 
     not_templated: Sequence[str]
-    """A class that declares this templates every other argument of its constructor: ``template_fields`` and
-    ``text_fields`` are derived. Another subclass, such as a user's, inherits or declares them."""
+    """Constructor arguments that are no templates. A class that declares this gets its ``template_fields`` and
+    ``text_fields`` from all others. Another subclass, such as a user's, inherits or declares those two."""
     text_fields: Sequence[str] = ()
-    """The template fields that are text, whatever type a template or another task gives them."""
+    """Template fields that are converted to text, whatever type a template or another task gives them."""
     none_fields: Sequence[str] = ()
-    """The template fields in which None, or its text, is a value and not a missing argument."""
+    """Template fields in which None, or the text ``None``, is a value and not a missing argument."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - Python's own
         super().__init_subclass__(**kwargs)
@@ -203,9 +209,9 @@ class TemplatedArguments:
         return values[0] if alone else "".join(map(str, values))
 
     def read_texts(self) -> None:
-        """Turn rendered values into text where text is meant, and empty ones into the argument's default.
+        """Convert the rendered values of text fields to text, and empty values to the argument's default.
 
-        :raises InvalidRequest: a value is no text, or a required one is empty; it names the argument, not its value
+        :raises InvalidRequest: a value is no text, or a required one is empty; names the argument, not its value
         """
         defaults = _defaults_of(type(self))
         for name in self.template_fields:  # type: ignore[attr-defined]  # as above
@@ -221,9 +227,13 @@ class TemplatedArguments:
             if not (value is None or isinstance(value, str)):
                 setattr(self, name, as_text(value, name))
 
+    def texts(self, *names: str) -> dict[str, Any]:
+        """Map arguments to their text, or to None where they are not given."""
+        return {name: text(getattr(self, name), name) for name in names}
+
     @contextmanager
     def reading_arguments(self) -> Iterator[None]:
-        """Read the arguments that are text, then let the block fail as :func:`failing_well` does."""
+        """Convert the arguments as :meth:`read_texts` does, then run the block in :func:`failing_well`."""
         with failing_well():
             self.read_texts()
             yield
@@ -239,13 +249,12 @@ class AwsArguments(TemplatedArguments, Killable):
 
     @property
     def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
-        """Airflow's logger of this operator, its arguments shown in one line each."""
+        """Airflow's logger of this operator. Each argument is logged as one line."""
         kind = type(self)
         return get_log(f"airflow.task.operators.{kind.__module__}.{kind.__qualname__}")
 
     @property
     def aws(self) -> AwsConnection:
-        """The arguments as one value, after templates are rendered."""
         return AwsConnection(
             aws_conn_id=text(self.aws_conn_id, "aws_conn_id"),
             region_name=text(self.region_name, "region_name"),
@@ -253,8 +262,23 @@ class AwsArguments(TemplatedArguments, Killable):
             botocore_config=self.botocore_config,
         )
 
+    def wait_with(
+        self, trigger: PollingTrigger | AsyncInferenceTrigger, *, deferrable: bool
+    ) -> Mapping[str, Any]:
+        """Defer, after which ``execute_complete`` gets the trigger's event; or wait here and return the event."""
+        if deferrable:
+            self.check_not_killed()
+            self.defer_to(trigger, "execute_complete")
+        return self.run_until_killed(trigger.event_here())
+
+    def defer_to(self, trigger: PollingTrigger | AsyncInferenceTrigger, method_name: str) -> None:
+        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+        timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
+        self.defer(trigger=trigger, method_name=method_name, timeout=timeout)  # type: ignore[attr-defined]  # of Airflow's operators
+
     def control_plane(self) -> SageMakerControlPlaneHook:
-        """Make a hook for SageMaker's control plane that sends no call once the task is killed."""
+        """Create a hook for SageMaker's control plane that sends no call once the task is killed."""
         from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
         hook = SageMakerControlPlaneHook(**self.aws.hook_arguments())
@@ -278,36 +302,44 @@ class AwsArguments(TemplatedArguments, Killable):
 
 
 def _verify(value: object) -> bool | str | None:
-    """Return whether, or against which CA bundle, TLS is verified; a template may have made text of a boolean."""
-    if not is_given(value):
+    """Read a boolean, which a template renders to text, or the path of a CA bundle."""
+    if (spelled := text(value, "verify")) is None:
         return None
-    spelled = as_text(value, "verify")
-    return spelled.lower() == "true" if spelled.lower() in ("true", "false") else spelled
+    return {"true": True, "false": False}.get(spelled.lower(), spelled)
 
 
 class SageMakerInferenceOperator(AwsArguments, BaseOperator):
-    """The base of our operators: the arguments that several of them take are described here, once.
+    """Base of all operators. The arguments and errors that several operators share are described here.
 
-    Arguments are templated unless their description says otherwise. Numbers and booleans can be text, lists and
-    mappings can be JSON or Python text, as templates make them.
+    Arguments are templates unless described as "not templated". Numbers and booleans can also be text, and lists and
+    mappings can be JSON or Python text, since templates render to text. Each operator returns a mapping whose keys are
+    also separate XComs: ``export.output["model_name"]`` works in a DAG.
 
-    Each returns a mapping whose keys are XComs of their own as well: ``export.output["model_name"]`` works in a DAG.
-
-    :param aws_conn_id: Airflow connection with AWS credentials; None uses boto's default chain (MWAA's execution
-        role). Default ``aws_default``.
+    :param aws_conn_id: Airflow connection with AWS credentials; default ``aws_default``. None uses boto's default chain
+        (MWAA's execution role)
     :param region_name: AWS region; default that of the connection or the environment
     :param verify: whether, or against which CA bundle, TLS is verified
     :param botocore_config: keyword arguments of :class:`botocore.config.Config`; not templated, so that Airflow does
-        not store it with the task. It goes, encrypted by Airflow, into a trigger's arguments
-    :param deferrable: where an operator waits: wait in the triggerer; default Airflow's ``[operators]
-        default_deferrable``; not templated
-    :param max_wait_seconds: where an operator waits: seconds from the wait's beginning, deferred or not, and whatever
-        is restarted meanwhile
-    :param poll_interval: where an operator waits: seconds between polls
-    :param container_log_lines: how many of a container's last log lines the task's log shows when the container
+        not store it with the task. A trigger gets it in its arguments, which Airflow encrypts
+    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``; not templated
+    :param max_wait_seconds: seconds from the start of the wait; a deferral or a restart does not extend it
+    :param poll_interval: seconds between polls; default 30
+    :param container_log_lines: number of a container's last log lines that the task's log shows when the container
         failed; default 20, 0 shows none
-    :param tags: as a mapping or as boto3 spells them. A resource that exists already gets them, too (asks for
+    :param execution_role: ARN or name of the role with which SageMaker runs the model
+    :param endpoint_name: up to 63 letters, digits and inner hyphens, as is ``model_name``
+    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
+    :param enable_network_isolation: no network in or out of the containers; default False
+    :param tags: as a mapping or in boto3's form. A resource that exists already gets them too (needs
         ``sagemaker:AddTags``), and keeps its other tags
+    :param output_kms_key_id: KMS key (id, ARN or alias) of the S3 objects that the task itself writes; default the
+        bucket's. SageMaker encrypts asynchronous results with the key of the endpoint's configuration
+    :param output_acl: canned ACL of the same objects, e.g. ``bucket-owner-full-control``
+    :raises InvalidRequest: an argument breaks a limit: nothing was sent
+    :raises TaskKilled: Airflow ended the task
+    :raises ServiceError: AWS refused a call or did not answer; subclasses say which of both
+
+    Each class of :mod:`airflow_sm_plugin.exceptions` says when it is raised and whether Airflow retries the task.
     """
 
     template_fields: Sequence[str] = AWS_FIELDS
@@ -331,7 +363,7 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
 
 
 class SageMakerInferenceSensor(AwsArguments, BaseSensorOperator):
-    """The base of our sensors; the shared arguments are described in :class:`SageMakerInferenceOperator`."""
+    """Base of the sensors. :class:`SageMakerInferenceOperator` describes the shared arguments."""
 
     template_fields: Sequence[str] = AWS_FIELDS
     ui_color = "#f5ecd9"

@@ -1,9 +1,9 @@
-"""Callbacks for tasks of the Amazon provider. Importing this costs nothing: boto3 is imported when one is called."""
+"""Callbacks for tasks of the Amazon provider. This module imports no boto3 before a callback runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -17,21 +17,20 @@ from airflow_sm_plugin.exceptions import SageMakerInferenceError
 log = get_log(__name__)
 
 _LINK_KEY = "sagemaker_transform_job_details"
-"""Where the provider's operator notes the name under which it created the job, when it does not block."""
-_CLOCKS_APART = timedelta(seconds=30)
+"""XCom key of the name under which the provider's operator created the job, when it does not block."""
+_CLOCK_SKEW = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformJobLogs:
-    """Show why a transform job failed: its last container log lines, and SageMaker's reason, in the task's log.
+    """Show a failed transform job's last container log lines, and SageMaker's reason, in the task's log.
 
     For the provider's ``SageMakerTransformOperator``, blocking or deferrable, as ``on_failure_callback`` and, where the
-    task is retried, as ``on_retry_callback`` too. It uses the task's own AWS arguments, and needs
-    ``logs:DescribeLogStreams`` and ``logs:GetLogEvents``; without them one line says so. It never raises, since that
-    would hide the task's own error.
+    task is retried, also as ``on_retry_callback``. The callback uses the task's AWS arguments, and needs
+    ``logs:DescribeLogStreams`` and ``logs:GetLogEvents``; without them it logs one line. It never raises, which would
+    hide the task's error.
 
-    :param lines: how many lines of each of the three latest streams, cut to 500 characters each; default 20, 0 shows
-        none
+    :param lines: limit for each of the three latest streams, cut to 500 characters a line; default 20, 0 shows none
     """
 
     lines: int = 20
@@ -44,19 +43,19 @@ class TransformJobLogs:
         except SageMakerInferenceError as error:
             log.info("no logs of a transform job here: %s", error)
         except Exception:
-            log.warning("the logs of the transform job could not be looked for", exc_info=True)
+            log.warning("the logs of the transform job could not be read", exc_info=True)
 
     def _show(self, context: Context) -> None:
         from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook, TransformJobsHook
 
         task = context["task"]
-        name, is_this_trys = _job_name(context, task)
+        name, is_of_this_try = _job_name(context, task)
         if not name:
             log.info("no logs of a transform job here: task %s runs none", task.task_id)
             return
         arguments = _aws_of(task).hook_arguments()
         job = TransformJobsHook(**arguments).describe(name)
-        if not is_this_trys and _is_older(job["CreationTime"], context):
+        if not is_of_this_try and _is_older(job["CreationTime"], context):
             log.info("no logs of a transform job here: %s is there from before this try", name)
             return
         status = job["TransformJobStatus"]
@@ -70,14 +69,13 @@ class TransformJobLogs:
 
 
 def _job_name(context: Context, task: object) -> tuple[str | None, bool]:
-    """Return the job's name, and whether it is known to be this try's.
+    """Find the job's name, and whether this try certainly created it.
 
-    The operator makes a name unique when it is taken. It notes the outcome for its link, or, when it blocks, in its
-    own configuration; a task that resumes after a deferral has the configuration it began with.
+    The operator makes a name unique when a job has it already. It stores the new name for its link, or, when it blocks,
+    in its configuration; a task that resumes after a deferral has its original configuration.
     """
-    noted = _noted(context)
-    if noted:
-        return unquote(noted), True
+    if stored := _stored_name(context):
+        return unquote(stored), True
     config = getattr(task, "config", None)
     if not isinstance(config, Mapping):
         return None, False
@@ -86,7 +84,7 @@ def _job_name(context: Context, task: object) -> tuple[str | None, bool]:
     return name if isinstance(name, str) else None, False
 
 
-def _noted(context: Context) -> str | None:
+def _stored_name(context: Context) -> str | None:
     ti: Any = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
     stored = ti.xcom_pull(task_ids=ti.task_id, key=_LINK_KEY, map_indexes=map_index)
@@ -95,15 +93,11 @@ def _noted(context: Context) -> str | None:
 
 
 def _is_older(created: datetime, context: Context) -> bool:
-    """Return whether a job was there before this try began: an earlier one whose name the failed task had in mind."""
-    began: datetime | None = context["ti"].start_date
-    return began is not None and created < began - _CLOCKS_APART
+    """Recognize an earlier job with the name that this try failed to use."""
+    started: datetime | None = context["ti"].start_date
+    return started is not None and created < started - _CLOCK_SKEW
 
 
 def _aws_of(task: object) -> AwsConnection:
-    return AwsConnection(
-        aws_conn_id=getattr(task, "aws_conn_id", "aws_default"),
-        region_name=getattr(task, "region_name", None),
-        verify=getattr(task, "verify", None),
-        botocore_config=getattr(task, "botocore_config", None),
-    )
+    names = [field.name for field in fields(AwsConnection) if hasattr(task, field.name)]
+    return AwsConnection(**{name: getattr(task, name) for name in names})

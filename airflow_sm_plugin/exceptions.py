@@ -1,26 +1,8 @@
-"""Everything that can go wrong, drawn once; each class says when it happens. A retry can help those with an asterisk.
+"""Every error this package raises. A class with ``retryable=True``, and its subclasses, can be helped by a retry.
 
-::
-
-    SageMakerInferenceError
-    ├── InvalidRequest: InvalidName, InvalidS3Uri, InvalidCustomAttributes, RecordTooLarge, ResponseKeysNotSupported
-    ├── AutoMLJobError: AutoMLJobNotFound, AutoMLJobFailed, AutoMLJobStillRunning*, CandidateNotFound, ObjectiveNotMet
-    ├── ResourceConflict
-    ├── ModelNotFound
-    ├── ModelCreationRefused: ModelDataNotFound, ModelDataNotAccessible, ImageNotAccessible, ExecutionRoleNotAssumable
-    ├── ModelPackageError: ModelPackageNotFound, ModelPackageNotApproved
-    ├── EndpointError: EndpointNotFound, EndpointNotAsynchronous, EndpointNotRealTime, EndpointNotMultiModel,
-    │       EndpointNotInService*, EndpointFailed*, EndpointScaled, EndpointUnchangeable, EndpointRolledBack,
-    │       EndpointTakenOver, EndpointConfigNotFound*, EndpointDeadlineExceeded*
-    ├── InferenceError: InputNotFound, ModelError, ModelUnavailable*, ModelLoadTimeout*, AsyncInferenceFailed,
-    │       AsyncInferenceTimedOut*, FencedOff, PlanReplaced*, InputChanged, OutputMismatch, TargetModelNotFound,
-    │       BatchFailed (BatchUnfinished*), QueueNotFound
-    ├── TaskKilled*
-    └── ServiceError: AccessDenied, CredentialsExpired*, RequestRefused, PreconditionFailed, Throttled*,
-            ServiceUnavailable* (AnswerLost*)
-
-The operators turn an error that is not ``retryable`` into Airflow's ``AirflowFailException``, so that no retry is spent
-on it. This module imports nothing of Airflow or AWS.
+The operators convert every other one to Airflow's ``AirflowFailException``, so that Airflow spends no retry on it. The
+direct subclasses of :class:`SageMakerInferenceError` are the kinds of errors, each followed by its own subclasses. This
+module imports nothing of Airflow or AWS.
 """
 
 from __future__ import annotations
@@ -31,27 +13,29 @@ from airflow_sm_plugin._safe_text import presentable
 
 
 class SageMakerInferenceError(Exception):
-    """The root of every error this package raises on purpose.
+    """Root of all errors. A subclass inherits ``retryable`` unless its class statement sets it.
 
-    Its message is fit to be shown wherever it goes: in lines of ours only, and without credentials that came with a
-    foreign text (a proxy's URL, a presigned URL).
+    Credentials in a message (in a proxy's URL, a presigned URL) are masked: it can be shown and logged anywhere.
 
-    :param lines: the message; each is shown in one line.
+    :param lines: the message; a line break inside one of them is escaped.
     """
 
     retryable: ClassVar[bool] = False
     """Whether running the task again can help."""
 
+    def __init_subclass__(cls, *, retryable: bool | None = None) -> None:
+        if retryable is not None:
+            cls.retryable = retryable
+
     def __init__(self, *lines: str) -> None:
         super().__init__(*map(presentable, lines))
 
     def __str__(self) -> str:
-        """Return the message."""
         return "\n".join(self.args)
 
 
 class InvalidRequest(SageMakerInferenceError, ValueError):
-    """An argument breaks a limit. The message names the value, the limit and the remedy; a retry cannot help."""
+    """An argument breaks a limit. The message names the argument, the limit and the remedy."""
 
 
 class InvalidName(InvalidRequest):
@@ -63,7 +47,7 @@ class InvalidS3Uri(InvalidRequest):
 
 
 class InvalidCustomAttributes(InvalidRequest):
-    """CustomAttributes are no visible US-ASCII of up to 1024 characters. The message never shows them: a secret."""
+    """CustomAttributes are not up to 1024 characters of visible US-ASCII. The message never shows them: a secret."""
 
 
 class RecordTooLarge(InvalidRequest):
@@ -79,17 +63,15 @@ class AutoMLJobError(SageMakerInferenceError):
 
 
 class AutoMLJobNotFound(AutoMLJobError):
-    """There is no AutoML job of that name in this account and region."""
+    """This account and region have no AutoML job of that name."""
 
 
 class AutoMLJobFailed(AutoMLJobError):
     """The job ended Failed or Stopped; the message carries SageMaker's reason."""
 
 
-class AutoMLJobStillRunning(AutoMLJobError):
-    """The job has not ended yet. Retrying the task later helps, so does ``wait_for_job=True``."""
-
-    retryable = True
+class AutoMLJobStillRunning(AutoMLJobError, retryable=True):
+    """The job has not ended yet. A later retry helps, and so does ``wait_for_job=True``."""
 
 
 class CandidateNotFound(AutoMLJobError):
@@ -97,27 +79,27 @@ class CandidateNotFound(AutoMLJobError):
 
 
 class ObjectiveNotMet(AutoMLJobError):
-    """The candidate's objective metric is worse than the required one. A retry finds the same: train again."""
+    """The candidate's objective metric is worse than the required value: train again."""
 
 
 class ResourceConflict(SageMakerInferenceError):
-    """The name is taken by a resource with other content. The message shows which fields differ, no values of them."""
+    """A resource with other content has the name. The message names the fields that differ, without their values."""
 
 
 class ModelNotFound(SageMakerInferenceError):
-    """There is no SageMaker model of that name in this account and region."""
+    """This account and region have no SageMaker model of that name."""
 
 
 class ModelCreationRefused(SageMakerInferenceError):
-    """SageMaker refused to create a model for its artefact, image or execution role. The message says the remedy."""
+    """SageMaker refused to create a model because of its artefact, image or role. The message names the remedy."""
 
 
 class ModelDataNotFound(ModelCreationRefused):
-    """The model's artefact is not in S3: upload it, or mend its location. A retry finds the same."""
+    """The model's artefact is not in S3: upload it, or correct its location."""
 
 
 class ModelDataNotAccessible(ModelCreationRefused):
-    """The execution role may not read the model's artefact, or its bucket does not exist or lies in another region."""
+    """The execution role is not permitted to read the artefact, or its bucket is missing or in another region."""
 
 
 class ImageNotAccessible(ModelCreationRefused):
@@ -125,7 +107,7 @@ class ImageNotAccessible(ModelCreationRefused):
 
 
 class ExecutionRoleNotAssumable(ModelCreationRefused):
-    """SageMaker may not assume the execution role, also not after a minute: it does not exist, or does not trust it."""
+    """For a minute SageMaker could not assume the execution role: it does not exist, or does not trust SageMaker."""
 
 
 class ModelPackageError(SageMakerInferenceError):
@@ -133,7 +115,7 @@ class ModelPackageError(SageMakerInferenceError):
 
 
 class ModelPackageNotFound(ModelPackageError):
-    """There is no such model package or group in this account and region, or the group has no approved version."""
+    """This account and region have no such model package or group, or the group has no approved version."""
 
 
 class ModelPackageNotApproved(ModelPackageError):
@@ -141,11 +123,11 @@ class ModelPackageNotApproved(ModelPackageError):
 
 
 class EndpointError(SageMakerInferenceError):
-    """The endpoint is not as it must be."""
+    """The endpoint is not in the state that the task needs."""
 
 
 class EndpointNotFound(EndpointError):
-    """There is no endpoint of that name in this account and region."""
+    """This account and region have no endpoint of that name."""
 
 
 class EndpointNotAsynchronous(EndpointError):
@@ -160,26 +142,16 @@ class EndpointNotMultiModel(EndpointError):
     """The endpoint serves no target models: none of its containers has ``Mode="MultiModel"``."""
 
 
-class EndpointNotInService(EndpointError):
-    """The endpoint exists but does not serve now (Creating, Failed, Deleting, …). A later retry may find it serving.
-
-    Of a batch's row: AWS denied this payload the endpoint, but not enough others to say that there is none.
-    """
-
-    retryable = True
+class EndpointNotInService(EndpointError, retryable=True):
+    """The endpoint does not serve now (Creating, Failed, …), or AWS denied it to a few payloads of a batch only."""
 
 
-class EndpointFailed(EndpointError):
-    """The endpoint ended in a status that it will not leave. A retry begins again after the cleanup."""
-
-    retryable = True
+class EndpointFailed(EndpointError, retryable=True):
+    """The endpoint ended in a status that it will not leave. A retry starts again after the cleanup."""
 
 
 class EndpointUnchangeable(EndpointError):
-    """The endpoint was found Failed, OutOfService or UpdateRollbackFailed, which do not end by themselves.
-
-    A retry finds the same; the message says what to do.
-    """
+    """The endpoint was already Failed, OutOfService or UpdateRollbackFailed; the message names the remedy."""
 
 
 class EndpointScaled(EndpointError):
@@ -187,27 +159,23 @@ class EndpointScaled(EndpointError):
 
 
 class EndpointRolledBack(EndpointError):
-    """The update failed and SageMaker went back: the endpoint serves the old configuration."""
+    """The update failed and SageMaker rolled it back: the endpoint serves the old configuration."""
 
 
 class EndpointTakenOver(EndpointError):
-    """Another deployment moved the endpoint to its own configuration meanwhile, which a retry would replace."""
+    """Another deployment has meanwhile set its own configuration, which a retry would replace."""
 
 
-class EndpointConfigNotFound(EndpointError):
-    """The endpoint configuration was deleted, again and again, before it could be used. A retry can help."""
-
-    retryable = True
+class EndpointConfigNotFound(EndpointError, retryable=True):
+    """The endpoint configuration was deleted, repeatedly, before it could be used."""
 
 
-class EndpointDeadlineExceeded(EndpointError):
-    """The endpoint was not in service, or not gone, within the given seconds. A retry waits again."""
-
-    retryable = True
+class EndpointDeadlineExceeded(EndpointError, retryable=True):
+    """The endpoint was not in service, or not deleted, within the given seconds. A retry waits again."""
 
 
 class InferenceError(SageMakerInferenceError):
-    """An inference did not give a result."""
+    """An inference gave no result."""
 
 
 class InputNotFound(InferenceError):
@@ -218,40 +186,32 @@ class ModelError(InferenceError):
     """The container raised or answered an error; the message carries its status and the start of its text."""
 
 
-class ModelUnavailable(InferenceError):
-    """The container timed out or answered 429, 502, 503 or 504 at every attempt. A later retry may fare better."""
-
-    retryable = True
+class ModelUnavailable(InferenceError, retryable=True):
+    """The container timed out or answered 429, 502, 503 or 504 at every attempt."""
 
 
-class ModelLoadTimeout(InferenceError):
-    """The endpoint did not load the target model before the cold-start deadline. Retrying the task helps."""
-
-    retryable = True
+class ModelLoadTimeout(InferenceError, retryable=True):
+    """The endpoint did not load the target model before the cold-start deadline."""
 
 
 class AsyncInferenceFailed(InferenceError):
-    """SageMaker wrote a failure object, which a retry would find again: send the input again instead."""
+    """SageMaker wrote a failure object, which a retry would read again: send the input again instead."""
 
 
-class AsyncInferenceTimedOut(InferenceError):
-    """Neither the output nor the failure object was there by the deadline. A retry polls again."""
-
-    retryable = True
+class AsyncInferenceTimedOut(InferenceError, retryable=True):
+    """Neither the output nor the failure object existed at the deadline. A retry polls again."""
 
 
 class FencedOff(InferenceError):
-    """A later try of the same task instance has taken over its ledger: this process, left behind, stops here."""
+    """A later try of the same task instance has taken over the ledger, so that this process stops."""
 
 
-class PlanReplaced(InferenceError):
-    """A later plan of the same batch counts, not the one this task works on. A retry takes that one."""
-
-    retryable = True
+class PlanReplaced(InferenceError, retryable=True):
+    """A later plan of the same batch has replaced the plan of this task. A retry takes the later one."""
 
 
 class InputChanged(InferenceError):
-    """The input changed after it was planned: its ETag is another. A new plan takes it as it is now."""
+    """The input's ETag is no longer the planned one: plan again."""
 
 
 class OutputMismatch(InferenceError):
@@ -259,27 +219,23 @@ class OutputMismatch(InferenceError):
 
 
 class TargetModelNotFound(InferenceError):
-    """The endpoint's model prefix holds no artefact of that name: upload it, or mend the target model's name."""
+    """The endpoint's model prefix has no artefact of that name: upload it, or correct the target model's name."""
 
 
 class BatchFailed(InferenceError):
-    """More records of a batch failed than are tolerated. A retry would find the same: the report says which."""
+    """More records of a batch failed than are tolerated, and would fail again: the report names them."""
 
 
-class BatchUnfinished(BatchFailed):
-    """More records failed than are tolerated, some for reasons that may pass. A retry does only those again."""
-
-    retryable = True
+class BatchUnfinished(BatchFailed, retryable=True):
+    """More records failed than are tolerated, some for transient reasons. A retry repeats only those."""
 
 
 class QueueNotFound(InferenceError):
     """The completion queue does not exist, or not in this region and account."""
 
 
-class TaskKilled(SageMakerInferenceError):
-    """Airflow ended the task while it worked or waited. A retry goes on from what was written down."""
-
-    retryable = True
+class TaskKilled(SageMakerInferenceError, retryable=True):
+    """Airflow ended the task while it worked or waited. A retry continues from the recorded state."""
 
 
 class ServiceError(SageMakerInferenceError):
@@ -290,13 +246,8 @@ class AccessDenied(ServiceError):
     """AWS answered 403: the message names the action that needs a permission."""
 
 
-class CredentialsExpired(ServiceError):
-    """AWS called the credentials or the signature expired or invalid, or the clock skewed, also for fresh credentials.
-
-    Keys that were made or rotated just now are invalid for a moment: a later retry helps.
-    """
-
-    retryable = True
+class CredentialsExpired(ServiceError, retryable=True):
+    """AWS rejected fresh credentials or their signature (a new key is invalid for a moment), or the clock as skewed."""
 
 
 class RequestRefused(ServiceError):
@@ -304,23 +255,16 @@ class RequestRefused(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """A conditional write met an object that another writer changed meanwhile; nothing was written."""
+    """Another writer changed the object of a conditional write; nothing was written."""
 
 
-class Throttled(ServiceError):
-    """AWS asked to slow down, or a limit of the account is reached. A later retry helps."""
-
-    retryable = True
+class Throttled(ServiceError, retryable=True):
+    """AWS asked to slow down, or a limit of the account is reached."""
 
 
-class ServiceUnavailable(ServiceError):
-    """The service answered 5xx, did not answer in time, or is not at that address. A later retry helps.
-
-    So does one when there were no credentials: a metadata service may not have answered.
-    """
-
-    retryable = True
+class ServiceUnavailable(ServiceError, retryable=True):
+    """The service, or the metadata service that has the credentials, answered 5xx, too late, or not at all."""
 
 
 class AnswerLost(ServiceUnavailable):
-    """The request was sent, but no answer came: it may have been carried out. Sending it again may do it twice."""
+    """The request was sent, but no answer came. AWS perhaps carried it out; a second request repeats it."""

@@ -14,29 +14,29 @@ _Result = TypeVar("_Result")
 
 
 class Killable:
-    """Run coroutines until they end or ``on_kill`` is called: in a signal handler (SIGTERM), or by another thread.
+    """Run coroutines until they end or ``on_kill`` is called, by a signal handler (SIGTERM) or by another thread.
 
-    A killed task begins nothing new: whatever it runs next ends at once.
+    A killed task starts nothing new: each later coroutine ends at once.
     """
 
     _is_killed = False
     _running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def on_kill(self) -> None:
-        """Send nothing more, write down what is known, and end; a retry goes on from there."""
+        """Cancel the running coroutine, which records its state for a retry, and start no other."""
         self._is_killed = True
         if (running := self._running) is not None:
             loop, task = running
             try:
                 loop.call_soon_threadsafe(task.cancel)
             except RuntimeError:
-                return  # the loop was closed meanwhile: what comes next finds the task killed
+                return  # the loop was closed meanwhile; the next check raises TaskKilled
 
     def run_until_killed(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Run a coroutine in an event loop of its own, in a thread of its own.
+        """Run a coroutine in a separate event loop and thread.
 
-        Airflow's time-outs, and Airflow 2's handler of SIGTERM, raise in the main thread wherever that is: in an event
-        loop they would cut what is on its way. Here they only end the waiting, and the coroutine is cancelled.
+        Airflow's time-outs, and Airflow 2's handler of SIGTERM, raise at any point of the main thread: in an event loop
+        they would interrupt running requests. Here they interrupt the main thread's wait, which cancels the coroutine.
 
         :raises TaskKilled: Airflow killed the task; the coroutine was cancelled, and has ended
         """
@@ -54,21 +54,13 @@ class Killable:
                 raise
 
     def pause(self, seconds: float) -> None:
-        """Sleep.
-
-        :raises TaskKilled: Airflow killed the task
-        """
         self.run_until_killed(asyncio.sleep(seconds))
 
     def check_not_killed(self) -> None:
-        """Stop before something new is begun.
-
-        :raises TaskKilled: Airflow killed the task
-        """
         if self._is_killed:
             raise TaskKilled(
-                "the task was killed; what is known of requests that were sent is written down where there is a "
-                "place for it, and a retry goes on from there"
+                "the task was killed; requests that were sent are recorded where the arguments give a location for "
+                "that, and a retry goes on from there"
             )
 
     async def _watched(self, work: Coroutine[Any, Any, _Result]) -> _Result:

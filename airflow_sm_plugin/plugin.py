@@ -1,4 +1,4 @@
-"""Entry point ``airflow.plugins``: the user-interface side of the package. Operators need no registration."""
+"""Entry point ``airflow.plugins``: registers the operators' extra links. Operators need no registration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_sm_plugin.links import BatchReportLink, DataCaptureLink, EndpointCo
 
 
 class SageMakerInferencePlugin(AirflowPlugin):
-    """Make Airflow know the extra links of our operators."""
+    """Airflow's registration of the extra links."""
 
     name = "airflow_sm_plugin"
     operator_extra_links = [  # noqa: RUF012 - as Airflow's base spells it

@@ -1,4 +1,4 @@
-"""Entry point ``apache_airflow_provider``: what Airflow's providers manager learns of this package."""
+"""Entry point ``apache_airflow_provider``: description of this package for Airflow's providers manager."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's description, in the format of Airflow's provider_info schema."""
+    """Describe the package in the format of Airflow's provider_info schema."""
     return {
         "package-name": "airflow-sm-plugin",
         "name": "SageMaker inference",

@@ -128,7 +128,7 @@ class TestAwsArguments:
 
 
 class TestTemplateFields:
-    """They are derived from the constructor, and what is text from its annotations."""
+    """They are derived from the constructor, and the text fields from its annotations."""
 
     @pytest.mark.parametrize("kind", OPERATORS)
     def test_every_argument_is_one_but_those_that_airflow_must_know_before(
@@ -199,13 +199,13 @@ class TestSensitiveFields:
         assert (reveal(first.body), reveal(second.body)) == ("1", "2")
 
     @pytest.mark.parametrize("text", [str, repr, "{}".format, "%s".__mod__, ascii])
-    def test_no_way_of_printing_tells(self, text: Any) -> None:  # noqa: ANN401 - a way of printing
+    def test_no_way_of_printing_shows_it(self, text: Any) -> None:  # noqa: ANN401 - a way of printing
         operator = _rendered(_invoke(body="{{ secret }}", custom_attributes="{{ secret }}"))
         for value in (operator.body, operator, [operator.body], {"body": operator.custom_attributes}):
             assert SECRET not in text(value)
         assert text(operator.body) in ("***", "'***'")
 
-    def test_logging_does_not_tell(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_logging_does_not_show_it(self, caplog: pytest.LogCaptureFixture) -> None:
         logging.getLogger("test").warning("%s %r", Sensitive(SECRET), {"body": Sensitive(SECRET)})
         assert caplog.messages == ["*** {'body': ***}"]
 

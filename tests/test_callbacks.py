@@ -1,4 +1,4 @@
-"""Why a transform job failed, told by a callback of the provider's own operator; never an error of its own."""
+"""Why a transform job failed, logged by a callback of the provider's own operator; never an error of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support import (
 
 pytestmark = pytest.mark.airflow
 
-Said = Callable[[], str]
+Logged = Callable[[], str]
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
 GROUP = "/aws/sagemaker/TransformJobs"
 
@@ -51,7 +51,7 @@ class Instance(TaskInstanceDouble):
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Said:
+def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Logged:
     """What was logged, whichever way this Airflow's loggers go."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text + "".join(capsys.readouterr())
@@ -91,7 +91,7 @@ def run(
     *,
     when_deferred: Callable[[], object] = lambda: None,
 ) -> Exception | None:
-    """Run a task as Airflow does: made anew after a deferral, and its callback called when it failed."""
+    """Run a task as Airflow does: made again after a deferral, and its callback called when it failed."""
     ti = Instance()
     operator = make()
     try:
@@ -110,7 +110,7 @@ def run(
 
 @BOTH
 def test_the_last_lines_of_the_job_that_failed_stand_in_the_log(
-    account: Account, job: str, said: Said, deferrable: bool
+    account: Account, job: str, logged: Logged, deferrable: bool
 ) -> None:
     """Not those of the job that had the name before, which made the operator take another."""
     run(lambda: transform(account, job, ECHO), TransformJobLogs())
@@ -118,7 +118,7 @@ def test_the_last_lines_of_the_job_that_failed_stand_in_the_log(
     with account.settings(transform_seconds=3600 if deferrable else 0):  # or it ends before it defers
         failing = partial(transform, account, job, FAILING, deferrable=deferrable)
         assert run(failing, TransformJobLogs(lines=4), when_deferred=ended)
-    text = said()
+    text = logged()
     assert f"transform job {job}-1" in text
     assert "is Failed: AlgorithmError: See job logs for more information" in text
     assert f"last lines of {GROUP} {job}-1" in text
@@ -135,60 +135,62 @@ def test_no_lines_cost_no_call(account: Account, job: str, requests: Requests) -
     assert requests.count() == {"DescribeTransformJob": 1}
 
 
-def test_a_job_from_before_this_try_is_not_taken_for_its_own(account: Account, job: str, said: Said) -> None:
+def test_a_job_from_before_this_try_is_not_taken_for_its_own(
+    account: Account, job: str, logged: Logged
+) -> None:
     """A task that fails before it creates its job has the name in mind that an earlier try's job has."""
     assert run(lambda: transform(account, job, FAILING), TransformJobLogs(lines=0))
     later = Instance(start_date=datetime.now(UTC) + timedelta(hours=1))
     TransformJobLogs()(context_of(transform(account, job, FAILING), later))
-    assert f"no logs of a transform job here: {job} is there from before this try" in said()
+    assert f"no logs of a transform job here: {job} is there from before this try" in logged()
 
 
-def test_a_job_that_completed_explains_nothing(account: Account, job: str, said: Said) -> None:
+def test_a_job_that_completed_explains_nothing(account: Account, job: str, logged: Logged) -> None:
     assert run(lambda: transform(account, job, ECHO), TransformJobLogs()) is None
     TransformJobLogs()(context_of(transform(account, job, ECHO), Instance()))
-    text = said()
+    text = logged()
     assert f"no logs of a transform job here: {job} is Completed" in text
     assert "last lines of" not in text
 
 
-def test_a_task_that_created_no_job_says_so(account: Account, job: str, said: Said) -> None:
+def test_a_task_that_created_no_job_says_so(account: Account, job: str, logged: Logged) -> None:
     TransformJobLogs()(context_of(transform(account, job, ECHO), Instance()))
-    assert f"sagemaker:DescribeTransformJob {job}: AWS answered ValidationException" in said()
+    assert f"sagemaker:DescribeTransformJob {job}: AWS answered ValidationException" in logged()
 
 
-def test_a_task_of_another_kind_says_so(said: Said) -> None:
+def test_a_task_of_another_kind_says_so(logged: Logged) -> None:
     operator = SageMakerTransformOperator(task_id="a_task", config={"TrainingJobName": "x"})
     TransformJobLogs()(context_of(operator, Instance()))
-    assert "no logs of a transform job here: task a_task runs none" in said()
+    assert "no logs of a transform job here: task a_task runs none" in logged()
 
 
 def test_without_permission_one_line_says_which(
-    account: Account, job: str, monkeypatch: pytest.MonkeyPatch, said: Said
+    account: Account, job: str, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     with answering(Answer(400, "AccessDeniedException", "not authorized")) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         assert run(lambda: transform(account, job, FAILING), TransformJobLogs())
-    text = said()
+    text = logged()
     assert "is Failed: AlgorithmError" in text
     assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in text
 
 
-def test_it_uses_the_tasks_own_arguments(account: Account, job: str, said: Said) -> None:
+def test_it_uses_the_tasks_own_arguments(account: Account, job: str, logged: Logged) -> None:
     """There is no such job in the other region."""
     assert run(lambda: transform(account, job, FAILING), TransformJobLogs(lines=0))
     elsewhere = transform(account, job, FAILING, region_name="eu-west-1")
     TransformJobLogs()(context_of(elsewhere, Instance()))
-    assert f"sagemaker:DescribeTransformJob {job}: AWS answered ValidationException" in said()
+    assert f"sagemaker:DescribeTransformJob {job}: AWS answered ValidationException" in logged()
 
 
 def test_whatever_goes_wrong_it_raises_nothing(
-    account: Account, job: str, monkeypatch: pytest.MonkeyPatch, said: Said
+    account: Account, job: str, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     once = {"retries": {"total_max_attempts": 1}}
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", closed_port())
     operator = transform(account, job, ECHO, botocore_config=once)
     TransformJobLogs()(context_of(operator, Instance()))
-    assert "the service did not answer" in said()
+    assert "the service did not answer" in logged()
     TransformJobLogs()(context_of(transform(account, job, ECHO, aws_conn_id="no such one"), Instance()))
     TransformJobLogs()(context_for())
-    assert said().count("the logs of the transform job could not be looked for") >= 1
+    assert logged().count("the logs of the transform job could not be read") >= 1

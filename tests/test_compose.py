@@ -25,20 +25,20 @@ BESIDES = {"init", "postgres", "sagemaker"}
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict[str, object]]:
     """The services, anchors resolved."""
-    found: dict[str, dict[str, object]] = yaml.safe_load(FILE.read_text())["services"]
-    return found
+    services: dict[str, dict[str, object]] = yaml.safe_load(FILE.read_text())["services"]
+    return services
 
 
 def _environment(service: dict[str, object]) -> dict[str, str]:
-    found = service["environment"]
-    assert isinstance(found, dict)
-    return found
+    environment = service["environment"]
+    assert isinstance(environment, dict)
+    return environment
 
 
 def _ports(service: dict[str, object]) -> list[str]:
-    found = service.get("ports", [])
-    assert isinstance(found, list)
-    return found
+    ports = service.get("ports", [])
+    assert isinstance(ports, list)
+    return ports
 
 
 def _against_the_schema(file: Path) -> subprocess.CompletedProcess[str]:
@@ -47,16 +47,16 @@ def _against_the_schema(file: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_file_follows_the_compose_specification() -> None:
-    done = _against_the_schema(FILE)
-    assert done.returncode == 0, done.stdout + done.stderr
+    finished = _against_the_schema(FILE)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 def test_the_schema_would_notice_a_misspelt_key(tmp_path: Path) -> None:
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(FILE.read_text().replace("healthcheck:", "healthchek:", 1))
-    done = _against_the_schema(wrong)
-    assert done.returncode == 1
-    assert "healthchek" in done.stdout
+    finished = _against_the_schema(wrong)
+    assert finished.returncode == 1
+    assert "healthchek" in finished.stdout
 
 
 def test_its_processes_are_the_stack_runners(services: dict[str, dict[str, object]]) -> None:
@@ -88,7 +88,7 @@ def test_nothing_is_published_beyond_loopback(services: dict[str, dict[str, obje
     assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
 
-def test_the_embedded_sagemaker_listens_where_airflow_looks_for_it(
+def test_the_embedded_sagemaker_listens_where_airflow_connects_to_it(
     services: dict[str, dict[str, object]],
 ) -> None:
     address = _environment(services["scheduler"])["AWS_ENDPOINT_URL"]
@@ -104,7 +104,7 @@ def test_the_embedded_sagemakers_command_serves_under_that_name(
     command = services["sagemaker"]["command"]
     assert isinstance(command, list)
     assert command[-2] == "--port"
-    arguments = ["127.0.0.1" if one == "0.0.0.0" else one for one in command[1:-1]]  # noqa: S104 - not on this machine
+    arguments = ["127.0.0.1" if argument == "0.0.0.0" else argument for argument in command[1:-1]]  # noqa: S104 - not on this machine
     with subprocess.Popen(
         [sys.executable, *arguments, "0"],
         cwd=ROOT,

@@ -194,20 +194,20 @@ def imports_of(module: str) -> Iterator[tuple[str, str]]:
 
 
 def own_imports(module: str) -> set[str]:
-    found = set()
+    imported = set()
     for source, name in imports_of(module):
         if source == PACKAGE or source.startswith(f"{PACKAGE}."):
             inside = source[len(PACKAGE) + 1 :]
             deeper = f"{inside}.{name}".lstrip(".")
-            found.add(deeper if deeper in FILES else inside)
-    return found - {module}
+            imported.add(deeper if deeper in FILES else inside)
+    return imported - {module}
 
 
 GRAPH = {module: own_imports(module) & set(FILES) for module in FILES}
 
 
 def impurities(module: str) -> set[str]:
-    """Say what keeps a module from being pure."""
+    """List what keeps a module from being pure."""
     foreign = {source for source, _ in imports_of(module) if source.partition(".")[0] != PACKAGE} - ALLOWED
     shells = {other for other in GRAPH[module] if other in SHELLS or not is_checked(other)}
     nodes = list(ast.walk(TREES[module]))
@@ -235,7 +235,7 @@ def in_circles(graph: Mapping[str, set[str]]) -> set[str]:
     return {node for node in graph if node in reachable(node)}
 
 
-def test_there_is_a_house_to_look_at() -> None:
+def test_there_is_a_package_to_check() -> None:
     assert len(FILES) > 100
 
 
@@ -335,7 +335,7 @@ def test_nothing_imports_from_a_package_itself(module: str) -> None:
         if (ROOT / source.replace(".", "/") / "__init__.py").exists() and name
     }
     packages = {f"{PACKAGE}.{other}" for other in FILES}
-    assert {found for found in gathered if found not in packages and not is_a_folder(found)} == set()
+    assert {name for name in gathered if name not in packages and not is_a_folder(name)} == set()
 
 
 def is_a_folder(dotted: str) -> bool:
@@ -351,9 +351,9 @@ def test_a_fresh_interpreter_loads_what_is_pure_without_airflow_or_aws() -> None
         "    importlib.import_module(name)\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600, check=True
     )
-    loaded = set(json.loads(done.stdout))
+    loaded = set(json.loads(finished.stdout))
     assert PACKAGE in loaded
     assert not loaded & {"airflow", "boto3", "botocore", "aiobotocore", "aiohttp", "requests", "logging"}

@@ -109,7 +109,7 @@ def test_a_batchs_report_is_linked_once_it_is_written(monkeypatch: pytest.Monkey
     )
 
 
-def test_names_are_apart_and_told_to_airflow() -> None:
+def test_names_are_apart_and_registered_with_airflow() -> None:
     """A link is found by its name; two of one name would hide each other."""
     links = (EndpointConsoleLink, EndpointLogsLink, DataCaptureLink, BatchReportLink)
     assert len({link.name for link in links}) == len(links)

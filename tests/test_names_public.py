@@ -1,4 +1,4 @@
-"""Public names: what the documentation promises can be imported, and every ``__all__`` tells the truth."""
+"""Public names: what the documentation promises can be imported, and every ``__all__`` is right."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ LISTS = {module_name(path): names for path in sorted(PACKAGE.rglob("*.py")) if (
 def unresolved(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return those of ``module:name`` that a fresh interpreter, with an Airflow of its own, does not find."""
     with tempfile.TemporaryDirectory() as home:
-        done = subprocess.run(
+        finished = subprocess.run(
             [sys.executable, "-c", RESOLVE],
             input=json.dumps(names),
             cwd=ROOT,
@@ -87,7 +87,7 @@ def unresolved(names: tuple[str, ...]) -> tuple[str, ...]:
             timeout=600,
             check=True,
         )
-    return tuple(json.loads(done.stdout.splitlines()[-1]))
+    return tuple(json.loads(finished.stdout.splitlines()[-1]))
 
 
 def test_every_promised_name_can_be_imported() -> None:
@@ -102,8 +102,10 @@ def test_every_listed_name_exists() -> None:
 
 def test_a_name_that_does_not_exist_would_be_seen() -> None:
     """The two tests above can fail."""
-    (told,) = unresolved(("airflow_sm_plugin.core.names:check_name", "airflow_sm_plugin.core.names:nobody"))
-    assert "nobody" in told
+    (message,) = unresolved(
+        ("airflow_sm_plugin.core.names:check_name", "airflow_sm_plugin.core.names:nobody")
+    )
+    assert "nobody" in message
 
 
 @pytest.mark.parametrize("module", sorted(LISTS))

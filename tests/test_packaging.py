@@ -25,7 +25,7 @@ ENTRY_POINTS = {
     "airflow.plugins": "airflow_sm_plugin.plugin:SageMakerInferencePlugin",
 }
 
-LOOK_AT_AIRFLOW = f"""
+ASK_AIRFLOW = f"""
 import json
 from airflow import plugins_manager
 from airflow.providers_manager import ProvidersManager
@@ -72,23 +72,23 @@ def _fresh(code: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 def test_airflow_imports_with_the_package_installed(tmp_path: Path) -> None:
     """On 3.2 and later a provider whose package imports Airflow breaks ``import airflow`` itself."""
-    done = _fresh("import airflow, airflow.models; print(airflow.__version__)", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == importlib.metadata.version("apache-airflow")
-    assert "airflow_sm_plugin" not in done.stderr
+    finished = _fresh("import airflow, airflow.models; print(airflow.__version__)", tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip().splitlines()[-1] == importlib.metadata.version("apache-airflow")
+    assert "airflow_sm_plugin" not in finished.stderr
 
 
 def test_the_package_itself_imports_nothing(tmp_path: Path) -> None:
     tree = ast.parse(Path(airflow_sm_plugin.__file__).read_text())
     assert [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)] == []
-    done = _fresh("import sys, airflow_sm_plugin; print('airflow' in sys.modules)", tmp_path)
-    assert done.stdout.strip() == "False", done.stderr
+    finished = _fresh("import sys, airflow_sm_plugin; print('airflow' in sys.modules)", tmp_path)
+    assert finished.stdout.strip() == "False", finished.stderr
 
 
 def test_airflow_lists_the_provider_and_loads_the_plugin(tmp_path: Path) -> None:
-    done = _fresh(LOOK_AT_AIRFLOW, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {
+    finished = _fresh(ASK_AIRFLOW, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout.splitlines()[-1]) == {
         "version": airflow_sm_plugin.__version__,
         "plugins": ["airflow_sm_plugin"],
         "errors": {},

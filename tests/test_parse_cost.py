@@ -16,7 +16,7 @@ import airflow_sm_plugin.sensors
 
 pytestmark = pytest.mark.airflow
 
-# What every DAG file pays for anyway comes first; what is reported is what we add to it.
+# What every DAG file pays for anyway comes first; the report has what we add to it.
 _IMPORT = """
 import json, sys
 import airflow
@@ -52,12 +52,15 @@ _HEAVY = (
 def _faces() -> list[str]:
     """Return every module that a DAG file or Airflow itself imports."""
     packages = (airflow_sm_plugin.operators, airflow_sm_plugin.sensors)
-    found = [
+    module_names = [
         module.name
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    return [*found, *(f"airflow_sm_plugin.{name}" for name in ("base", "callbacks", "links", "plugin"))]
+    return [
+        *module_names,
+        *(f"airflow_sm_plugin.{name}" for name in ("base", "callbacks", "links", "plugin")),
+    ]
 
 
 def _newly_imported(tmp_path: Path, *modules: str) -> list[str]:

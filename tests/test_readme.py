@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def blocks(language: str) -> list[str]:
-    return [text for found, text in BLOCKS if found == language]
+    return [text for block_language, text in BLOCKS if block_language == language]
 
 
 def test_every_make_target_it_names_exists() -> None:
@@ -96,14 +96,14 @@ def test_its_dag_runs(airflow_db: None, aws: str, tmp_path: Path) -> None:
     (code,) = blocks("python")
     (tmp_path / "churn_scores.py").write_text(code)
     _prepare_what_it_names()
-    done = subprocess.run(
+    finished = subprocess.run(
         [Path(sys.executable).with_name("airflow"), "dags", "test", "churn_scores"],
         env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-5000:]
     s3 = boto3.client("s3")
     (output,) = s3.list_objects_v2(Bucket="my-bucket", Prefix="scores/")["Contents"]
     rows = s3.get_object(Bucket="my-bucket", Key=output["Key"])["Body"].read().decode().split()

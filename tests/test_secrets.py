@@ -38,14 +38,14 @@ ODD_PASSWORDS = [
     f"a%{PASSWORD}",
     f"a[{PASSWORD}",
 ]
-"""Some of these are no URL, which libraries tell with the URL."""
+"""Some of these are no URL, which libraries report with the URL."""
 
 KINDS = [
-    found
+    operator_class
     for package in (operators, sensors)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-    for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
-    if issubclass(found, AwsArguments) and issubclass(found, BaseOperator)
+    for _, operator_class in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+    if issubclass(operator_class, AwsArguments) and issubclass(operator_class, BaseOperator)
 ]
 
 
@@ -66,7 +66,7 @@ def test_no_operator_has_its_botocore_configuration_rendered(kind: type[BaseOper
 
 @pytest.mark.parametrize("password", ODD_PASSWORDS)
 @pytest.mark.parametrize("call", ["control plane", "runtime", "s3", "trigger"])
-def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(
     call: str, password: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -124,7 +124,7 @@ def test_no_trigger_shows_how_it_reaches_aws() -> None:
     assert PASSWORD in json.dumps(trigger.serialize()[1]), "what Airflow stores, encrypted"
 
 
-def test_a_presigned_url_in_the_place_of_a_location_is_refused_without_its_signature() -> None:
+def test_a_presigned_url_instead_of_a_location_is_refused_without_its_signature() -> None:
     with pytest.raises(InvalidS3Uri) as caught:
         S3Uri.parse("https://b.s3.amazonaws.com/k?X-Amz-Signature=abc123&X-Amz-Security-Token=def456")
     assert "abc123" not in str(caught.value)

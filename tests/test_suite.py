@@ -41,7 +41,7 @@ def test_every_form_of_an_import_is_seen(statement: str) -> None:
 
 
 def test_no_test_imports_a_benchmark() -> None:
-    """``make test`` leaves the benchmarks out; they may change without a look at the tests."""
+    """``make test`` leaves the benchmarks out; they may change without regard to the tests."""
     modules = [path for path in TESTS.rglob("*.py") if not path.is_relative_to(BENCHMARKS)]
     assert len(modules) > 100
     assert not [str(path.relative_to(TESTS)) for path in modules if imports_benchmarks(path.read_text())]

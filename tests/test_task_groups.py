@@ -41,8 +41,8 @@ SECRET = "planted-trace"
 
 
 def _arguments(operator: type) -> set[str]:
-    found = inspect.signature(operator.__init__).parameters.values()  # type: ignore[misc] # of a class
-    return {one.name for one in found if one.kind is one.KEYWORD_ONLY} - OWN
+    parameters = inspect.signature(operator.__init__).parameters.values()  # type: ignore[misc] # of a class
+    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY} - OWN
 
 
 def _group(**arguments: Any) -> TaskGroup:  # noqa: ANN401 - the operators' own arguments
@@ -78,7 +78,7 @@ def test_the_merge_runs_whatever_became_of_the_shards_and_is_the_one_that_judges
     "argument", sorted(_arguments(PLAN) | _arguments(BATCH) - {"check_models"} | _arguments(MERGE))
 )
 def test_each_argument_reaches_the_tasks_that_have_it(argument: str) -> None:
-    """Of a batch that plans nothing itself, what is the plan's alone."""
+    """Arguments that only a plan has, of a batch that plans nothing itself."""
     marker = f"{{{{ {argument} }}}}"
     plan, batch, merge = _tasks(_group(**{argument: marker}))
     reached = {
@@ -124,7 +124,7 @@ def test_shards_at_the_same_time_are_bounded_where_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"targt_model": "x"}, "multi_model_batch.* no argument 'targt_model'"),
         ({"shard": {}}, "no argument 'shard'"),
@@ -132,9 +132,9 @@ def test_shards_at_the_same_time_are_bounded_where_asked() -> None:
         ({"retries": 3}, "'retries'.*task_arguments"),
     ],
 )
-def test_an_unknown_argument_is_refused_by_name(arguments: Mapping[str, Any], told: str) -> None:
+def test_an_unknown_argument_is_refused_by_name(arguments: Mapping[str, Any], message: str) -> None:
     """Airflow's own as well: given here, it would be a guess which of the tasks is meant."""
-    with pytest.raises(TypeError, match=told):
+    with pytest.raises(TypeError, match=message):
         _group(**arguments)
 
 
@@ -166,11 +166,11 @@ def test_two_groups_fit_into_one_dag() -> None:
 @pytest.fixture(scope="module")
 def endpoint(module_account: Account) -> MultiModel:
     """Three inputs of two models, of which one has no artefact; one record in nine is bad."""
-    found = MultiModel.deployed(module_account, ["a"])
-    found.put("a", "1.csv", "x,1\nbad,2\nx,3\n")
-    found.put("a", "2.csv", "y,1\ny,2\ny,3\ny,4\n")
-    found.put("b", "1.csv", "z,1\nz,2\n")
-    return found
+    multi_model = MultiModel.deployed(module_account, ["a"])
+    multi_model.put("a", "1.csv", "x,1\nbad,2\nx,3\n")
+    multi_model.put("a", "2.csv", "y,1\ny,2\ny,3\ny,4\n")
+    multi_model.put("b", "1.csv", "z,1\nz,2\n")
+    return multi_model
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +191,13 @@ Ran = tuple[Mapping[str, Any], str]
 
 @pytest.mark.slow
 def test_a_run_ends_with_a_report_that_adds_up_and_goes_on(ran: Ran, endpoint: MultiModel) -> None:
-    told, _ = ran
-    whole = {task: state for task, state in told["tasks"].items() if task.startswith(("whole", "after"))}
-    assert whole == dict.fromkeys(
+    run, _ = ran
+    states = {task: state for task, state in run["tasks"].items() if task.startswith(("whole", "after"))}
+    assert states == dict.fromkeys(
         ("whole.plan", "whole.batch[0]", "whole.batch[1]", "whole.merge", "after"), "success"
     )
-    summary = told["xcoms"]["after"]["return_value"]
-    assert summary == told["xcoms"]["whole.merge"]["return_value"]
+    summary = run["xcoms"]["after"]["return_value"]
+    assert summary == run["xcoms"]["whole.merge"]["return_value"]
     assert (summary["inputs"], summary["records"], summary["succeeded"], summary["failed"]) == (3, 9, 6, 3)
     assert (summary["shards"], summary["shards_missing"], summary["models_failed"]) == (2, 0, 2)
     report = json.loads(endpoint.account.read(summary["report_location"]))
@@ -210,38 +210,38 @@ def test_a_run_ends_with_a_report_that_adds_up_and_goes_on(ran: Ran, endpoint: M
 
 @pytest.mark.slow
 def test_failures_that_are_not_tolerated_fail_the_merge_alone(ran: Ran) -> None:
-    told, log = ran
-    assert told["tasks"]["strict.batch[0]"] == "success"
-    assert told["tasks"]["strict.merge"] == "failed"
+    run, log = ran
+    assert run["tasks"]["strict.batch[0]"] == "success"
+    assert run["tasks"]["strict.merge"] == "failed"
     assert "BatchFailed" in log
 
 
 @pytest.mark.slow
 def test_an_estimate_ends_green_and_reports_nothing(ran: Ran, endpoint: MultiModel) -> None:
-    told, log = ran
-    assert {task: state for task, state in told["tasks"].items() if task.startswith("estimate")} == {
+    run, log = ran
+    assert {task: state for task, state in run["tasks"].items() if task.startswith("estimate")} == {
         "estimate.plan": "success",
         "estimate.batch": "skipped",
         "estimate.merge": "skipped",
     }
-    assert told["xcoms"]["estimate.plan"]["return_value"] == []
+    assert run["xcoms"]["estimate.plan"]["return_value"] == []
     assert "nothing is invoked" in log
     assert _keys(endpoint, "estimate") == []
 
 
 @pytest.mark.slow
 def test_nothing_to_do_is_an_empty_report(ran: Ran) -> None:
-    told, _ = ran
-    assert told["tasks"]["empty.batch"] == "skipped"
-    assert told["tasks"]["empty.merge"] == "success"
-    summary = told["xcoms"]["empty.merge"]["return_value"]
+    run, _ = ran
+    assert run["tasks"]["empty.batch"] == "skipped"
+    assert run["tasks"]["empty.merge"] == "success"
+    summary = run["xcoms"]["empty.merge"]["return_value"]
     assert (summary["inputs"], summary["records"], summary["shards"]) == (0, 0, 0)
 
 
 @pytest.mark.slow
 def test_a_failed_plan_fails_the_merge_which_says_why(ran: Ran) -> None:
-    told, log = ran
-    assert {task: state for task, state in told["tasks"].items() if task.startswith("broken")} == {
+    run, log = ran
+    assert {task: state for task, state in run["tasks"].items() if task.startswith("broken")} == {
         "broken.plan": "failed",
         "broken.batch": "upstream_failed",
         "broken.merge": "failed",
@@ -252,14 +252,14 @@ def test_a_failed_plan_fails_the_merge_which_says_why(ran: Ran) -> None:
 
 @pytest.mark.slow
 def test_custom_attributes_stay_out_of_airflow(ran: Ran, endpoint: MultiModel) -> None:
-    """The run's conf holds them, being the author's own doing; ours tells them nowhere."""
-    told, log = ran
-    assert told["rendered"]["whole.batch[0]"]["custom_attributes"] == "***"
-    assert SECRET not in json.dumps(told)
+    """The run's conf holds them, being the author's own doing; ours shows them nowhere."""
+    run, log = ran
+    assert run["rendered"]["whole.batch[0]"]["custom_attributes"] == "***"
+    assert SECRET not in json.dumps(run)
     assert SECRET not in "".join(line for line in log.splitlines() if "airflow_sm_plugin" in line)
 
 
 def _keys(endpoint: MultiModel, group: str) -> list[str]:
     prefix = f"{endpoint.root}/groups/{group}".removeprefix(f"s3://{endpoint.account.bucket}/")
-    found = endpoint.account.s3.list_objects_v2(Bucket=endpoint.account.bucket, Prefix=prefix)
-    return [one["Key"] for one in found.get("Contents", [])]
+    listing = endpoint.account.s3.list_objects_v2(Bucket=endpoint.account.bucket, Prefix=prefix)
+    return [listed_object["Key"] for listed_object in listing.get("Contents", [])]

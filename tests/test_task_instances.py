@@ -56,7 +56,7 @@ class Unserialisable:
     """What Airflow cannot write."""
 
 
-def made(result: object, *, mapped_over: bool = False, **arguments: Any) -> Returning:  # noqa: ANN401 - the operator's
+def make(result: object, *, mapped_over: bool = False, **arguments: Any) -> Returning:  # noqa: ANN401 - the operator's
     with DAG("a_dag", schedule=None):
         task = Returning(task_id="a_task", result=result, **arguments)
         if mapped_over:
@@ -114,16 +114,16 @@ def test_a_result_is_stored_as_airflow_stores_it(result: object, arguments: dict
     arguments = {"multiple_outputs": True, **arguments}
 
     def pushed_by_us() -> dict[str, Any]:
-        run_task(lambda: made(result, **arguments), context_for(ti))
+        run_task(lambda: make(result, **arguments), context_for(ti))
         return ti.xcom
 
-    expected = ending(lambda: pushed_by_airflow(made(result, **arguments)))
+    expected = ending(lambda: pushed_by_airflow(make(result, **arguments)))
     assert ending(pushed_by_us) == expected
 
 
 def test_a_list_can_be_mapped_over() -> None:
     """Airflow also writes down its length then, for which it needs a database."""
-    assert run_task(lambda: made([1, 2], mapped_over=True, **SINGLE)) == [1, 2]
+    assert run_task(lambda: make([1, 2], mapped_over=True, **SINGLE)) == [1, 2]
 
 
 def test_what_is_pulled_is_what_was_written_and_read_again() -> None:
@@ -132,12 +132,12 @@ def test_what_is_pulled_is_what_was_written_and_read_again() -> None:
     ti.xcom_push("given", given)
     given["a"].append(2)
     assert ti.xcom["given"] == {"a": [1]}
-    assert run_task(lambda: made({1: "x"}, **SINGLE), context_for(ti)) == {"1": "x"}
+    assert run_task(lambda: make({1: "x"}, **SINGLE), context_for(ti)) == {"1": "x"}
 
 
 def test_a_try_begins_without_what_an_earlier_one_pushed() -> None:
     ti = TaskInstanceDouble()
-    run_task(lambda: made({"a": 1}, multiple_outputs=True), context_for(ti))
+    run_task(lambda: make({"a": 1}, multiple_outputs=True), context_for(ti))
     assert ti.xcom == {"a": 1, RETURN_VALUE: {"a": 1}}
-    assert run_task(lambda: made(None), context_for(ti)) is None
+    assert run_task(lambda: make(None), context_for(ti)) is None
     assert ti.xcom == {}

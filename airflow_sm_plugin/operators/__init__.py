@@ -1,13 +1,13 @@
-"""Operators: what a DAG file imports, one file per noun.
+"""Operators, which a DAG file imports.
 
-``autopilot.py`` and ``model.py`` make a SageMaker model; ``endpoint.py`` deploys it (its arguments are read in
-``deployment_arguments.py``), ``autoscaling.py`` scales it, ``endpoint_deletion.py`` deletes it. ``invoke.py`` invokes
-in real time, ``invoke_async.py`` asynchronously, ``async_batch.py`` for many inputs; ``multi_model.py`` gathers the
-three operators of a batch through a multi-model endpoint.
+``autopilot.py`` and ``model.py`` create a SageMaker model; ``endpoint.py`` deploys it, ``autoscaling.py`` scales it,
+``endpoint_deletion.py`` deletes it. ``invoke.py`` invokes in real time, ``invoke_async.py`` asynchronously,
+``async_batch.py`` with many inputs; their base is ``invocation.py``. ``multi_model.py`` plans a batch through a
+multi-model endpoint and merges its reports, ``multi_model_batch.py`` invokes it.
 
-Each ``__init__`` only stores, since templates are not rendered yet; ``execute()`` reads the arguments, refuses those
-that cannot be before anything is paid, and hands over to its leg (``endpoints/``, ``async_inference/``,
-``multi_model/``, ``autopilot/``). Legs, hooks and triggers are imported there, so that a DAG file parses fast.
-``base.py``, above this folder, has what all share: AWS arguments, templates, errors that are not retried. Every wait is
-a trigger's, deferred or not.
+Read ``../base.py`` first: AWS arguments, templates, waits, errors that are not retried. Each ``__init__`` only stores,
+since templates are not rendered yet. ``execute()`` reads the arguments (``arguments.py`` has the readers that several
+operators share), checks them before anything costs money, and calls its leg (``endpoints/``, ``async_inference/``,
+``multi_model/``, ``autopilot/``). Legs, hooks and triggers are imported inside of functions, so that a DAG file parses
+fast. Every wait runs a trigger, in the triggerer or in the task's own process.
 """

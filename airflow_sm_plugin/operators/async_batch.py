@@ -1,19 +1,13 @@
-"""Take every object under a prefix, or of a manifest, through an asynchronous endpoint in one task."""
+"""Send every object under a prefix, or of a manifest, to an asynchronous endpoint in one task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import (
-    SensitiveField,
-    broken_wait,
-    reveal,
-    run_of,
-    task_instance_owner,
-    try_of,
-)
+from airflow_sm_plugin.base import SensitiveField, check_event, reveal, run_of, task_instance_owner, try_of
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -29,8 +23,8 @@ from airflow_sm_plugin.core.template_values import (
 )
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
-from airflow_sm_plugin.operators.invocation import InvocationOperator, whole_number_if_given
-from airflow_sm_plugin.operators.multi_model_arguments import object_options
+from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
+from airflow_sm_plugin.operators.invocation import InvocationOperator
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
@@ -41,86 +35,58 @@ if TYPE_CHECKING:
 class SageMakerAsyncBatchOperator(InvocationOperator):
     """Send every object under a prefix (or of a manifest) to an asynchronous endpoint, wait for all, report on each.
 
-    Inputs are listed and checked before any is sent. They are sent at a rate that adapts: throttling slows it, nothing
-    is dropped. Then one deferral waits for all of them. What failed or expired is sent again, up to ``attempts``. The
-    report has a row for every input, and its counts add up.
+    Inputs are listed and checked before any is sent. The rate of requests adapts: throttling slows it, no input is
+    dropped. Then one deferral waits for all results. Failed and expired inputs are sent again, up to ``attempts``
+    times. The report has a row for every input, and its counts add up.
 
-    **A retry** goes on where the killed try stood: below ``ledger_prefix`` lies what was accepted, keyed by DAG, run,
-    task, map index and arguments, and none of that is sent again. What a kill left in doubt, at most about two hundred
-    inputs that were about to be sent, is treated as ``on_unknown`` says. A killed worker's orphan is fenced off.
-    SIGTERM (marked, cleared, a worker's shutdown) stops the sending at once; what was accepted is written down.
+    **A retry** resumes the killed try: accepted requests are recorded below ``ledger_prefix``, keyed by DAG, run, task,
+    map index and arguments, and none of them is sent again. ``on_unknown`` decides about the requests that a kill left
+    in doubt, at most about two hundred that were about to be sent. A process that outlives its killed worker is fenced
+    off. SIGTERM (marked, cleared, a worker's shutdown) stops the sending at once, after accepted requests are recorded.
 
-    **Whose results.** A finished batch counts for a later try of the same DAG run while its inputs are the same, by
-    ETag. Once the task was cleared, ETags tell which results and which requests on their way still count, whether the
-    batch was finished or not. A DAG run that was deleted and made again under its old id begins from nothing.
+    **Reuse of results.** A later try of the same DAG run reuses a finished batch while its inputs have the same ETags.
+    After the task was cleared, ETags decide which results and unanswered requests are reused, finished or not. A DAG
+    run that was deleted and created again under its old id reuses nothing.
 
     Returns on XCom: ``{"endpoint_name", "inputs", "inputs_passed_over", "succeeded", "failed", "expired", "refused",
     "attempts", "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or
-    None}``; ``inputs_passed_over`` are the objects below ``inputs`` that are hidden, or that patterns leave out.
-    Rows are JSON Lines with always the same keys: source, etag, status, output_location, failure_location,
+    None}``; ``inputs_passed_over`` are the objects below ``inputs`` that are hidden or that patterns exclude.
+    Rows are JSON Lines, always with the same keys: source, etag, status, output_location, failure_location,
     inference_id, attempts, error, custom_attributes.
 
-    :param endpoint_name: (templated)
-    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS`` and
-        ``.part-0.crc``; or ``s3://bucket/key`` of a manifest (templated)
-    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: SageMaker's JSON array ``[{"prefix": "s3://…/"},
-        "relative/key.csv", …]``, or JSON Lines ``{"source-ref": "s3://…", "content-type"?, "custom-attributes"?}``, of
-        which labels of an augmented manifest are passed over (templated)
-    :param include: list of patterns such as ``["*.csv"]``: of the objects below the prefix only those are inputs whose
-        key relative to it matches one. ``*`` matches slashes, too, as in ``aws s3 cp --include``; what is hidden has to
-        be named, as in ``_raw/*``. Default None, all (templated)
-    :param exclude: list of such patterns of what is no input; it wins over ``include`` (templated)
-    :param check_inputs: look at each object that a manifest lists before anything is sent: whether it exists, how large
-        it is, and which content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True. What S3
-        answers 403 of is sent unseen. A prefix's listing tells all that by itself (templated)
-    :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report, in ``_batch`` below it; the role needs
-        s3:ListBucket, s3:GetObject and s3:PutObject there. ``inputs`` must not contain it, nor lie in it; the same goes
-        for what the endpoint writes: S3OutputPath, S3FailurePath, data capture (templated)
-    :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
-    :param accept: MIME type wanted for the outputs (templated)
-    :param custom_attributes: for each input, with fields in single braces: ``{key}``, ``{relative}``, ``{name}``,
+    Further arguments: see :class:`~airflow_sm_plugin.operators.multi_model.SageMakerPlanMultiModelBatchOperator`
+    about ``inputs``, ``inputs_type``, ``include`` and ``exclude``; for the others
+    :class:`~airflow_sm_plugin.operators.invocation.InvocationOperator` and its base.
+
+    :param check_inputs: check existence, size and ETag of each object of a manifest before anything is sent, with a
+        HeadObject each; ``on_rerun="resume"`` compares the ETags. An object for which S3 answers 403 is sent unchecked.
+        A prefix needs no check: its listing has all that. Default True
+    :param ledger_prefix: ``s3://bucket/prefix`` of state, rows and report, which get keys below its ``_batch``. The
+        role needs s3:ListBucket, s3:GetObject and s3:PutObject there. The prefix must neither contain nor be inside
+        ``inputs`` or a location that the endpoint writes to (S3OutputPath, S3FailurePath, data capture)
+    :param custom_attributes: of each input, with fields in single braces: ``{key}``, ``{relative}``, ``{name}``,
         ``{stem}``, ``{suffix}``, ``{parent}``, the key's Hive partitions by name, ``{number}``, ``{dag_id}``,
-        ``{run_id}``, ``{task_id}``; up to 1024 visible US-ASCII characters. They stand in the report's rows; masked in
-        Airflow's rendered fields (templated)
-    :param request_ttl: seconds a request may wait in the queue, 60 to 21600; default SageMaker's, 6 hours (templated)
-    :param invocation_timeout: seconds the model may take, 1 to 3600; default SageMaker's, 15 minutes (templated)
-    :param attempts: how often an input is sent at most while it fails or expires; default 2, since a passing fault of
-        one instance, or a doubt that a kill left, should not fail the whole batch; more rarely helps. A doubt that is
-        waited for counts as sent: the row of one that expires at the last attempt says so (templated)
-    :param max_rate: requests per second at most; default 500. It begins at up to 100 (templated)
-    :param max_in_flight: accepted inputs without a result at most; default None, no limit. When half of them are done,
-        more are sent (templated)
-    :param concurrency: requests on their way at the same time; default 64 (templated)
-    :param on_unknown: what may or may not have been accepted: ``"wait"`` (default) expects its result where it must
-        be, ``"resend"`` looks there and otherwise sends it again under the same name (templated)
-    :param on_rerun: what clearing the task means: ``"resume"`` (default) sends what is new, changed (by ETag) or had no
-        output, and waits for what an unfinished batch has sent already; ``"restart"`` sends everything (templated)
+        ``{run_id}``, ``{task_id}``. The report's rows contain them
+    :param attempts: limit of requests for an input that fails or expires; default 2, so that a transient fault of an
+        instance, or a doubt after a kill, does not fail the whole batch; more rarely helps. A doubtful request that is
+        waited for counts, and the row says so where it expires at the last attempt
+    :param max_rate: requests per second at most; default 500. The first rate is up to 100
+    :param max_in_flight: limit of accepted inputs without a result; default None. When half of them have results, more
+        are sent
+    :param concurrency: limit of simultaneous requests; default 64
+    :param on_unknown: after a request that was perhaps accepted: ``"wait"`` (default) waits for its result,
+        ``"resend"`` sends it again under the same name unless the result exists
+    :param on_rerun: effect of clearing the task: ``"resume"`` (default) sends inputs that are new, changed (by ETag) or
+        without output, and waits for the requests of an unfinished batch; ``"restart"`` sends everything
     :param on_failure: ``"fail"`` (default) fails the task when an input has no output; ``"collect"`` only reports it
-        (templated)
-    :param output_kms_key_id: KMS key (id, ARN or alias) for state, rows and report; default as the bucket says. Outputs
-        are SageMaker's: the endpoint's configuration has their key (templated)
-    :param output_acl: canned ACL for the same, e.g. ``bucket-owner-full-control`` (templated)
-    :param failure_text_limit: how many bytes of a failure object a row shows; default 1000, 0 shows none (templated)
-    :param container_log_lines: how many of the container's last log lines the task's log shows when inputs failed;
-        default 20, 0 shows none (templated)
-    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader: it
-        wakes the wait, S3 stays the truth (templated)
-    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between polls; default 30 (templated)
-    :param max_wait_seconds: seconds after submission when no result is expected any more, in each round; default
-        request_ttl + invocation_timeout, which is 22,500 unless they are given (templated)
-    :raises InvalidRequest: an argument or an input breaks a limit, or there is no input: nothing was sent; or the
-        endpoint's failure objects would lie where its outputs do: nothing more is sent; not retried
-    :raises InputNotFound: there is no such manifest, or objects that it lists do not exist; not retried
-    :raises AsyncInferenceFailed: inputs have no output; clearing the task sends those again; not retried
-    :raises EndpointNotFound: no such endpoint, or it was deleted meanwhile; not retried
-    :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
-    :raises EndpointNotInService: it does not serve now; retried
-    :raises FencedOff: a later try has taken over; not retried
-    :raises TaskKilled: Airflow killed it; retried, where the task has retries left
-    :raises QueueNotFound: the completion queue does not exist; not retried
-    :raises Throttled: nothing was accepted for ten minutes; retried
-    :raises ServiceUnavailable: the same of an outage, or S3 did not answer; retried
+    :param max_wait_seconds: in each round of attempts
+    :raises InvalidRequest: an argument or an input breaks a limit, or there is no input: nothing was sent; or failure
+        objects and outputs of the endpoint have the same location: nothing more is sent
+    :raises InputNotFound: the manifest does not exist, or objects that it lists do not
+    :raises AsyncInferenceFailed: inputs have no output; clearing the task sends those again
+    :raises SageMakerInferenceError: EndpointNotAsynchronous, FencedOff, QueueNotFound
+    :raises Throttled: no request was accepted for ten minutes
+    :raises ServiceUnavailable: the same after an outage, or S3 did not answer
     """
 
     not_templated = ("deferrable",)
@@ -189,7 +155,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self.max_wait_seconds = max_wait_seconds
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Plan and send, or go on with what an earlier try left; wait; report."""
+        """Plan and send, or resume an earlier try; wait; report."""
         with self.reading_arguments():
             settings = self._settings(context)
             self.keep_link(context)
@@ -197,34 +163,31 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
-            return self._go_on(settings, plan_at_hand=False)
+            return self._run(settings, resumes=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on from the trigger's event."""
         with self.reading_arguments():
             self._check_event(event)
-            return self._go_on(self._settings(context), plan_at_hand=True)
+            return self._run(self._settings(context), resumes=True)
 
-    def _go_on(self, settings: BatchSettings, *, plan_at_hand: bool) -> dict[str, Any]:
+    def _run(self, settings: BatchSettings, *, resumes: bool) -> dict[str, Any]:
         from airflow_sm_plugin.async_inference.batch.run import Finished
 
         while True:
-            with self.explaining(self.endpoint_name):
-                advance = self._advance(settings, plan_at_hand=plan_at_hand)
+            with self.explaining():
+                advance = self._advance(settings, resumes=resumes)
                 step, wait_location = self.run_until_killed(advance)
             if isinstance(step, Finished):
                 return self._conclude(step)
-            plan_at_hand = True
+            resumes = True
             trigger = self._trigger(step, wait_location)
             self._check_event(self.wait_with(trigger, deferrable=self.deferrable))
 
-    async def _advance(
-        self, settings: BatchSettings, *, plan_at_hand: bool
-    ) -> tuple[Waiting | Finished, str]:
-        """Do what can be done now; where something has to be waited for, return where that is written."""
+    async def _advance(self, settings: BatchSettings, *, resumes: bool) -> tuple[Waiting | Finished, str]:
+        """Send the requests that can be sent now; return the location of the trigger's list of awaited results."""
         from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished
 
-        async with AsyncBatch.open(self.aws, settings, plan_at_hand=plan_at_hand) as batch:
+        async with AsyncBatch.open(self.aws, settings, plan_at_hand=resumes) as batch:
             step = await batch.advance()
             if isinstance(step, Finished):
                 return step, ""
@@ -249,9 +212,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         )
 
     def _check_event(self, event: Mapping[str, Any]) -> None:
-        """Raise where the wait broke; whatever else it saw, S3 is polled again."""
-        if event["status"] == "error":
-            raise broken_wait(f"waiting for the results of endpoint {self.endpoint_name}", event)
+        check_event(f"waiting for the results of endpoint {self.endpoint_name}", event)
 
     def _conclude(self, finished: Finished) -> dict[str, Any]:
         counts, report = finished.report.counts, finished.report
@@ -259,7 +220,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            self.show_container_logs(self.container_log_lines)
+            self.show_container_logs()
         if self.on_failure == "collect":
             return report.summary()
         lines = [
@@ -275,10 +236,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         )
         raise AsyncInferenceFailed(*lines)
 
-    # Arguments
-
     def _settings(self, context: Context) -> BatchSettings:
-        """Return what to do, with every limit checked that can be before inputs are listed."""
+        """Check all arguments before inputs are listed."""
         from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
         from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
         from airflow_sm_plugin.batches.inputs import InputSource
@@ -291,19 +250,11 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         whole_number(self.container_log_lines, "container_log_lines")
         template = RequestTemplate(
             endpoint_name=self.endpoint_name,
-            content_type=text(self.content_type, "content_type"),
-            accept=text(self.accept, "accept"),
+            **self.texts("content_type", "accept"),
             request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
             invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
         )
-        AsyncRequest(
-            endpoint_name=template.endpoint_name,
-            input_location="s3://bucket/key",
-            content_type=template.content_type,
-            accept=template.accept,
-            request_ttl=template.request_ttl,
-            invocation_timeout=template.invocation_timeout,
-        ).checked()
+        AsyncRequest(input_location="s3://bucket/key", **asdict(template)).checked()
         ti = context.get("ti")
         return BatchSettings(
             template=template,
@@ -325,9 +276,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             at_once=whole_number(self.concurrency, "concurrency", at_least=1),
             max_in_flight=whole_number_if_given(self.max_in_flight, "max_in_flight", at_least=1),
             resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
-            restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
+            restart=is_restart(self.on_rerun),
             failure_text_limit=whole_number(self.failure_text_limit, "failure_text_limit"),
-            options=object_options(self),
+            options=object_options(self.output_kms_key_id, self.output_acl),
             wait_seconds=(
                 seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
                 if is_given(self.max_wait_seconds)

@@ -1,17 +1,16 @@
-"""Autopilot export: a candidate of an AutoML job becomes a SageMaker model."""
+"""Export a candidate of an AutoML job as a SageMaker model."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.autopilot.job import JobState, check_completed, job_state
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
+from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
@@ -24,41 +23,32 @@ if TYPE_CHECKING:
 
 
 class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
-    """Make a SageMaker model of the best candidate of an Autopilot job, V1 or V2, or of one by name or rank.
+    """Create a SageMaker model of the best candidate of an Autopilot job, V1 or V2, or of a candidate by name or rank.
 
-    The model's response carries the chosen inference response keys, in HPO (three or two containers) and in
-    ensembling mode (one). A retry, or a second run over the same job, finds the model it made. Two tags of the model,
-    ``airflow-sm-plugin:auto-ml-job`` and ``airflow-sm-plugin:candidate``, tell what it was made of.
+    The model's response contains the chosen inference response keys, in HPO mode (two or three containers) and in
+    ensembling mode (one container). A retry, or a second run over the same job, reuses the model. Its tags
+    ``airflow-sm-plugin:auto-ml-job`` and ``airflow-sm-plugin:candidate`` name its origin.
 
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
 
-    ``deferrable`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
-    :param auto_ml_job_name: the job
-    :param execution_role: ARN or name of the role that SageMaker runs the model with
     :param inference_response_keys: of ``predicted_label``, ``probability``, ``probabilities``, ``labels``, in the
-        order of the response's columns; none leaves the candidate's default, ``predicted_label``
+        order of the response's columns; default those of the candidate, ``predicted_label``
     :param candidate_name: a candidate of the job; default the best one
     :param candidate_rank: or its rank: 1 is the job's best one, then the other completed ones by their final objective
     :param processing_unit: ``CPU`` (default) or ``GPU``: text and image jobs have containers for each
-    :param required_objective: the least value of the final objective metric (the greatest, of one that is minimised)
-        that makes a model; default none
-    :param on_unmet_objective: ``fail`` (default), or ``skip`` this task and what follows it
-    :param model_name: up to 63 letters, digits and inner hyphens; default derived from candidate and content, so that
-        it stays the same over retries
+    :param required_objective: the final objective metric must have at least this value (at most, if it is minimised);
+        default none
+    :param on_unmet_objective: ``fail`` (default), or ``skip`` this task and those that depend on it
+    :param model_name: default derived from candidate and content, so that it stays the same over retries
     :param wait_for_job: wait for a job that still runs instead of failing; default False
     :param max_wait_seconds: for the job; default 24 hours
-    :param poll_interval: default 30
-    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
-    :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: further tags of the model
-    :raises ResponseKeysNotSupported: the candidate cannot answer these keys; not retried
-    :raises AutoMLJobFailed: the job ended Failed or Stopped; not retried
-    :raises AutoMLJobStillRunning: it has not ended, or not in time; retried
-    :raises CandidateNotFound: no best candidate, or none of that name, rank or processing unit; not retried
-    :raises ObjectiveNotMet: the candidate is worse than required; not retried
-    :raises ResourceConflict: another model has this name; not retried
+    :raises AutoMLJobError: AutoMLJobNotFound, AutoMLJobFailed, AutoMLJobStillRunning, ObjectiveNotMet,
+        CandidateNotFound (also for a rank or processing unit)
+    :raises ResponseKeysNotSupported: the candidate does not support these keys
+    :raises ResourceConflict: another model has this name
     """
 
     not_templated = ("deferrable",)
@@ -112,20 +102,18 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._export(hook, job)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on when the wait for the job is over."""
         with self.reading_arguments():
-            return self._go_on(event)
+            return self._conclude(event)
 
-    def _go_on(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        if event["status"] == "error":
-            raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
+    def _conclude(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        check_event(f"waiting for AutoML job {self.auto_ml_job_name}", event)
         hook = self.control_plane()
         job = hook.automl.describe(self.auto_ml_job_name)
         if job_state(job) is not JobState.RUNNING:
             return self._export(hook, job)
         raise AutoMLJobStillRunning(
             f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
+            f"{seconds(self.max_wait_seconds, 'max_wait_seconds'):.0f} s: raise max_wait_seconds or retry later. "
             f"The job goes on, and costs money while it does"
         )
 
@@ -137,7 +125,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             check_name(str(self.model_name), "model name")
         boolean(self.wait_for_job, "wait_for_job")
         boolean(self.enable_network_isolation, "enable_network_isolation")
-        self._seconds()
+        seconds(self.max_wait_seconds, "max_wait_seconds")
+        seconds(self.poll_interval, "poll_interval", positive=True)
         self._choice()
 
     def _choice(self) -> CandidateChoice:
@@ -149,27 +138,17 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             on_unmet_objective=self.on_unmet_objective,
         )
 
-    def _seconds(self) -> tuple[float, float]:
-        max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
-        return max_wait, seconds(self.poll_interval, "poll_interval", positive=True)
-
     def _wait(self) -> dict[str, Any]:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-        max_wait, poll_interval = self._seconds()
         trigger = AutoMLJobTrigger(
             job_name=self.auto_ml_job_name,
-            deadline=time.time() + max_wait,
-            poll_interval=poll_interval,
+            deadline=time.time() + seconds(self.max_wait_seconds, "max_wait_seconds"),
+            poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             aws=self.aws.as_mapping(),
         )
-        if self.deferrable:
-            self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
-            timeout = timedelta(seconds=max_wait + GRACE_SECONDS)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         self.log.info("AutoML job %s is still running: waiting for it", self.auto_ml_job_name)
-        return self._go_on(self.run_until_killed(trigger.event_here()))
+        return self._conclude(self.wait_with(trigger, deferrable=self.deferrable))
 
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_sm_plugin.hooks.result_store import ArtefactHook
@@ -188,10 +167,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             stem=candidate["CandidateName"],
             vpc_config=mapping(self.vpc_config, "vpc_config"),
             enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
-            tags={
-                **(read_tags(self.tags, "tags") or {}),
-                **autopilot.tags_of(candidate, job_name=self.auto_ml_job_name),
-            },
+            tags=(read_tags(self.tags, "tags") or {})
+            | autopilot.tags_of(candidate, job_name=self.auto_ml_job_name),
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
         name, arn, created = hook.models.create(spec)
@@ -215,9 +192,9 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     def _candidate(
         self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any], choice: CandidateChoice
     ) -> Mapping[str, Any]:
-        """Return the chosen candidate, which meets the required objective.
+        """Describe the chosen candidate, after checking the required objective.
 
-        :raises AirflowSkipException: it does not, and ``on_unmet_objective`` is ``skip``
+        :raises AirflowSkipException: the objective is not met, and ``on_unmet_objective`` is ``skip``
         """
         name = self.auto_ml_job_name
         if choice.name is not None:

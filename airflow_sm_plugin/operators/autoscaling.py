@@ -1,4 +1,4 @@
-"""Scale the instances of a SageMaker endpoint with its work."""
+"""Scale the instances of a SageMaker endpoint with its load."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from airflow_sm_plugin.resources.scaling import ScaledVariant, Scaling, plan_sca
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
+    from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 _ACTIONS = ("apply", "remove")
 
 
 class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
-    """Register a production variant with Application Auto Scaling, or take it off again. Both may be repeated.
+    """Register a production variant with Application Auto Scaling, or deregister it. Both can be repeated.
 
-    An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it goes
-    down to no instance at all when idle; a step scaling policy with its CloudWatch alarm wakes it when a request
-    waits, since target tracking alone may let a few requests wait for ever. A **real-time** endpoint scales by target
-    tracking on invocations per instance, down to one instance. DescribeEndpoint shows which it is; a serverless
-    variant scales by itself.
+    An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it
+    scales in to no instance when idle; a step scaling policy with its CloudWatch alarm starts the first instance when a
+    request waits, since target tracking alone can let a few requests wait for ever. A **real-time** endpoint scales by
+    target tracking on invocations per instance, down to one instance. A serverless variant scales by itself.
 
     ``action="apply"`` puts the wanted policies and removes those of an earlier run of this operator that are no longer
-    wanted; policies that others made are left alone. ``action="remove"`` deregisters the variant, which keeps its
-    instances, and deletes its policies and our alarm; a missing one is fine, a missing endpoint too.
+    wanted; other policies remain. ``action="remove"`` deregisters the variant, which keeps its instances, and deletes
+    its policies and our alarm; a missing variant or endpoint is no error.
 
-    Both delete the note, in the endpoint's tags, of scaling that ``SageMakerDeployEndpointOperator`` took down before
-    and has not put back, so that no later deployment does (asks for ``sagemaker:DescribeEndpoint``, ``ListTags`` and
-    ``DeleteTags``; without them the next deployment puts it back).
+    Both delete the record, in the endpoint's tags, of scaling that ``SageMakerDeployEndpointOperator`` removed and has
+    not restored, so that no later deployment restores it (needs ``sagemaker:DescribeEndpoint``, ``ListTags`` and
+    ``DeleteTags``; without them the next deployment restores it).
 
     Returns on XCom: ``{"endpoint_name", "variant_name", "min_capacity", "max_capacity", "policies": {name: ARN},
     "alarm_names": [...], "removed": [...]}``; capacities are None after ``remove``. The alarms that Application Auto
-    Scaling makes for target tracking are its own and not listed.
+    Scaling itself creates for target tracking are not listed.
 
-    :param endpoint_name: the endpoint's name
-    :param min_capacity: instances, 0 or more for an asynchronous endpoint, 1 or more for a real-time one; needed to
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+
+    :param min_capacity: instances, 0 or more for an asynchronous endpoint, 1 or more for a real-time one; required to
         apply
-    :param max_capacity: instances, 1 or more; needed to apply
+    :param max_capacity: instances, 1 or more; required to apply
     :param variant_name: default ``AllTraffic``
-    :param action: ``"apply"``, the default, or ``"remove"``
+    :param action: ``"apply"`` (default) or ``"remove"``
     :param target_backlog_per_instance: waiting requests for each instance, greater than 0; only for an asynchronous
         endpoint; default 5
     :param target_invocations_per_instance: invocations a minute for each instance, greater than 0; only for a
-        real-time endpoint, which needs it
+        real-time endpoint, where it is required
     :param scale_in_cooldown: seconds between two scale-ins; default 300
-    :param scale_out_cooldown: seconds between two scale-outs, waking from zero included; default 300
-    :raises InvalidRequest: an argument breaks a limit or does not fit this endpoint, or it has no such variant; not
-        retried
-    :raises EndpointNotFound: there is no such endpoint; not retried
-    :raises EndpointNotInService: it has no variants yet or no more; retried
-    :raises EndpointUnchangeable: it is Failed; not retried
+    :param scale_out_cooldown: seconds between two scale-outs, including the first from 0 instances; default 300
+    :raises InvalidRequest: an argument breaks a limit or does not fit this endpoint, or the variant does not exist
+    :raises EndpointNotFound: no such endpoint
+    :raises EndpointNotInService: the endpoint has no variants, not yet or no longer
+    :raises EndpointUnchangeable: the endpoint is Failed
     """
 
     not_templated = ()
@@ -86,13 +86,20 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         self.scale_out_cooldown = scale_out_cooldown
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
+        from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
+
         with self.reading_arguments():
             if self.action not in _ACTIONS:
                 raise InvalidRequest(f"action must be {' or '.join(_ACTIONS)}, not {self.action!r}")
             variant = ScaledVariant(self.endpoint_name, self.variant_name).checked()
-            return self._apply(variant, context) if self.action == "apply" else self._remove(variant)
+            scaler = EndpointScaling(self.aws)
+            applies = self.action == "apply"
+            result = self._apply(variant, scaler, context) if applies else self._remove(variant, scaler)
+            NotedScaling(self.control_plane(), variant.endpoint_name, scaler).give_up([variant.variant_name])
+            return {"endpoint_name": variant.endpoint_name, "variant_name": variant.variant_name, **result}
 
-    def _apply(self, variant: ScaledVariant, context: Context) -> dict[str, Any]:
+    def _apply(self, variant: ScaledVariant, scaler: EndpointScaling, context: Context) -> dict[str, Any]:
         scaling = Scaling.read(
             min_capacity=self.min_capacity,
             max_capacity=self.max_capacity,
@@ -108,13 +115,9 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
                 f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
             )
         persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
-        plan = plan_scaling(variant, scaling, description, self._config_of(description))
-        scaling_hook = self._scaling()
-        applied = scaling_hook.apply(plan)
-        self._give_up_noted(variant, scaling_hook)
+        config = self._config(hook, description.get("EndpointConfigName"))
+        applied = scaler.apply(plan_scaling(variant, scaling, description, config))
         return {
-            "endpoint_name": variant.endpoint_name,
-            "variant_name": variant.variant_name,
             "min_capacity": scaling.min_capacity,
             "max_capacity": scaling.max_capacity,
             "policies": dict(applied.policies),
@@ -122,36 +125,20 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             "removed": list(applied.removed),
         }
 
-    def _config_of(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Describe the endpoint's configuration, which holds what does not scale; None if it is not known."""
-        name = description.get("EndpointConfigName")
+    def _config(self, hook: SageMakerControlPlaneHook, name: str | None) -> Mapping[str, Any] | None:
+        """Describe the endpoint's configuration, where that is permitted: it shows variants that cannot scale."""
         try:
-            return self.control_plane().configs.describe(str(name)) if name else None
+            return hook.configs.describe(name) if name else None
         except AccessDenied as denied:
             self.log.info("the configuration of endpoint %s is not known: %s", self.endpoint_name, denied)
             return None
 
-    def _remove(self, variant: ScaledVariant) -> dict[str, Any]:
-        scaling_hook = self._scaling()
-        removed = scaling_hook.remove(variant.endpoint_name, [variant.variant_name])
-        self._give_up_noted(variant, scaling_hook)
+    def _remove(self, variant: ScaledVariant, scaler: EndpointScaling) -> dict[str, Any]:
+        removed = scaler.remove(variant.endpoint_name, [variant.variant_name])
         return {
-            "endpoint_name": variant.endpoint_name,
-            "variant_name": variant.variant_name,
             "min_capacity": None,
             "max_capacity": None,
             "policies": {},
             "alarm_names": [],
             "removed": removed,
         }
-
-    def _give_up_noted(self, variant: ScaledVariant, scaling: EndpointScaling) -> None:
-        """Have no later deployment put back the variant's scaling that an earlier one took down."""
-        from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
-
-        NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
-
-    def _scaling(self) -> EndpointScaling:
-        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
-
-        return EndpointScaling(self.aws)

@@ -1,22 +1,32 @@
-"""Deploy SageMaker endpoints. The operator that deletes them can be imported from here as well."""
+"""Deploy SageMaker endpoints. The operator that deletes them can also be imported from here."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner, try_of
-from airflow_sm_plugin.core.names import endpoint_log_group, times_of
-from airflow_sm_plugin.endpoints.options import DeploymentNote
-from airflow_sm_plugin.exceptions import EndpointError
+from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event, task_instance_owner, try_of
+from airflow_sm_plugin.core.names import DEPLOYED_TAG, endpoint_log_group, mark_of, times_of, with_owner
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    mapping,
+    mappings,
+    seconds,
+    text,
+    whole_number,
+)
+from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, checked_guardrails
+from airflow_sm_plugin.exceptions import EndpointError, InvalidRequest
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
-from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
+from airflow_sm_plugin.operators.arguments import whole_number_if_given
+from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
+from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.deployment import Deployment
@@ -27,7 +37,6 @@ __all__ = ["SageMakerDeleteEndpointOperator", "SageMakerDeployEndpointOperator"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
-    """Import the operator that deletes when it is asked for."""
     if name != "SageMakerDeleteEndpointOperator":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
@@ -36,93 +45,75 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
 
 
 class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
-    """Have an endpoint serve a model, real-time or asynchronous: created, updated, or left alone when it does already.
+    """Create or update an endpoint, real-time or asynchronous, to serve a model; leave it unchanged if it does already.
 
-    The endpoint's name is yours and stays; the configuration's name is derived from its content, so that a retry
-    finds what it made and a change makes a new one. What is in progress there is waited out first, deferred where the
-    task is ``deferrable``. InService is a success only with the wanted configuration: SageMaker ends a failed update
-    InService with the old one.
+    The endpoint's name is the given one; its configuration's name is derived from the content, so that a retry reuses
+    the configuration and a change creates a new one. The task first waits for an operation in progress to end.
+    InService is a success only with the wanted configuration: after a failed update SageMaker reports InService with
+    the old one.
 
-    An update sets instance counts and weights to those of the configuration, also where Application Auto Scaling or a
-    person has changed them since; the log warns of each variant that was scaled. Otherwise a change of
-    ``initial_instance_count`` or of a weight would be ignored without a word. Endpoints that scale themselves want
-    ``retain_variant_properties=True``.
+    An update resets instance counts and weights that Application Auto Scaling or a person has changed since; the log
+    warns of each scaled variant. Otherwise SageMaker would silently ignore a changed ``initial_instance_count`` or
+    weight. Endpoints that scale need ``retain_variant_properties=True``.
 
-    When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
-    does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
-    created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``; after its execution time-out
-    20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
-    almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
-    that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
-    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing.
-    Never cleaned up are an endpoint that the task has seen serving, one that it found, and one that another deployment
-    has created again, updated or deployed to since: tags, configuration and creation time are checked immediately
-    before each deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves
-    one that is being created or serves to the retry.
+    When the task fails, times out or is killed, it deletes what it created (``cleanup_on_failure``): Airflow runs no
+    teardown after a failed setup. SageMaker deletes no endpoint in status Creating, so the cleanup is best effort:
+    after its own errors the task waits up to ``cleanup_wait_seconds``; after its execution time-out 20 seconds; when it
+    is killed it requests the deletion once; while it is deferred, its trigger waits almost as long as Airflow permits
+    (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint that is still Creating then
+    remains, which the log says, and costs money until a retry continues with it or
+    ``SageMakerDeleteEndpointOperator`` has run. ``docs/endpoints.md`` has the checks before each deletion: an endpoint
+    that existed before the task, served, or belongs to another deployment by now is never deleted.
 
-    A model that was deleted and created again under its name is another model, and makes another configuration; without
-    ``sagemaker:DescribeModel`` that is not seen.
+    A model that was deleted and created again under its name counts as another model, and gets another configuration;
+    without ``sagemaker:DescribeModel`` that is not detected.
 
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
     "updated" | "unchanged"}``.
 
-    ``deferrable`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
-    :param endpoint_name: up to 63 letters, digits and inner hyphens
-    :param model_name: the model to serve
-    :param production_variants: instead of ``model_name`` and the arguments of its one variant: up to ten variants as
-        SageMaker spells them (``VariantName``, ``ModelName``, ``InstanceType``, ``InitialInstanceCount`` or
+    :param production_variants: instead of ``model_name`` and the arguments of its single variant: up to ten variants in
+        SageMaker's form (``VariantName``, ``ModelName``, ``InstanceType``, ``InitialInstanceCount`` or
         ``ServerlessConfig``, …)
-    :param instance_type: e.g. ``ml.m5.xlarge``, the default
+    :param instance_type: default ``ml.m5.xlarge``
     :param initial_instance_count: default 1
-    :param variant_name: the production variant's name; default ``AllTraffic``
+    :param variant_name: default ``AllTraffic``
     :param async_output_path: S3 prefix for results; makes the endpoint asynchronous
     :param async_failure_path: S3 prefix for failure objects; without it SageMaker writes none, and a wait for a failed
-        invocation ends by its deadline only
-    :param async_success_topic: SNS topic's ARN
-    :param async_error_topic: SNS topic's ARN
+        invocation ends only at its deadline
+    :param async_success_topic: SNS topic's ARN, as is ``async_error_topic``
     :param max_concurrent_invocations_per_instance: 1 to 1000; default SageMaker's choice
     :param kms_key_id: key that encrypts asynchronous results
     :param volume_kms_key_id: key that encrypts the instances' storage
-    :param data_capture_config: SageMaker's DataCaptureConfig
-    :param deployment_config: SageMaker's DeploymentConfig, how an update shifts traffic: ``BlueGreenUpdatePolicy``
-        (all at once, canary, linear) or ``RollingUpdatePolicy``, and ``AutoRollbackConfiguration`` with up to ten
-        alarms; a creation ignores it
-    :param retain_variant_properties: an update keeps instance counts and weights as they are, for endpoints that
-        scale themselves; default False
-    :param on_scaled: what to do where an update changes the instance type of a variant that is registered with
-        Application Auto Scaling, or removes it, which SageMaker refuses: ``fail``, the default, before anything is
-        created; or ``rescale``: deregister it, update, and put back its capacities, policies and scheduled actions,
-        and have its policies' alarms set them off again, also when the update failed. Meanwhile tags of the endpoint
-        keep them, so that the next try or deployment, whatever its ``on_scaled``, puts back what a killed one took
-        down, with a warning (asks for ``sagemaker:ListTags``, ``AddTags`` and ``DeleteTags``)
-    :param keep_configs: how many earlier configurations made for this endpoint stay when a new one serves; None keeps
-        all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so
-        do those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)
-    :param delete_old_models: delete the models of removed configurations, those that our operators made and that no
-        configuration kept for this endpoint, or used by another, names; default False
-    :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
-    :param container_log_lines: shown when the endpoint fails or its update is rolled back; default 20
-    :param tags: tags of endpoint and configuration, up to 48; some of ours are added. Where an existing one cannot be
-        tagged, the log warns
-    :param wait_for_completion: default True
-    :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 4500, since an
+    :param deployment_config: SageMaker's DeploymentConfig, which shifts the traffic of an update:
+        ``BlueGreenUpdatePolicy`` (all at once, canary, linear) or ``RollingUpdatePolicy``, and
+        ``AutoRollbackConfiguration`` with up to ten alarms; a creation ignores it
+    :param retain_variant_properties: an update keeps instance counts and weights, for endpoints that scale; default
+        False
+    :param on_scaled: SageMaker refuses to remove a variant that is registered with Application Auto Scaling, or to
+        change its instance type. ``fail``, the default, fails before anything is created; ``rescale`` deregisters the
+        variant, updates, and then, also after a failed update, restores capacities, policies, scheduled actions and
+        alarms. Tags of the endpoint record them meanwhile, so that after a kill the next try or deployment restores
+        them, whatever its ``on_scaled`` (needs ``sagemaker:ListTags``, ``AddTags`` and ``DeleteTags``)
+    :param keep_configs: number of this endpoint's earlier configurations that are kept when a new one serves; None
+        keeps all; default 1. Their tag ``airflow-sm-plugin:endpoint`` identifies them; configurations without it, or
+        used by another endpoint, are kept with a warning (needs ``sagemaker:ListEndpoints``)
+    :param delete_old_models: delete the models of removed configurations, if our operators created them and no
+        configuration that is kept for this endpoint, or used by another, names them; default False
+    :param on_failed: reaction to an endpoint that is already Failed: ``fail``, the default, or ``recreate``
+    :param tags: tags of endpoint and configuration, up to 48; the operator adds its own. The log warns of an existing
+        resource that cannot be tagged
+    :param max_wait_seconds: for an operation in progress, and again for the endpoint to serve; default 4500, since an
         endpoint whose container crashes stays Creating for up to an hour before it is Failed
-    :param poll_interval: default 30
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
-        creates so that the next try knows it (asks for ``sagemaker:ListTags``, without which nothing is deleted);
+        creates so that the next try recognizes it (needs ``sagemaker:ListTags``, without which nothing is deleted);
         default True
-    :param cleanup_wait_seconds: how long cleaning up may take, since SageMaker deletes no endpoint that is still being
-        created, up to an hour where it will never serve; default 3600
-    :raises InvalidRequest: an argument breaks a limit; not retried
-    :raises ModelNotFound: no such model; not retried
-    :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
-    :raises EndpointUnchangeable: it was there and Failed; not retried
-    :raises EndpointScaled: a variant that scales would change its instance type or go; not retried
-    :raises EndpointRolledBack: the update failed; not retried
-    :raises EndpointTakenOver: another deployment has put its configuration there meanwhile; not retried
-    :raises EndpointConfigNotFound: the configuration was deleted, again and again, before it was used; retried
-    :raises EndpointDeadlineExceeded: not in service in time; retried
+    :param cleanup_wait_seconds: limit of the cleanup, since an endpoint that will never serve stays Creating for up to
+        an hour; default 3600
+    :raises ModelNotFound: no such model
+    :raises EndpointError: EndpointFailed, EndpointUnchangeable, EndpointScaled, EndpointRolledBack, EndpointTakenOver,
+        EndpointConfigNotFound, EndpointDeadlineExceeded
     """
 
     not_templated = ("deferrable",)
@@ -199,24 +190,21 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             return self._go_on(context, self._deployment(context))
 
     def execute_when_changeable(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on when what was in progress before has ended, or its time has."""
+        """Continue when the operation that was in progress has ended, or its deadline has passed."""
         with self.reading_arguments():
             return self._go_on(context, self._deployment(context, event["note"]), event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Judge the last description that the trigger saw."""
+        """Conclude from the last description that the trigger polled."""
         with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
             with deployment.on_failure():
-                self._raise_broken(event)
+                self._check_event(event)
                 verdict = EndpointVerdict.from_mapping(event["verdict"])
                 return self._result(context, deployment, verdict, event["note"]["action"])
 
     def on_kill(self) -> None:
-        """Put back the scaling that this task took down, and delete what it created.
-
-        As far as SageMaker permits that at once; then call nothing more.
-        """
+        """Restore the scaling that this task removed, and delete what it created, as far as SageMaker permits now."""
         try:
             if self._working_on is not None:
                 self._working_on.at_once()
@@ -227,9 +215,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     def _go_on(
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Act, and wait for the end; defer instead of either wait where asked to."""
+        """Start the change and wait for its end; a deferrable task defers instead of each wait."""
         with deployment.on_failure():
-            self._raise_broken(event or {})
+            self._check_event(event or {})
             while True:
                 action = deployment.act()
                 waits = deployment.pending and deployment.options.wait_for_completion
@@ -238,22 +226,22 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 if self.deferrable:
                     break
                 event = self._event_here(self._trigger(deployment, action))
-                self._raise_broken(event)
+                self._check_event(event)
                 if action is not None:
                     verdict = EndpointVerdict.from_mapping(event["verdict"])
                     return self._result(context, deployment, verdict, action)
-        self._defer(deployment, action)
-        raise EndpointError("Airflow did not defer")  # defer() raises
+        method_name = "execute_when_changeable" if action is None else "execute_complete"
+        self.defer_to(self._trigger(deployment, action), method_name)
+        raise EndpointError("Airflow did not defer")  # defer_to() raises
 
     def _event_here(self, trigger: EndpointTrigger) -> Mapping[str, Any]:
-        """Wait in this process. A time-out ends the wait alone: cleaning up after it still calls SageMaker."""
+        """Wait in this process. A time-out ends only the wait: the cleanup after it still calls SageMaker."""
         self._waiting = Killable()
         self.check_not_killed()
         return self._waiting.run_until_killed(trigger.event_here())
 
-    def _raise_broken(self, event: Mapping[str, Any]) -> None:
-        if event.get("status") == "error":
-            raise broken_wait(f"waiting for endpoint {self.endpoint_name}", event)
+    def _check_event(self, event: Mapping[str, Any]) -> None:
+        check_event(f"waiting for endpoint {self.endpoint_name}", event)
 
     def _result(
         self, context: Context, deployment: Deployment, verdict: EndpointVerdict, action: str
@@ -274,20 +262,20 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         return result
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
-        """Make the deployment; after a deferral make it again from the note of the process before."""
+        """Create the deployment; after a deferral create it from the note of the process before."""
         from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
         from airflow_sm_plugin.endpoints.deployment import Deployment
 
-        options = options_of(vars(self))
+        options = self._options()
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
         try_number = try_of(context).number
-        hook, spec = self.control_plane(), spec_of(vars(self), owner, try_number)
-        left = None if note is None else DeploymentNote.from_mapping(note)
+        hook, spec = self.control_plane(), self._spec(owner, try_number)
+        earlier_note = None if note is None else DeploymentNote.from_mapping(note)
         models_created_at: Mapping[str, float]
-        if left is not None:
-            models_created_at = left.models_created_at
+        if earlier_note is not None:
+            models_created_at = earlier_note.models_created_at
         else:
-            # First of all: a task that fails needs its links most.
+            # Before any check: the links are most useful after a failure.
             persist_endpoint(
                 context,
                 region_name=hook.conn_region_name,
@@ -304,14 +292,14 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             EndpointScaling(self.aws, before_call=self.check_not_killed),
             owner=owner,
             try_number=try_number,
-            note=left,
+            note=earlier_note,
         )
         return self._working_on
 
     def _trigger(self, deployment: Deployment, action: str | None) -> EndpointTrigger:
-        """Return the next wait: without an action until the endpoint may be changed, then until it serves.
+        """Create the trigger of the next wait: without an action until a change is permitted, then until it serves.
 
-        Each wait has its own deadline; begun again, the same wait keeps the first one.
+        Each wait has its own deadline, which the same wait keeps when it starts again.
         """
         from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
 
@@ -326,12 +314,69 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             aws=self.aws.as_mapping(),
         )
 
-    def _defer(self, deployment: Deployment, action: str | None) -> None:
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-        trigger = self._trigger(deployment, action)
-        self.defer(
-            trigger=trigger,
-            method_name="execute_when_changeable" if action is None else "execute_complete",
-            timeout=timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS),
+    def _options(self) -> DeploymentOptions:
+        guardrails = mapping(self.deployment_config, "deployment_config")
+        rescale = choice(self.on_scaled, "on_scaled", ("fail", "rescale")) == "rescale"
+        waits = boolean(self.wait_for_completion, "wait_for_completion")
+        if rescale and not waits:
+            raise InvalidRequest(
+                "on_scaled='rescale' puts the scaling back when the update has ended, so the task has to wait for "
+                "that: leave wait_for_completion=False out"
+            )
+        return DeploymentOptions(
+            max_wait=seconds(self.max_wait_seconds, "max_wait_seconds"),
+            poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
+            wait_for_completion=waits,
+            cleanup_wait=seconds(self.cleanup_wait_seconds, "cleanup_wait_seconds"),
+            cleanup_on_failure=boolean(self.cleanup_on_failure, "cleanup_on_failure"),
+            recreate_failed=choice(self.on_failed, "on_failed", ("fail", "recreate")) == "recreate",
+            deployment_config=checked_guardrails(guardrails) if guardrails else None,
+            retain_variant_properties=boolean(self.retain_variant_properties, "retain_variant_properties"),
+            rescale=rescale,
+            keep_configs=whole_number_if_given(self.keep_configs, "keep_configs"),
+            delete_old_models=boolean(self.delete_old_models, "delete_old_models"),
+            container_log_lines=whole_number(self.container_log_lines, "container_log_lines"),
         )
+
+    def _spec(self, owner: str | None, try_number: int) -> EndpointConfigSpec:
+        return EndpointConfigSpec(
+            endpoint_name=self.endpoint_name,
+            variants=self._variants(),
+            async_section=self._async_section(),
+            data_capture=mapping(self.data_capture_config, "data_capture_config"),
+            volume_kms_key_id=text(self.volume_kms_key_id, "volume_kms_key_id"),
+            tags=with_owner(read_tags(self.tags, "tags") or {}, owner),
+            endpoint_tags={DEPLOYED_TAG: mark_of(owner, try_number)} if owner else {},
+        ).checked()
+
+    def _variants(self) -> Sequence[Variant]:
+        variants = mappings(self.production_variants, "production_variants")
+        model_name = text(self.model_name, "model_name")
+        if (model_name is None) == (variants is None):
+            raise InvalidRequest("give either model_name (one variant) or production_variants")
+        if variants is not None:
+            return [Variant.from_mapping(variant) for variant in variants]
+        count = whole_number(self.initial_instance_count, "initial_instance_count", at_least=None)
+        return [
+            Variant(
+                model_name=str(model_name),
+                instance_type=self.instance_type,
+                initial_instance_count=count,
+                variant_name=self.variant_name,
+            )
+        ]
+
+    def _async_section(self) -> AsyncSection | None:
+        section = AsyncSection(
+            output_path=text(self.async_output_path, "async_output_path"),
+            failure_path=text(self.async_failure_path, "async_failure_path"),
+            success_topic=text(self.async_success_topic, "async_success_topic"),
+            error_topic=text(self.async_error_topic, "async_error_topic"),
+            max_concurrent_invocations_per_instance=whole_number_if_given(
+                self.max_concurrent_invocations_per_instance,
+                "max_concurrent_invocations_per_instance",
+                at_least=None,
+            ),
+            kms_key_id=text(self.kms_key_id, "kms_key_id"),
+        )
+        return None if section == AsyncSection(output_path=None) else section

@@ -12,32 +12,33 @@ from airflow_sm_plugin.core.template_values import as_text, boolean, is_given, s
 
 
 class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
-    """Delete an endpoint with its scaling, models where asked, its configurations; missing is fine. Fit for a teardown.
+    """Delete an endpoint, its scaling, its configurations and, on request, its models. Missing ones are no error.
 
-    A change in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. The
-    endpoint that has the name when the try begins is deleted, whoever made it; one created under the name meanwhile
-    stays, with all that is left of the earlier one.
+    Suitable for a teardown. The task first waits for a change in progress to end, as SageMaker demands, and ends when
+    the endpoint is gone. It deletes the endpoint that has the name when the try begins, whoever created it; one that is
+    meanwhile created under the name remains, with everything that is left of the earlier one.
 
-    Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` made for it, by
-    their tag ``airflow-sm-plugin:endpoint``; they are deleted also when the endpoint is gone, since a killed try may
-    have left them. A configuration or model that another endpoint uses stays, with a warning, and so does a model that
-    none of our operators made (their tags begin with ``airflow-sm-plugin:``), unless ``model_names`` names it; and all
-    of them stay where ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted.
+    Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` created for it, by
+    their tag ``airflow-sm-plugin:endpoint``; they are deleted also without an endpoint, since a killed try can leave
+    them. A configuration or model that another endpoint uses remains, with a warning, and so does a model without a tag
+    of our operators (``airflow-sm-plugin:…``), unless ``model_names`` contains it; all of them remain where
+    ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
     [...]}``.
 
-    :param endpoint_name: the endpoint's name
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+
     :param delete_config: delete its configurations, earlier ones included; default True
-    :param delete_models: delete the models that its configurations name and our operators made; default False
-    :param remove_scaling: remove Application Auto Scaling's policies, our alarms and the scalable target first; default
-        True. Give False where Application Auto Scaling cannot be reached
-    :param model_names: further models to delete, whoever made them, also when there is no endpoint; empty entries are
-        passed over, so that a template may render to nothing
-    :param max_wait_seconds: default 4500: SageMaker deletes no endpoint that is being created, and one whose container
+    :param delete_models: delete the models that its configurations name and our operators created; default False
+    :param remove_scaling: first remove the scalable target, its policies and our alarms; default True. Pass False where
+        Application Auto Scaling cannot be reached
+    :param model_names: further models to delete, whoever created them, also without an endpoint; empty entries are
+        ignored, since a template can render to nothing
+    :param max_wait_seconds: default 4500: SageMaker deletes no endpoint in status Creating, and one whose container
         crashes stays Creating for up to an hour
     :param poll_interval: default 10
-    :raises EndpointDeadlineExceeded: still there in the end; retried
+    :raises EndpointDeadlineExceeded: the endpoint still exists at the deadline
     """
 
     not_templated = ()
@@ -64,7 +65,6 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         self.poll_interval = poll_interval
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete in order: scaling, endpoint, models, configuration."""
         from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
 
         with self.reading_arguments():
@@ -77,21 +77,23 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             poll_interval = seconds(self.poll_interval, "poll_interval", positive=True)
             deletion = EndpointDeletion(self.control_plane(), name)
             scaling = self._remove_scaling(name) if with_scaling else []
-            done = {f"scaling {what}": True for what in scaling}
-            done[f"endpoint {name}"] = deletion.delete_endpoint(
+            existed = {f"scaling {resource}": True for resource in scaling}
+            existed[f"endpoint {name}"] = deletion.delete_endpoint(
                 max_wait=max_wait, poll_interval=poll_interval
             )
-            # The models' names are in the configuration alone: a retry must find it as long as one of them is left.
+            # Only the configuration has the models' names: a retry needs it while one of the models is left.
             named = list(
                 dict.fromkeys(as_text(model, "model_names") for model in model_names if is_given(model))
             )
             models = deletion.delete_models(named, of_configs=with_models)
-            done |= {f"model {model}": there for model, there in models.items()}
+            existed |= {f"model {model}": model_existed for model, model_existed in models.items()}
             if with_config:
-                configs = deletion.delete_configs()
-                done |= {f"endpoint configuration {config}": there for config, there in configs.items()}
-            deleted = [what for what, existed in done.items() if existed]
-            missing = [what for what, existed in done.items() if not existed]
+                configs = deletion.delete_configs().items()
+                existed |= {
+                    f"endpoint configuration {config}": config_existed for config, config_existed in configs
+                }
+            deleted = [resource for resource in existed if existed[resource]]
+            missing = [resource for resource in existed if not existed[resource]]
             self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}
 
@@ -101,6 +103,6 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
         scaling = EndpointScaling(self.aws)
         removed = scaling.remove_scaling(endpoint_name)
-        # Should the endpoint not be deleted after all: its next deployment puts nothing back.
+        # If the deletion of the endpoint fails, its next deployment must not restore the scaling.
         NotedScaling(self.control_plane(), endpoint_name, scaling).give_up()
         return removed

@@ -1,84 +1,93 @@
-"""The base of the operators that invoke endpoints, real-time and asynchronous."""
+"""Base of the operators that invoke endpoints, real-time and asynchronous."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
 from airflow_sm_plugin.core.names import endpoint_log_group
-from airflow_sm_plugin.core.template_values import as_text, is_given, whole_number
+from airflow_sm_plugin.core.template_values import as_text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
-if TYPE_CHECKING:
-    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
-
 
 class InvocationOperator(SageMakerInferenceOperator):
-    """An operator that invokes an endpoint."""
+    """Base of the operators that invoke an endpoint. The arguments that several of them share are described here.
+
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+
+    :param content_type: MIME type of the payload, e.g. ``text/csv``
+    :param accept: MIME type wanted for the answer
+    :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id, which the model gets; masked in
+        Airflow's rendered fields
+    :param target_variant: production variant
+    :param inference_id: up to 64 characters; default derived from DAG, run, task and map index
+    :param request_ttl: limit of seconds in the endpoint's queue, 60 to 21600; default SageMaker's, 6 hours
+    :param invocation_timeout: limit of seconds for the model, 1 to 3600; default SageMaker's, 15 minutes
+    :param max_wait_seconds: of an asynchronous result: seconds after submission; default request_ttl +
+        invocation_timeout, which is 22,500 unless they are given
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader. A
+        message ends a pause between polls early; only S3 decides whether a result exists
+    :param return_output: put the answer on XCom as text; default False
+    :param return_output_limit: limit of its bytes; default 48,000
+    :param failure_text_limit: bytes of a failure object that a message or row shows; default 1000, 0 shows none
+    :param error_text_limit: characters of a container's error text that a message or row shows; default 1000, 0 shows
+        none
+    :raises EndpointNotFound: no such endpoint
+    :raises EndpointNotInService: the endpoint does not serve now
+    """
 
     endpoint_name: str
+    container_log_lines: int | str
     operator_extra_links: Collection[BaseOperatorLink] = (EndpointConsoleLink(), EndpointLogsLink())
 
     @contextmanager
-    def explaining(self, endpoint_name: str) -> Iterator[None]:
-        """Tell an endpoint that does not serve yet from one that does not exist, where that is permitted."""
+    def explaining(self) -> Iterator[None]:
+        """Replace EndpointNotFound by EndpointNotInService if DescribeEndpoint is permitted and finds the endpoint."""
         try:
             yield
         except EndpointNotFound as error:
-            status = self._status_of(endpoint_name)
+            status = self._endpoint_status()
             if status is None:
                 raise
             if status in SERVING_STATUSES:
                 raise EndpointNotInService(
-                    f"SageMaker did not find endpoint {endpoint_name} when it was invoked, and it is {status} now: it "
-                    f"was created or changed a moment ago, so that a retry finds it"
+                    f"SageMaker did not find endpoint {self.endpoint_name} when it was invoked, and it is {status} "
+                    f"now: it was created or changed a moment ago, so that a retry finds it"
                 ) from error
             raise EndpointNotInService(
-                f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
+                f"endpoint {self.endpoint_name} is {status}, it serves only InService: wait for it first "
                 f"(SageMakerDeployEndpointOperator does)"
             ) from error
 
-    def keep_link(self, context: Context) -> None:
-        """Store what the links to the endpoint's pages are made of."""
+    def keep_link(self, context: Context) -> str:
+        """Store the endpoint for the task's links, and return the region's name."""
         region_name = self.control_plane().conn_region_name
         persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+        return region_name
 
-    def show_container_logs(self, lines: object) -> None:
-        """Show the last lines of the endpoint's containers in the task's log."""
-        count = whole_number(lines, "container_log_lines")
-        self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=count)
+    def show_container_logs(self, *, since: float | None = None, patience: float = 0) -> None:
+        self.container_logs().show_tail(
+            endpoint_log_group(self.endpoint_name),
+            lines=whole_number(self.container_log_lines, "container_log_lines"),
+            since=since,
+            patience=patience,
+        )
 
-    def wait_with(self, trigger: AsyncInferenceTrigger, *, deferrable: bool) -> Mapping[str, Any]:
-        """Defer, so that :meth:`execute_complete` gets the trigger's event, or wait here and return the event."""
-        if deferrable:
-            from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-            self.check_not_killed()
-            timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-        return self.run_until_killed(trigger.event_here())
-
-    def _status_of(self, endpoint_name: str) -> str | None:
+    def _endpoint_status(self) -> str | None:
         try:
-            description = self.control_plane().describe_endpoint(endpoint_name)
+            description = self.control_plane().describe_endpoint(self.endpoint_name)
         except ServiceError:
             return None
         return None if description is None else str(description["EndpointStatus"])
 
 
 def encoded_body(body: object) -> bytes:
-    """Return a body as bytes: bytes as they are, anything else as the text that it stands for.
-
-    :raises InvalidRequest: it stands for no text, or for one that cannot be written as UTF-8
-    """
+    """Encode a body as UTF-8, unless it is bytes; raise InvalidRequest if that is impossible."""
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     written = as_text(body, "body")
@@ -90,11 +99,6 @@ def encoded_body(body: object) -> bytes:
 
 
 def inference_id_of(context: Context) -> str | None:
-    """Return an id that stays the same over retries of one task instance; None outside of Airflow."""
+    """Derive an id that stays the same over retries of a task instance; None outside of Airflow."""
     owner = task_instance_owner(context)
     return owner and f"airflow-{owner}"
-
-
-def whole_number_if_given(value: object, name: str, *, at_least: int = 0) -> int | None:
-    """Return a whole number as :func:`whole_number` does; None when it is not given."""
-    return whole_number(value, name, at_least=at_least) if is_given(value) else None

@@ -20,52 +20,46 @@ if TYPE_CHECKING:
 
 
 class SageMakerCreateModelOperator(SageMakerInferenceOperator):
-    """Create a SageMaker model of one container, a pipeline, or a model package; a retry finds the model it made.
+    """Create a SageMaker model of one container, a pipeline, or a model package; a retry reuses the model.
 
     Give ``image`` (with ``model_data_url`` and ``environment``) for one container, ``containers`` for a pipeline, or a
-    model package of the Model Registry. A model of that name with the same content is reused; with other content it
-    is an error that shows the difference, environment values excepted. Content includes the artefacts' ETags where
-    this task's role may read them, so a model.tar.gz that was overwritten makes a new model under a derived name, and
-    is a conflict under a given one.
+    model package of the Model Registry. An existing model of that name is reused if its content is the same; other
+    content is an error that shows the difference, except values of the environment. Content includes the artefacts'
+    ETags where this task's role can read them: an overwritten model.tar.gz leads to a new model under a derived name,
+    and to an error under a given one.
 
-    SageMaker looks for the artefact (not below a multi-model prefix), the image and the execution role at once. A role
-    that was made just now is not seen yet, so that the call is repeated for a minute.
+    SageMaker checks the artefact (not below a multi-model prefix), the image and the execution role at once. It does
+    not see a role that was created just now, so that the call is repeated for a minute.
 
-    Returns on XCom: ``{"model_name", "model_arn", "created", "model_package_arn"}``; ``created`` says whether this try
-    did, ``model_package_arn`` is None without a package.
+    Returns on XCom: ``{"model_name", "model_arn", "created", "model_package_arn"}``; ``created`` is False for a reused
+    model, ``model_package_arn`` is None without a package.
 
-    :param execution_role: ARN or name of the role that SageMaker runs the model with
+    Further arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
+
     :param image: the container image's URI
-    :param model_data_url: ``s3://…/model.tar.gz``; with ``mode="MultiModel"`` the prefix that the archives lie under
+    :param model_data_url: ``s3://…/model.tar.gz``; with ``mode="MultiModel"`` the prefix of the archives
     :param environment: of the container of ``image`` or of a model package, text to text; masked in Airflow's rendered
         fields
-    :param containers: definitions as SageMaker spells them (``Image``, ``ModelDataUrl``, ``Environment``, …), up to
-        15, in pipeline order; masked in Airflow's rendered fields
+    :param containers: definitions in SageMaker's form (``Image``, ``ModelDataUrl``, ``Environment``, …), up to 15, in
+        pipeline order; masked in Airflow's rendered fields
     :param model_package_arn: a version of a model package, ``arn:…:model-package/<group>/<version>``
     :param model_package_group_name: or a group (its ARN, if of another account), for its newest approved version
-    :param require_approved: refuse a package that is not Approved, and pass over such versions of a group; default
-        True. False leaves that to SageMaker, which wants a version to be Approved before it is deployed
+    :param require_approved: refuse a package that is not Approved, and skip such versions of a group; default True.
+        False leaves the check to SageMaker, which demands approval before a deployment
     :param mode: ``SingleModel`` or ``MultiModel`` (one container only); default SageMaker's, a single model
     :param model_cache: ``Enabled`` (SageMaker's default) or ``Disabled``, which unloads a target model after each call;
         with ``mode="MultiModel"``
     :param serving_preset: ``torchserve``, ``mms`` or ``huggingface`` raises the serving container's size and time
-        limits for asynchronous inference; what the environment sets already stays
-    :param model_name: up to 63 letters, digits and inner hyphens; default ``<model_name_prefix>-<digest of the
-        content>``, which stays the same over retries
-    :param model_name_prefix: begins a derived name; default ``model``
-    :param force_new: make a new model whatever there is, named ``<model_name or model_name_prefix>-<digest>``: the
-        digest stays the same over all tries of one task instance; default False
-    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
-    :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: tags of the model; one more, ``airflow-sm-plugin:content``, is ours
-    :raises InvalidRequest: an argument breaks a limit; not retried
-    :raises ResourceConflict: another model has this name; not retried
-    :raises ModelDataNotFound: the artefact is not in S3; not retried
-    :raises ModelDataNotAccessible: the execution role may not read it, or there is no such bucket; not retried
-    :raises ImageNotAccessible: the execution role may not pull the image, or there is none; not retried
-    :raises ExecutionRoleNotAssumable: SageMaker may not assume the role; not retried
-    :raises ModelPackageNotFound: no such package, no such group, or no approved version in it; not retried
-    :raises ModelPackageNotApproved: the package is rejected or waits for approval; not retried
+        limits for asynchronous inference, except those that the environment sets
+    :param model_name: default ``<model_name_prefix>-<digest of the content>``, which stays the same over retries
+    :param model_name_prefix: default ``model``
+    :param force_new: create a new model in any case, named ``<model_name or model_name_prefix>-<digest>``: the digest
+        stays the same over all tries of a task instance; default False
+    :param tags: tags of the model; the operator adds ``airflow-sm-plugin:content``
+    :raises ResourceConflict: another model has this name
+    :raises ModelCreationRefused: ModelDataNotFound, ModelDataNotAccessible, ImageNotAccessible,
+        ExecutionRoleNotAssumable
+    :raises ModelPackageError: ModelPackageNotFound, ModelPackageNotApproved
     """
 
     not_templated = ()
@@ -148,20 +142,15 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         if self.model_package_arn and self.model_package_group_name:
             raise InvalidRequest("give either model_package_arn or model_package_group_name, not both")
         return ContainerRequest(
-            image=text(self.image, "image"),
-            model_data_url=text(self.model_data_url, "model_data_url"),
             environment=texts_by_name(reveal(self.environment), "environment"),
             containers=_definitions(reveal(self.containers)),
             from_package=bool(self.model_package_arn or self.model_package_group_name),
-            mode=text(self.mode, "mode"),
-            model_cache=text(self.model_cache, "model_cache"),
-            serving_preset=text(self.serving_preset, "serving_preset"),
+            **self.texts("image", "model_data_url", "mode", "model_cache", "serving_preset"),
         ).checked()
 
     def _package(self, hook: SageMakerControlPlaneHook) -> tuple[str | None, Mapping[str, str]]:
-        """Return the model package's ARN and, where a preset has to know it, what the package itself sets."""
+        """Find the model package's ARN and, for a serving preset, the environment that the package sets."""
         approved = boolean(self.require_approved, "require_approved")
-        arn: str | None = None
         if self.model_package_group_name:
             newest = hook.model_packages.newest(self.model_package_group_name, require_approved=approved)
             arn = str(newest["ModelPackageArn"])
@@ -169,7 +158,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
                 return arn, {}
         elif self.model_package_arn:
             arn = check_package_arn(self.model_package_arn)
-        if arn is None:
+        else:
             return None, {}
         package = self._described(hook, arn, approved=approved)
         return str(package.get("ModelPackageArn", arn)), environment_of(package)
@@ -188,11 +177,13 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
 
 
 def _definitions(containers: object) -> list[Mapping[str, Any]] | None:
-    """Return a pipeline's definitions, the values of their environments as text."""
+    """Read a pipeline's definitions, and convert the values of their environments to text."""
     definitions, key = mappings(containers, "containers"), "Environment"
     if definitions is None:
         return None
     return [
-        {**each, key: texts_by_name(each[key], f"containers[{number}].{key}") or {}} if key in each else each
-        for number, each in enumerate(definitions)
+        definition
+        if key not in definition
+        else {**definition, key: texts_by_name(definition[key], f"containers[{index}].{key}") or {}}
+        for index, definition in enumerate(definitions)
     ]

@@ -1,4 +1,4 @@
-"""Push many inputs through many models of a multi-model endpoint in one task, or one shard of a plan of them."""
+"""Invoke many models of a multi-model endpoint with many inputs in one task, or with one shard of a plan."""
 
 from __future__ import annotations
 
@@ -8,115 +8,91 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SensitiveField, undisturbed, writer_of
-from airflow_sm_plugin.core.names import endpoint_log_group
-from airflow_sm_plugin.core.template_values import choice, is_given, mapping, whole_number
+from airflow_sm_plugin.base import SensitiveField, reveal, undisturbed, writer_of
+from airflow_sm_plugin.batches.templates import check_template
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    is_given,
+    mapping,
+    seconds,
+    text,
+    whole_number,
+)
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
-from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
-from airflow_sm_plugin.operators.invocation import InvocationOperator
-from airflow_sm_plugin.operators.multi_model_arguments import (
-    engine_settings,
+from airflow_sm_plugin.invoke.request import InvokeRequest
+from airflow_sm_plugin.links import BatchReportLink, persist_report
+from airflow_sm_plugin.operators.arguments import (
+    is_restart,
     object_options,
     plan_settings,
+    split_options,
     tolerance_of,
+    whole_number_if_given,
 )
+from airflow_sm_plugin.operators.invocation import InvocationOperator
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
     from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
     from airflow_sm_plugin.multi_model.run import BatchOutcome
 
 
 class SageMakerMultiModelBatchOperator(InvocationOperator):
-    """Push inputs through the models of a multi-model endpoint, as Batch Transform would if it served such endpoints.
+    """Send inputs to the models of a multi-model endpoint, as Batch Transform would if it served such endpoints.
 
-    Each input goes to its target model, record by record or in payloads of several. Its output is written to
-    ``<outputs>/<name>.out`` in the input's order, once it is complete; records that failed stand in
-    ``<name>.errors.jsonl``, a row of always the same keys for each payload: source, target_model, first_record,
-    record_count, error, status, message, attempts. Memory stays flat whatever the number and size of inputs: about
-    ``max_concurrent_transforms`` payloads, 8 MiB that wait and 32 MiB of results.
+    Each input is sent to its target model, record by record or in payloads of several. Its output is written to
+    ``<outputs>/<name>.out`` in the input's order when it is complete; failed records are in ``<name>.errors.jsonl``, a
+    row for each payload, always with the same keys: source, target_model, first_record, record_count, error, status,
+    message, attempts. Memory does not depend on the number and size of inputs: about ``max_concurrent_transforms``
+    payloads, 8 MiB of queued payloads and 32 MiB of results.
 
-    Three layers retry. botocore and the transport: nothing. The engine: a model that is not loaded is probed with one
-    payload until its deadline; throttling, 5xx answers, lost connections and containers that time out are tried again
-    up to ``attempts`` times with full-jitter pauses, while fewer are sent at once. Airflow: a task that was killed, or
-    left failures that may pass, goes on from its journal in S3; nothing that was written down (about once a second) is
-    invoked again.
+    Three layers retry. botocore and the transport: nothing. The engine: it probes a model that is not loaded with one
+    payload until the model's deadline; throttling, 5xx answers, lost connections and containers that time out are tried
+    up to ``attempts`` times with full-jitter pauses, while fewer requests are in flight. Airflow: a task that was
+    killed, or left failures that can be transient, resumes from its journal in S3; recorded results (about once a
+    second) are not invoked again.
 
-    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything again. A DAG run that
-    was deleted and created again under its run id gets nothing of the deleted one.
+    **Clearing** a finished task retries failed records, ``on_rerun="restart"`` repeats everything. A DAG run that was
+    deleted and created again under its run id uses nothing of the deleted run.
 
-    Returns on XCom: the report's summary; of a whole batch ``{"endpoint_name", "inputs", "inputs_failed",
-    "inputs_carried", "inputs_passed_over", "records", "succeeded", "failed", "models", "models_failed", "invocations",
-    "retries", "seconds", "shards", "shards_missing", "plan_digest", "started_at", "finished_at", "outputs",
-    "report_location", "report_page_location"}``, of a shard those of its own.
+    Returns on XCom: the report's summary: of a whole batch with the keys of
+    :class:`~airflow_sm_plugin.operators.multi_model.SageMakerMergeBatchReportOperator`, of a shard with its own.
 
-    :param endpoint_name: of a real-time multi-model endpoint (templated)
-    :param shard: one of the references that :class:`SageMakerPlanMultiModelBatchOperator` returns, for
-        ``.expand(shard=plan.output)``; instead of ``inputs``, ``outputs`` and what goes with them (templated)
-    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS``; or
-        ``s3://bucket/key`` of a manifest (templated)
-    :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs nor above them (templated)
-    :param target_model: template of an input's model, e.g. ``"store-{store_id}.tar.gz"`` (templated)
-    :param inputs_type: ``"S3Prefix"`` (default) or ``"ManifestFile"``, as
-        :class:`~airflow_sm_plugin.operators.multi_model_plan.SageMakerPlanMultiModelBatchOperator` has it (templated)
-    :param include: list of patterns of relative keys: only what matches one is an input; default None, all (templated)
-    :param exclude: list of patterns of relative keys that are no inputs (templated)
-    :param output_name: template of a result's name below ``outputs``; default ``"{relative}"`` (templated)
-    :param check_models: check that each model's artefact exists before anything is sent; default True (templated)
-    :param on_missing_model: ``"record"`` (default): its records fail in the report; ``"fail"`` (templated)
-    :param empty_ok: whether no input at all is fine; default False (templated)
-    :param check_inputs: check each object that a manifest lists; default True (templated)
-    :param state_prefix: ``s3://bucket/prefix`` for plan, journal and report, which lie in ``_batch`` below it; default
-        ``outputs`` (templated)
-    :param content_type: MIME type of the inputs, e.g. ``text/csv``. Of text, an input that begins as gzip, UTF-16,
-        Parquet and the like do is refused by a row of errors (templated)
-    :param accept: MIME type wanted for the outputs (templated)
-    :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record. Lines of CSV have to be whole
-        records: an input ends with a row of errors where a quoted field goes on behind a line's end (templated)
+    Further arguments: see :class:`~airflow_sm_plugin.operators.multi_model.SageMakerPlanMultiModelBatchOperator`
+    about inputs, their models and outputs, ``SageMakerMergeBatchReportOperator`` about tolerated failures,
+    :class:`~airflow_sm_plugin.operators.invocation.InvocationOperator` and its base about the rest.
+
+    :param shard: a reference that the plan operator returns, for ``.expand(shard=plan.output)``; instead of ``inputs``,
+        ``outputs`` and the other arguments of a plan
+    :param content_type: MIME type of the inputs. If it is text, an input that begins as gzip, UTF-16, Parquet and the
+        like is refused with an error row
+    :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record. Each line of CSV must be a complete
+        record: an input ends with an error row where a quoted field continues after a line end
     :param batch_strategy: ``"SingleRecord"`` (default), or ``"MultiRecord"``: as many records as fit in a payload
-        (templated)
-    :param max_payload_in_mb: of a payload, above 0 and up to 25; default 6, serverless endpoints take 4 (templated)
-    :param max_records: of a MultiRecord payload; default None, as many as fit (templated)
-    :param skip_header: leave each input's first line out; default False (templated)
-    :param compression_type: ``"None"`` (default) or ``"Gzip"`` (templated)
-    :param assemble_with: ``"Line"`` (default) ends each answer with a line end, ``"None"`` takes it as it is
-        (templated)
-    :param join_source: ``"Input"`` puts each record before its answer; default ``"None"`` (templated)
+    :param max_payload_in_mb: of a payload, above 0 and up to 25; default 6, serverless endpoints take 4
+    :param max_records: of a MultiRecord payload; default None, as many as fit
+    :param skip_header: omit each input's first line; default False
+    :param compression_type: ``"None"`` (default) or ``"Gzip"``
+    :param assemble_with: ``"Line"`` (default) ends each answer with a line end, ``"None"`` leaves it unchanged
+    :param join_source: ``"Input"`` writes each record before its answer; default ``"None"``
     :param custom_attributes: of each payload, with fields in single braces: ``{run}`` (the run id), ``{dag_id}``,
-        ``{task_id}``, ``{source}``, ``{first_record}``, and those of the input's key as in ``target_model``; masked in
-        Airflow's rendered fields (templated)
+        ``{task_id}``, ``{source}``, ``{first_record}``, and the fields of ``target_model``
     :param keep_response_attributes: write the responses' CustomAttributes to ``<name>.attributes.jsonl``; default False
-        (templated)
-    :param target_variant: production variant (templated)
-    :param max_concurrent_transforms: invocations at the same time at most; default 64. It adapts (templated)
-    :param max_warm_models: models loading or warm at the same time at most; default None: found by what the endpoint
-        evicts (templated)
-    :param attempts: invocations of a payload at most; default 5 (templated)
-    :param max_payload_seconds: how long one payload is tried again; default 600 (templated)
-    :param model_load_seconds: how long a cold model is waited for; default 420 (templated)
+    :param max_concurrent_transforms: limit of simultaneous invocations, below which their number adapts; default 64
+    :param max_warm_models: limit of models that load or are warm at the same time; default None: derived from the
+        endpoint's evictions
+    :param attempts: limit of invocations of a payload; default 5
+    :param max_payload_seconds: seconds for which one payload is retried; default 600
+    :param model_load_seconds: seconds for which a cold model is waited for; default 420
     :param isolate_bad_records: halve a MultiRecord payload that the model refuses, until only the bad records fail;
-        default False (templated)
-    :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read, once all
-        are done; ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did, or, with a ratio
-        below 1, when an input could not be read to its end: its records could not be counted (templated)
-    :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
-    :param on_rerun: what clearing the finished task means: ``"resume"`` (default) or ``"restart"`` (templated)
-    :param error_text_limit: characters of a container's error text that a row shows; default 1000, 0 none (templated)
-    :param container_log_lines: how many of the containers' last log lines the task's log shows when records failed;
-        default 20, 0 none (templated)
-    :param output_kms_key_id: KMS key of the outputs, reports and all state (templated)
-    :param output_acl: canned ACL of the same, e.g. ``bucket-owner-full-control`` (templated)
-    :raises InvalidRequest: an argument or an input breaks a limit; not retried
-    :raises BatchFailed: more records failed than tolerated; all else is done; not retried
-    :raises BatchUnfinished: some of them for reasons that may pass; retried
-    :raises EndpointNotFound: no such endpoint; not retried
-    :raises EndpointNotMultiModel: it serves no target models; not retried
-    :raises EndpointNotRealTime: it is asynchronous; not retried
-    :raises EndpointNotInService: it does not serve now; retried
-    :raises FencedOff: a later try has taken over, and this one was left behind; not retried
-    :raises PlanReplaced: a later plan counts than that of the given shard; retried
-    :raises ResourceConflict: another version of this package began the batch; not retried
-    :raises TaskKilled: Airflow ended the task; what was answered is written down; retried
-    :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for long; retried
+        default False
+    :raises BatchFailed: more records failed than tolerated; all others are complete
+    :raises BatchUnfinished: the same, some of them for transient reasons
+    :raises EndpointError: EndpointNotFound, EndpointNotMultiModel, EndpointNotRealTime, EndpointNotInService
+    :raises InferenceError: FencedOff, PlanReplaced
+    :raises ResourceConflict: another version of this package began the batch
+    :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for a long time
     """
 
     not_templated = ()
@@ -212,33 +188,31 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         self.output_acl = output_acl
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Plan, unless that is done; invoke what is left; report."""
+        """Plan, unless a plan exists; invoke the remaining payloads; report."""
         with self.reading_arguments():
-            tolerance, began = tolerance_of(self), time.time()
-            lines = whole_number(self.container_log_lines, "container_log_lines")
-            region_name = self.control_plane().conn_region_name
-            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
-            with self.explaining(self.endpoint_name), undisturbed():
+            tolerance, started = tolerance_of(self.on_error, self.tolerated_failure_ratio), time.time()
+            whole_number(self.container_log_lines, "container_log_lines")
+            region_name = self.keep_link(context)
+            with self.explaining(), undisturbed():
                 outcome = self.run_until_killed(self._outcome(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:
-                logs = endpoint_log_group(self.endpoint_name)
-                self.container_logs().show_tail(logs, lines=lines, since=began)
-            self._judge(context, outcome, tolerance)
+                self.show_container_logs(since=started)
+            self._conclude(context, outcome, tolerance)
             return outcome.summary
 
-    def _judge(self, context: Context, outcome: BatchOutcome, tolerance: Tolerance) -> None:
-        """Log or raise what failed, and log the report."""
+    def _conclude(self, context: Context, outcome: BatchOutcome, tolerance: Tolerance) -> None:
+        """Log the failures or raise them, and log the report."""
         error: BatchFailed | None = None
         if outcome.retryable and _has_tries_left(context):
-            text = outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
-            error = BatchUnfinished(*text.split("\n"))
+            words = outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
+            error = BatchUnfinished(*words.split("\n"))
         elif tolerance.is_exceeded(outcome.counts):
             kind = BatchUnfinished if outcome.retryable else BatchFailed
-            text = outcome.in_words(
+            words = outcome.in_words(
                 tolerance, "Mend the cause, then clear this task to try those again; outputs are kept"
             )
-            error = kind(*text.split("\n"))
+            error = kind(*words.split("\n"))
         elif outcome.counts.failed:
             for line in outcome.in_words(tolerance, "").split("\n"):
                 self.log.warning("%s", line)
@@ -253,18 +227,65 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         settings = ShardSettings(
             plan_location="",
             shard=0,
-            engine=engine_settings(self, context),
+            engine=self._engine_settings(context),
             writer=writer_of(context),
-            restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
-            options=object_options(self),
+            restart=is_restart(self.on_rerun),
+            options=object_options(self.output_kms_key_id, self.output_acl),
         )
         if is_given(self.shard):
             reference = mapping(self.shard, "shard") or {}
             return await run_one_shard(self.aws, settings, reference)
         return await run_batch(self.aws, settings, plan_settings(self, context))
 
+    def _engine_settings(self, context: Context) -> EngineSettings:
+        from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+        from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
+
+        split = split_options(
+            self.split_type,
+            self.batch_strategy,
+            self.max_payload_in_mb,
+            skip_header=boolean(self.skip_header, "skip_header"),
+            max_records=whole_number_if_given(self.max_records, "max_records", at_least=1),
+        )
+        headers = self.texts("content_type", "accept", "target_variant")
+        custom_attributes = text(reveal(self.custom_attributes), "custom_attributes")
+        if custom_attributes is not None:
+            check_template(custom_attributes, argument="custom_attributes")
+        InvokeRequest(endpoint_name=self.endpoint_name, body=b"", **headers).checked()
+        return EngineSettings(
+            endpoint_name=self.endpoint_name,
+            **headers,
+            split=split,
+            output=OutputOptions(
+                assemble_with=str(self.assemble_with),
+                join_source=str(self.join_source),
+                content_type=headers["content_type"],
+                accept=headers["accept"],
+            ).checked(split.split_type),
+            gunzip=choice(str(self.compression_type), "compression_type", ("None", "Gzip")) == "Gzip",
+            custom_attributes=custom_attributes,
+            fields=_context_fields(context),
+            keep_attributes=boolean(self.keep_response_attributes, "keep_response_attributes"),
+            max_concurrent_transforms=whole_number(
+                self.max_concurrent_transforms, "max_concurrent_transforms", at_least=1
+            ),
+            max_warm_models=whole_number_if_given(self.max_warm_models, "max_warm_models", at_least=1),
+            attempts=whole_number(self.attempts, "attempts", at_least=1),
+            payload_seconds=seconds(self.max_payload_seconds, "max_payload_seconds", positive=True),
+            model_load_seconds=seconds(self.model_load_seconds, "model_load_seconds", positive=True),
+            isolate_bad_records=boolean(self.isolate_bad_records, "isolate_bad_records"),
+            error_text_limit=whole_number(self.error_text_limit, "error_text_limit"),
+        )
+
+
+def _context_fields(context: Context) -> dict[str, str]:
+    ti = context.get("ti")
+    fields = {"run": "run_id", "dag_id": "dag_id", "task_id": "task_id"}
+    return {field: str(getattr(ti, attribute, "")) for field, attribute in fields.items()}
+
 
 def _has_tries_left(context: Context) -> bool:
     ti = context.get("ti")
-    tried, most = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
-    return tried is not None and most is not None and tried <= most
+    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
+    return try_number is not None and max_tries is not None and try_number <= max_tries

@@ -156,14 +156,14 @@ def _stopped(account: Account) -> str:
 
 def _classes(count: int) -> str:
     """Return rows whose class follows from ``a`` with a little noise from ``b``."""
-    made = random.Random(7)  # noqa: S311 - data to train on
-    rows = [(made.random() * count, made.random()) for _ in range(90)]
+    generator = random.Random(7)  # noqa: S311 - data to train on
+    rows = [(generator.random() * count, generator.random()) for _ in range(90)]
     return "a,b,y\n" + "".join(f"{a:.3f},{b:.3f},class-{int(a)}\n" for a, b in rows)
 
 
 def _numbers() -> str:
-    made = random.Random(7)  # noqa: S311 - data to train on
-    rows = [(made.random(), made.random()) for _ in range(90)]
+    generator = random.Random(7)  # noqa: S311 - data to train on
+    rows = [(generator.random(), generator.random()) for _ in range(90)]
     return "a,b,y\n" + "".join(f"{a:.3f},{b:.3f},{3 * a - b + 0.001:.6f}\n" for a, b in rows)
 
 

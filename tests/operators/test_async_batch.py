@@ -78,13 +78,18 @@ def test_all_outputs_are_there_when_the_task_ends(
     inputs = upload_inputs(account, ["a", f"gate {gate}", "c"])
     sent = invocations_of(account, endpoint)
     with once(lambda: invocations_of(account, endpoint) >= sent + 3, gate.touch):
-        told = run_task(lambda: batch_of(inputs, deferrable=deferrable))
-    assert (told["endpoint_name"], told["inputs"], told["succeeded"], told["attempts"]) == (endpoint, 3, 3, 3)
-    rows = rows_at(account, told["rows_location"])
+        result = run_task(lambda: batch_of(inputs, deferrable=deferrable))
+    assert (result["endpoint_name"], result["inputs"], result["succeeded"], result["attempts"]) == (
+        endpoint,
+        3,
+        3,
+        3,
+    )
+    rows = rows_at(account, result["rows_location"])
     outputs = [account.read(row.output_location or "").decode() for row in rows]
     assert outputs == ["A", f"gate {gate}".upper(), "C"]
-    assert told["failures_location"] is None
-    assert all(value is None or isinstance(value, str | int) for value in told.values())
+    assert result["failures_location"] is None
+    assert all(value is None or isinstance(value, str | int) for value in result.values())
 
 
 def test_the_triggers_arguments_stay_small_whatever_is_waited_for(
@@ -116,9 +121,9 @@ def test_failures_fail_the_task_and_say_which_why_and_where(account: Account, ba
 
 def test_failures_can_be_collected(account: Account, batch_of: Make) -> None:
     inputs = upload_inputs(account, ["a", "fail this"])
-    told = run_task(lambda: batch_of(inputs, attempts="1", on_failure="collect"))
-    assert (told["succeeded"], told["failed"]) == (1, 1)
-    assert [row.source for row in rows_at(account, told["failures_location"])] == [f"{inputs}00001.txt"]
+    result = run_task(lambda: batch_of(inputs, attempts="1", on_failure="collect"))
+    assert (result["succeeded"], result["failed"]) == (1, 1)
+    assert [row.source for row in rows_at(account, result["failures_location"])] == [f"{inputs}00001.txt"]
 
 
 def test_another_try_of_the_same_run_sends_nothing_again(
@@ -170,12 +175,12 @@ def test_deferred_or_not_no_more_than_the_limit_are_in_flight(
         event = event_of(rebuilt(deferral.trigger))
         assert event["why"] == ("room" if opened < 10 else "complete")
         try:
-            told = make().execute_complete(context_for(), event)
+            result = make().execute_complete(context_for(), event)
         except TaskDeferred as again:
             deferral = again
     assert in_flight == [4, 4, 4, 4]
-    assert (told["succeeded"], told["inputs"]) == (10, 10)
-    assert [row.status for row in rows_at(account, told["rows_location"])] == ["succeeded"] * 10
+    assert (result["succeeded"], result["inputs"]) == (10, 10)
+    assert [row.status for row in rows_at(account, result["rows_location"])] == ["succeeded"] * 10
     account.sagemaker.delete_endpoint(EndpointName=name)
 
 
@@ -199,7 +204,7 @@ def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> No
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"inputs_type": "Folder"}, "inputs_type"),
         ({"include": []}, "include is an empty list"),
@@ -229,16 +234,16 @@ def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> No
     ],
 )
 def test_a_wrong_argument_is_named_before_anything_is_sent(
-    account: Account, batch_of: Make, endpoint: str, wrong: dict[str, Any], said: str
+    account: Account, batch_of: Make, endpoint: str, wrong: dict[str, Any], message: str
 ) -> None:
     before = invocations_of(account, endpoint)
     given = {"inputs": f"s3://{account.bucket}/some/", **wrong}
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         run_task(lambda: batch_of(**given))
     assert invocations_of(account, endpoint) == before
 
 
-def test_a_queue_that_does_not_exist_is_told_before_anything_is_sent(
+def test_a_queue_that_does_not_exist_is_reported_before_anything_is_sent(
     account: Account, batch_of: Make, endpoint: str
 ) -> None:
     before, inputs = invocations_of(account, endpoint), upload_inputs(account, ["a"])
@@ -287,9 +292,9 @@ def test_every_argument_may_come_from_a_template(account: Account, batch_of: Mak
         "inputs_type": "{{ 'ManifestFile' }}",
         "endpoint_name": f"{{{{ '{endpoint}' }}}}",
     }
-    told = run_task(lambda: batch_of(account.upload(f"{line}\n{unseen}\n"), **arguments))
-    assert (told["failed"], told["attempts"], told["endpoint_name"]) == (2, 2, endpoint)
-    errors = [row.error or "" for row in rows_at(account, told["failures_location"])]
+    result = run_task(lambda: batch_of(account.upload(f"{line}\n{unseen}\n"), **arguments))
+    assert (result["failed"], result["attempts"], result["endpoint_name"]) == (2, 2, endpoint)
+    errors = [row.error or "" for row in rows_at(account, result["failures_location"])]
     assert [len(error) for error in errors] == [11, 11]
 
 
@@ -301,9 +306,9 @@ def test_markers_are_never_sent_and_patterns_choose(account: Account, batch_of: 
     before = invocations_of(account, endpoint)
     chosen = run_task(lambda: batch_of(inputs, include="{{ ['0000[01].txt'] }}", exclude=["00001*"]))
     assert (chosen["inputs"], chosen["inputs_passed_over"]) == (1, 5)
-    told = run_task(lambda: batch_of(inputs.rstrip("/"), custom_attributes="{relative}"))
-    assert told["inputs_passed_over"] == 3
-    assert [row.custom_attributes for row in rows_at(account, told["rows_location"])] == [
+    result = run_task(lambda: batch_of(inputs.rstrip("/"), custom_attributes="{relative}"))
+    assert result["inputs_passed_over"] == 3
+    assert [row.custom_attributes for row in rows_at(account, result["rows_location"])] == [
         f"0000{number}.txt" for number in range(3)
     ]
     assert invocations_of(account, endpoint) == before + 4
@@ -314,9 +319,9 @@ def test_dots_between_slashes_are_names_like_any_others(account: Account, batch_
     prefix = inputs.removeprefix(f"s3://{account.bucket}/")
     for name in ("d/../e.csv", "d/./f.csv", "../up.csv"):
         account.upload("x", f"{prefix}{name}")
-    told = run_task(lambda: batch_of(inputs, custom_attributes="{relative}"))
-    assert (told["succeeded"], told["inputs_passed_over"]) == (3, 0)
-    assert {row.source.removeprefix(inputs) for row in rows_at(account, told["rows_location"])} == {
+    result = run_task(lambda: batch_of(inputs, custom_attributes="{relative}"))
+    assert (result["succeeded"], result["inputs_passed_over"]) == (3, 0)
+    assert {row.source.removeprefix(inputs) for row in rows_at(account, result["rows_location"])} == {
         "d/../e.csv",
         "d/./f.csv",
         "../up.csv",
@@ -328,8 +333,8 @@ def test_other_patterns_send_only_what_they_add(account: Account, batch_of: Make
     run_task(lambda: batch_of(inputs, exclude=["00002*"]), context_for(ClearedTaskInstance()))
     before = invocations_of(account, endpoint)
     cleared = context_for(ClearedTaskInstance(try_number=2, max_tries=1))
-    told = run_task(lambda: batch_of(inputs), cleared)
-    assert (told["inputs"], told["succeeded"]) == (3, 3)
+    result = run_task(lambda: batch_of(inputs), cleared)
+    assert (result["inputs"], result["succeeded"]) == (3, 3)
     assert invocations_of(account, endpoint) == before + 1
 
 
@@ -345,10 +350,10 @@ def test_manifests_that_people_have_are_read(account: Account, batch_of: Make, i
         for name in ("00001.txt", "00000.txt")
     )
     for body in (array, labelled):
-        told = run_task(lambda body=body: batch_of(account.upload(body), inputs_type="ManifestFile"))  # type: ignore[misc]
-        rows = rows_at(account, told["rows_location"])
+        result = run_task(lambda body=body: batch_of(account.upload(body), inputs_type="ManifestFile"))  # type: ignore[misc]
+        rows = rows_at(account, result["rows_location"])
         assert [row.source for row in rows] == [f"{inputs}00001.txt", f"{inputs}00000.txt"]
-        assert told["succeeded"] == 2
+        assert result["succeeded"] == 2
 
 
 def test_a_manifests_missing_object_fails_the_task_before_anything_is_sent(

@@ -145,14 +145,14 @@ def test_an_ensembling_job_of_the_second_api_version_has_one_container(account: 
 
 def test_a_named_candidate_is_exported_instead_of_the_best(account: Account, jobs: Jobs) -> None:
     best = account.sagemaker.describe_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["BestCandidate"]
-    found = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["Candidates"]
-    other = next(one for one in found if one["CandidateName"] != best["CandidateName"])
+    listing = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["Candidates"]
+    other = next(candidate for candidate in listing if candidate["CandidateName"] != best["CandidateName"])
 
     result = run_task(lambda: export(jobs.tuned_binary, candidate_name=other["CandidateName"]))
 
     assert result["candidate_name"] == other["CandidateName"]
-    assert [one.get("ModelDataUrl") for one in containers(account, result["model_name"])] == [
-        one["ModelDataUrl"] for one in other["InferenceContainers"]
+    assert [candidate.get("ModelDataUrl") for candidate in containers(account, result["model_name"])] == [
+        candidate["ModelDataUrl"] for candidate in other["InferenceContainers"]
     ]
 
 
@@ -203,7 +203,7 @@ def test_a_role_may_be_given_by_name(account: Account, jobs: Jobs) -> None:
 
 @pytest.mark.usefixtures("jobs")
 class TestBadInput:
-    """Each refusal names what is wrong and the remedy, spends no retry and creates nothing."""
+    """Each refusal names the fault and the remedy, spends no retry and creates nothing."""
 
     @pytest.fixture(autouse=True)
     def _nothing_is_created(self, requests: Requests) -> Iterator[None]:
@@ -283,8 +283,8 @@ def test_a_running_job_fails_the_task_and_a_retry_may_help(running_job: Callable
 
 def completed_once_looked_at(account: Account, job: str) -> AbstractContextManager[None]:
     """Have a running job complete in the block, when it has been described twice."""
-    looks = calls_from_now(account, "DescribeAutoMLJobV2", job)
-    return once(lambda: len(looks()) >= 2, partial(account.change_settings, automl_seconds=0))
+    polls = calls_from_now(account, "DescribeAutoMLJobV2", job)
+    return once(lambda: len(polls()) >= 2, partial(account.change_settings, automl_seconds=0))
 
 
 def test_a_blocking_wait_exports_when_the_job_has_completed(
@@ -330,7 +330,7 @@ def test_a_wait_that_sees_nothing_any_more_gives_up_long_before_its_deadline(
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_look_that_sees_the_job_makes_good_the_failed_ones_before_it(
+def test_a_poll_that_sees_the_job_makes_good_the_failed_ones_before_it(
     account: Account, running_job: Callable[[float], str], monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
     job = running_job(3600)
@@ -381,10 +381,14 @@ def test_nothing_of_a_containers_environment_is_logged(
 
 def completed(account: Account, job: str) -> list[Any]:
     """Return the job's completed candidates, best first."""
-    found = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=job, StatusEquals="Completed")
+    listing = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=job, StatusEquals="Completed")
     best = account.sagemaker.describe_auto_ml_job_v2(AutoMLJobName=job)["BestCandidate"]
-    others = [one for one in found["Candidates"] if one["CandidateName"] != best["CandidateName"]]
-    others.sort(key=lambda one: -one["FinalAutoMLJobObjectiveMetric"]["Value"])
+    others = [
+        candidate
+        for candidate in listing["Candidates"]
+        if candidate["CandidateName"] != best["CandidateName"]
+    ]
+    others.sort(key=lambda candidate: -candidate["FinalAutoMLJobObjectiveMetric"]["Value"])
     return [best, *others]
 
 
@@ -403,11 +407,11 @@ class TestRank:
             "before-parameter-build.sagemaker.ListCandidatesForAutoMLJob",
             lambda params, **_: params.update(MaxResults=1),
         )
-        expected = {one["CandidateName"] for one in completed(account, jobs.tuned_binary)}
+        expected = {candidate["CandidateName"] for candidate in completed(account, jobs.tuned_binary)}
         requests.forget()
-        found = hook.automl.completed_candidates(jobs.tuned_binary)
-        assert {one["CandidateName"] for one in found} == expected
-        assert requests.count()["ListCandidatesForAutoMLJob"] == len(found) > 1
+        listing = hook.automl.completed_candidates(jobs.tuned_binary)
+        assert {candidate["CandidateName"] for candidate in listing} == expected
+        assert requests.count()["ListCandidatesForAutoMLJob"] == len(listing) > 1
 
     def test_rank_one_is_the_best_and_costs_no_listing(self, jobs: Jobs, requests: Requests) -> None:
         by_rank = run_task(lambda: export(jobs.tuned_binary, candidate_rank=1))
@@ -474,14 +478,14 @@ class TestRequiredObjective:
         ({"enable_network_isolation": "perhaps"}, "enable_network_isolation must be true or false"),
     ],
 )
-def test_a_bad_argument_is_told_before_any_call(
+def test_a_bad_argument_is_reported_before_any_call(
     account: Account, requests: Requests, arguments: dict[str, Any], says: str
 ) -> None:
     assert says in refusal("any-job", **arguments)
     assert not requests.count()
 
 
-def test_a_models_tags_tell_job_and_candidate_beside_the_users(account: Account, jobs: Jobs) -> None:
+def test_a_models_tags_name_job_and_candidate_beside_the_users(account: Account, jobs: Jobs) -> None:
     result = run_task(lambda: export(jobs.tuned_binary, model_name=unique("model"), tags={"team": "churn"}))
     tags = account.sagemaker.list_tags(ResourceArn=result["model_arn"])["Tags"]
     assert {tag["Key"]: tag["Value"] for tag in tags if tag["Key"] != CONTENT_TAG} == {
@@ -538,7 +542,7 @@ class TestTextAndImageJobs:
         self, account: Account, arguments: dict[str, str], image: str
     ) -> None:
         result = export("reviews", required_objective=0.9, **arguments).execute(context_for())
-        assert [one["Image"] for one in containers(account, result["model_name"])] == [image]
+        assert [candidate["Image"] for candidate in containers(account, result["model_name"])] == [image]
         assert result["objective"] == {"name": "Accuracy", "type": "Maximize", "value": 0.93}
 
     def test_response_keys_are_refused(self) -> None:

@@ -58,7 +58,7 @@ def cleaner() -> EndpointScaling:
 
 
 def seen(endpoint: str, variant: str = "AllTraffic") -> Seen:
-    """Look with clients of its own."""
+    """Read the state with separate clients."""
     autoscaling, cloudwatch = clients()
     resource = f"endpoint/{endpoint}/variant/{variant}"
     targets = autoscaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])
@@ -322,7 +322,7 @@ def test_the_console_link_knows_the_endpoint(asynchronous: str) -> None:
         ),
     ],
 )
-def test_bad_input_is_told_and_registers_nothing(
+def test_bad_input_is_reported_and_registers_nothing(
     asynchronous: str, arguments: dict[str, Any], says: str
 ) -> None:
     given: dict[str, Any] = {"endpoint_name": asynchronous, "min_capacity": 0, "max_capacity": 3} | arguments
@@ -343,7 +343,7 @@ def test_bad_input_is_told_and_registers_nothing(
         ({}, "is real-time: give target_invocations_per_instance"),
     ],
 )
-def test_what_does_not_fit_a_real_time_endpoint_is_told(
+def test_what_does_not_fit_a_real_time_endpoint_is_reported(
     real_time: str, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(AirflowFailException, match=says):
@@ -381,7 +381,7 @@ def test_an_endpoint_that_is_still_created_may_be_retried(account: Account, mode
     assert seen(name) == NOTHING
 
 
-def test_a_failed_endpoint_is_told_with_its_reason(account: Account) -> None:
+def test_a_failed_endpoint_is_reported_with_its_reason(account: Account) -> None:
     model = account.create_model_without_artefact()
     name, config = unique("scaled"), account.create_config(model, asynchronous=True)
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)

@@ -1,4 +1,4 @@
-"""A queue of the endpoint's notifications ends a wait long before the next look would; S3 says how it ended."""
+"""A queue of the endpoint's notifications ends a wait long before the next poll would; S3 holds the outcome."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.support import Account, context_for, deferred, event_of, rebuilt, run
 
 pytestmark = pytest.mark.airflow
 
-NEXT_LOOK = 3600.0
-"""The first look comes at once; without notifications the next would come after an hour: too late for pytest."""
+NEXT_POLL = 3600.0
+"""The first poll comes at once; without notifications the next would come after an hour: too late for pytest."""
 
-FOREIGN = "somebody else's words"
+FOREIGN = "another sender's text"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def notified(account: Account) -> Iterator[NotifiedEndpoint]:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A gate that opens when a trigger has looked for the first time: only a notification can tell of what it holds."""
+    """A gate that opens after the first poll of a trigger: only a notification can report its result."""
     path = tmp_path / "gate"
 
     class OpeningWatcher(ResultWatcher):
@@ -53,8 +53,8 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What was said about messages that are not ours."""
     caplog.set_level(logging.INFO)
-    told = "holds messages that are not about what is waited for"
-    return lambda: [record.getMessage() for record in caplog.records if told in record.getMessage()]
+    message = "holds messages that are not about what is waited for"
+    return lambda: [record.getMessage() for record in caplog.records if message in record.getMessage()]
 
 
 def batch(notified: NotifiedEndpoint, inputs: str, **arguments: Any) -> SageMakerAsyncBatchOperator:  # noqa: ANN401 - the operator's own
@@ -64,7 +64,7 @@ def batch(notified: NotifiedEndpoint, inputs: str, **arguments: Any) -> SageMake
         "ledger_prefix": inputs.replace("/batches/", "/ledgers/"),
         "content_type": "text/plain",
         "completion_queue": notified.queue,
-        "poll_interval": NEXT_LOOK,
+        "poll_interval": NEXT_POLL,
         "deferrable": True,
         "aws_conn_id": None,
     }
@@ -77,7 +77,7 @@ def invoke(notified: NotifiedEndpoint, body: str, **arguments: Any) -> SageMaker
         "body": body,
         "content_type": "text/plain",
         "completion_queue": notified.queue,
-        "poll_interval": NEXT_LOOK,
+        "poll_interval": NEXT_POLL,
         "wait_for_completion": True,
         "return_output": True,
         "aws_conn_id": None,
@@ -98,9 +98,9 @@ def test_a_batch_ends_when_its_last_notification_comes(
     inputs = upload_inputs(account, ["a", "fail b", f"gate {gate}"])
     _wait_for_messages(notified, 2)  # each topic announces itself
     notified.say(FOREIGN)
-    made = partial(batch, notified, inputs, attempts=1, on_failure="collect", deferrable=deferrable)
-    told = run_task(made)
-    assert (told["succeeded"], told["failed"]) == (2, 1)
+    make = partial(batch, notified, inputs, attempts=1, on_failure="collect", deferrable=deferrable)
+    result = run_task(make)
+    assert (result["succeeded"], result["failed"]) == (2, 1)
     assert notified.left() == 1, "only the foreign one is left"
     assert FOREIGN in _bodies(notified)
     assert len(warnings()) == 1
@@ -108,7 +108,7 @@ def test_a_batch_ends_when_its_last_notification_comes(
 
 
 def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint, gate: Path) -> None:
-    """A message is delivered at least once: one that tells what is known already is ours all the same."""
+    """A message is delivered at least once: one that repeats a known result is ours all the same."""
     inputs = upload_inputs(account, ["a", f"gate {gate}"])
     task = batch(notified, inputs)
     deferral = deferred(task)
@@ -124,10 +124,10 @@ def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint
 def test_notifications_of_an_earlier_round_are_ours(
     account: Account, notified: NotifiedEndpoint, warnings: Callable[[], list[str]], gate: Path
 ) -> None:
-    """What failed is sent again, and the first round's late notifications disturb nobody."""
+    """What failed is sent again, and the first round's late notifications disturb nothing."""
     inputs = upload_inputs(account, ["once a", "once b", f"gate {gate}"])
-    told = run_task(lambda: batch(notified, inputs))
-    assert told["succeeded"] == 3
+    result = run_task(lambda: batch(notified, inputs))
+    assert result["succeeded"] == 3
     assert warnings() == []
 
 
@@ -143,15 +143,15 @@ def test_one_invocation_ends_when_its_notification_comes(
     other = notification_of(notified.name, output_location=f"s3://{account.bucket}/{unique('other')}.out")
     _wait_for_messages(notified, 2)  # each topic announces itself; one that came later would be left
     notified.say(FOREIGN, other)
-    told = run_task(partial(invoke, notified, f"gate {gate}", deferrable=deferrable))
-    assert told["output"] == f"gate {gate}".upper()
+    result = run_task(partial(invoke, notified, f"gate {gate}", deferrable=deferrable))
+    assert result["output"] == f"gate {gate}".upper()
     assert notified.left() == 2
     assert sorted(_bodies(notified)) == sorted([FOREIGN, other])
     assert len(warnings()) == 1
 
 
 def _bodies(notified: NotifiedEndpoint) -> list[str]:
-    """Return what is in the queue, and leave it there."""
+    """Read the queue's messages without removing them."""
     received = notified.sqs.receive_message(QueueUrl=notified.queue, MaxNumberOfMessages=10)
     return [message["Body"] for message in received.get("Messages", [])]
 

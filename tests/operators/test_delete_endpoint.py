@@ -1,4 +1,4 @@
-"""DeleteEndpoint: endpoint, configuration, models, in order; what is missing is fine."""
+"""DeleteEndpoint: endpoint, configuration, models, in order; a missing resource is no error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def delete(name: str, **arguments: Any) -> SageMakerDeleteEndpointOperator:  # n
 
 @pytest.fixture
 def model(account: Account) -> str:
-    """A model that one of our operators made, as its tags tell."""
+    """A model that one of our operators made, as its tags say."""
     name = account.create_model(multi_model=True)
     arn = account.sagemaker.describe_model(ModelName=name)["ModelArn"]
     account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": OWNER_TAG, "Value": "an-earlier-run"}])
@@ -162,7 +162,7 @@ def test_a_retry_deletes_the_configuration_that_a_killed_try_left(
         ),
     ],
 )
-def test_bad_input_is_told_and_deletes_nothing(
+def test_bad_input_is_reported_and_deletes_nothing(
     requests: Requests, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(AirflowFailException) as caught:

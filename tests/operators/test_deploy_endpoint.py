@@ -70,11 +70,11 @@ def second_try() -> TaskInstanceDouble:
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
     """An endpoint's name; what has it in the end is deleted."""
-    made = unique("endpoint")
-    yield made
+    endpoint_name = unique("endpoint")
+    yield endpoint_name
     control(account, "DELETE", "endpoints")
-    if account.status(made) in ("InService", "Failed"):
-        account.sagemaker.delete_endpoint(EndpointName=made)
+    if account.status(endpoint_name) in ("InService", "Failed"):
+        account.sagemaker.delete_endpoint(EndpointName=endpoint_name)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ class TestCreate:
 
         async def begin_and_die() -> None:
             first = asyncio.ensure_future(anext(rebuilt(trigger).run()))
-            # Before its first look it may still be making its client, which cancelled leaves a coroutine unawaited.
+            # Before its first poll it may still be making its client, which cancelled leaves a coroutine unawaited.
             async with asyncio.timeout(600):
                 while not requests.count()["DescribeEndpoint"]:  # noqa: ASYNC110 - another process's log
                     await asyncio.sleep(POLL)
@@ -289,7 +289,7 @@ class TestInProgress:
         assert (result["status"], result["action"]) == ("InService", "updated")
         assert requests.changes()[-2:] == ["CreateEndpointConfig", "UpdateEndpoint"]
 
-    def test_deleting_is_waited_out_and_then_created_anew(
+    def test_deleting_is_waited_out_and_then_created_again(
         self, account: Account, name: str, light_model: str
     ) -> None:
         run_task(partial(deploy, name, light_model))
@@ -316,7 +316,7 @@ class TestInProgress:
 
 class TestFailure:
     @BOTH
-    def test_an_endpoint_that_fails_is_cleaned_up_and_the_reason_told(
+    def test_an_endpoint_that_fails_is_cleaned_up_and_the_reason_reported(
         self, account: Account, name: str, artless_model: str, deferrable: bool
     ) -> None:
         ti = TaskInstanceDouble()
@@ -353,12 +353,12 @@ class TestFailure:
         self, account: Account, name: str, light_model: str
     ) -> None:
         asked = calls_from_now(account, "ListTags", f"*:endpoint/{name}")
-        looks = calls_from_now(account, "DescribeEndpoint", name)
+        polls = calls_from_now(account, "DescribeEndpoint", name)
 
         def has_waited() -> bool:
-            """Ten looks since it has begun to clean up take longer than the wait was."""
+            """Ten polls since it has begun to clean up take longer than the wait was."""
             began = [call["sequence"] for call in asked()[:1]]
-            return bool(began) and sum(look["sequence"] > began[0] for look in looks()) >= 10
+            return bool(began) and sum(poll["sequence"] > began[0] for poll in polls()) >= 10
 
         with (
             account.settings(endpoint_creating_seconds=NEVER),
@@ -465,10 +465,10 @@ class TestFailure:
         assert account.configs(name) == []
 
     @pytest.mark.parametrize("error", ["Throttled", "AccessDenied", "ServiceUnavailable", "SomeBug"])
-    def test_a_trigger_that_cannot_look_leaves_the_endpoint_to_the_retry_which_goes_on_with_it(
+    def test_a_trigger_that_cannot_poll_leaves_the_endpoint_to_the_retry_which_goes_on_with_it(
         self, account: Account, name: str, light_model: str, error: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A failed look says nothing of the endpoint, which is being created well."""
+        """A failed poll says nothing of the endpoint, which is being created well."""
         make = partial(deploy, name, light_model, deferrable=True)
         with account.settings(endpoint_creating_seconds=NEVER):
             note = deferred(make()).trigger.serialize()[1]["note"]
@@ -485,7 +485,7 @@ class TestFailure:
         assert described["CreationTime"].timestamp() == note["created_at"]
         assert account.configs(name) == [result["endpoint_config_name"]]
 
-    def test_a_trigger_that_cannot_look_is_no_reason_to_keep_a_failed_endpoint(
+    def test_a_trigger_that_cannot_poll_is_no_reason_to_keep_a_failed_endpoint(
         self, account: Account, name: str, artless_model: str
     ) -> None:
         make = partial(deploy, name, artless_model, deferrable=True)
@@ -499,21 +499,21 @@ class TestFailure:
 
 
 @contextmanager
-def killed_first_try(account: Account, name: str, model: str, made: str) -> Iterator[str]:
+def killed_first_try(account: Account, name: str, model: str, progress: str) -> Iterator[str]:
     """Have what a try leaves that is killed once it has made its configuration, its endpoint, or all.
 
-    Yield the configuration's name. An endpoint is Creating until the block has looked at it twice.
+    Yield the configuration's name. An endpoint is Creating until the block has described it twice.
     """
     with account.settings(endpoint_creating_seconds=NEVER), ExitStack() as stack:
         deploy(name, model, wait_for_completion=False).execute(context_for())
         (config,) = account.configs(name)
-        if made == "endpoint":
+        if progress == "endpoint":
             stack.enter_context(once(looked_at(account, name, 2), created(account)))
         else:
             created(account)()
             while account.status(name) == "Creating":
                 time.sleep(POLL)
-        if made == "configuration":
+        if progress == "configuration":
             account.sagemaker.delete_endpoint(EndpointName=name)
             account.wait_for_endpoint(name, "endpoint_deleted")
         yield config
@@ -522,26 +522,26 @@ def killed_first_try(account: Account, name: str, model: str, made: str) -> Iter
 class TestRetry:
     """A first try that was killed: what it had made is found, neither made twice nor left behind."""
 
-    @pytest.mark.parametrize("made", ["configuration", "endpoint", "ended"])
+    @pytest.mark.parametrize("progress", ["configuration", "endpoint", "ended"])
     @BOTH
     def test_it_goes_on_where_the_first_stopped(
-        self, account: Account, name: str, light_model: str, *, made: str, deferrable: bool
+        self, account: Account, name: str, light_model: str, *, progress: str, deferrable: bool
     ) -> None:
-        with killed_first_try(account, name, light_model, made) as config:
+        with killed_first_try(account, name, light_model, progress) as config:
             result = run_task(
                 partial(deploy, name, light_model, deferrable=deferrable), context_for(second_try())
             )
 
         assert result["status"] == "InService"
-        assert result["action"] == ("unchanged" if made == "ended" else "created")
+        assert result["action"] == ("unchanged" if progress == "ended" else "created")
         assert account.configs(name) == [result["endpoint_config_name"]] == [config]
 
-    @pytest.mark.parametrize("made", ["configuration", "endpoint", "ended"])
+    @pytest.mark.parametrize("progress", ["configuration", "endpoint", "ended"])
     def test_it_completes_the_cleaning_up(
-        self, account: Account, name: str, artless_model: str, made: str
+        self, account: Account, name: str, artless_model: str, progress: str
     ) -> None:
         with (
-            killed_first_try(account, name, artless_model, made),
+            killed_first_try(account, name, artless_model, progress),
             pytest.raises(EndpointFailed, match=r"deleted-\w+/model\.tar\.gz"),
         ):
             run_task(partial(deploy, name, artless_model), context_for(second_try()))
@@ -561,7 +561,7 @@ class TestRetry:
         assert account.status(name) == "Failed"
         assert account.configs(name) == [config]
 
-    def test_a_failed_endpoint_of_somebody_else_is_not_retried_and_stays(
+    def test_a_failed_endpoint_of_another_user_is_not_retried_and_stays(
         self, account: Account, name: str, artless_model: str, light_model: str, requests: Requests
     ) -> None:
         config = account.create_config(artless_model)
@@ -615,9 +615,9 @@ class TestUpdate:
         assert "Reason: " in str(caught.value)
         assert f"did not take configuration {name}-" in str(caught.value)
         assert "then run the task again" in str(caught.value)
-        told = caplog.text + "".join(capsys.readouterr())  # whichever way this Airflow's loggers go
-        assert f"last lines of /aws/sagemaker/Endpoints/{name}" in told
-        assert "RuntimeError: this handler cannot be imported" in told
+        log_text = caplog.text + "".join(capsys.readouterr())  # whichever way this Airflow's loggers go
+        assert f"last lines of /aws/sagemaker/Endpoints/{name}" in log_text
+        assert "RuntimeError: this handler cannot be imported" in log_text
         assert account.status(name) == "InService"
         assert account.configs(name) == [first["endpoint_config_name"]]
 
@@ -640,8 +640,8 @@ class TestUpdate:
             trigger: Any = deferred(make()).trigger
             event = event_of(type(trigger)(**trigger.serialize()[1] | {"deadline": time.time()}))
             updated = partial(account.change_settings, endpoint_updating_seconds=0)
-            # Without a wait, cleaning up looks four times at most: whose the endpoint is, whether it is at rest, what
-            # it uses, and once more; so the fifth look is one of a wait. No tags are read: the endpoint has served.
+            # Without a wait, cleaning up describes it four times at most: its owner, whether it is at rest, what
+            # it uses, and once more; so the fifth poll belongs to a wait. No tags are read: the endpoint has served.
             with once(looked_at(account, name, 5), updated), pytest.raises(EndpointDeadlineExceeded):
                 make().execute_complete(context_for(), event)
         assert account.status(name) == "InService"
@@ -676,7 +676,7 @@ class TestBadInput:
             ),
         ],
     )
-    def test_a_broken_limit_is_told_before_anything_is_created(
+    def test_a_broken_limit_is_reported_before_anything_is_created(
         self, requests: Requests, arguments: dict[str, Any], says: str
     ) -> None:
         all_arguments = {"endpoint_name": "endpoint", "model_name": "model"} | arguments

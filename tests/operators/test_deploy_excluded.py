@@ -1,4 +1,4 @@
-"""What SageMaker would refuse of a deployment is told before anything is created."""
+"""What SageMaker would refuse of a deployment is refused before anything is created."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def many(module_account: Account) -> str:
 
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
-    made = unique("endpoint")
-    yield made
-    if account.status(made) is not None:
-        account.sagemaker.delete_endpoint(EndpointName=made)
+    endpoint_name = unique("endpoint")
+    yield endpoint_name
+    if account.status(endpoint_name) is not None:
+        account.sagemaker.delete_endpoint(EndpointName=endpoint_name)
 
 
 def test_a_pipeline_is_not_deployed_serverless(account: Account, name: str) -> None:
@@ -70,9 +70,9 @@ def test_a_pipeline_is_not_deployed_serverless(account: Account, name: str) -> N
     account.sagemaker.create_model(
         ModelName=pipeline, ExecutionRoleArn=ROLE, Containers=[container, container]
     )
-    said = refusal(name, {"VariantName": "v", "ModelName": pipeline, **SERVERLESS})
-    assert f"cannot serve model {pipeline}: it is an inference pipeline of 2 containers" in said
-    assert "Give instances" in said
+    message = refusal(name, {"VariantName": "v", "ModelName": pipeline, **SERVERLESS})
+    assert f"cannot serve model {pipeline}: it is an inference pipeline of 2 containers" in message
+    assert "Give instances" in message
     assert (account.configs(name), account.status(name)) == ([], None)
 
 
@@ -88,12 +88,12 @@ def test_instances_do_not_become_serverless_nor_back(
     first, second = (SERVERLESS, INSTANCES) if back else (INSTANCES, SERVERLESS)
     run_task(partial(deploy, name, {"VariantName": "v", "ModelName": model, **first}))
     before = account.configs(name)
-    said = refusal(name, {"VariantName": "v", "ModelName": model, **second})
-    assert f"endpoint {name} is {'serverless' if back else 'with instances'}, and an update cannot" in said
+    message = refusal(name, {"VariantName": "v", "ModelName": model, **second})
+    assert f"endpoint {name} is {'serverless' if back else 'with instances'}, and an update cannot" in message
     assert account.configs(name) == before
 
 
-def test_guardrails_that_do_not_fit_are_told_before_and_only_for_an_update(
+def test_guardrails_that_do_not_fit_are_reported_before_and_only_for_an_update(
     account: Account, name: str, many: str
 ) -> None:
     variant = {"ModelName": many, **INSTANCES}

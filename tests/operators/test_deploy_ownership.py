@@ -1,4 +1,4 @@
-"""What a deployment made is deleted when it fails; what somebody else made, or has put there since, is not."""
+"""What a deployment made is deleted when it fails; what another user made or has since created, is not."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def recreated_by_hand(account: Account, name: str, *, config: str, tags: dict[st
 
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
-    made = unique("endpoint")
-    yield made
+    endpoint_name = unique("endpoint")
+    yield endpoint_name
     control(account, "DELETE", "faults")
     control(account, "DELETE", "endpoints")
-    if account.status(made) in ("InService", "Failed", "OutOfService"):
-        account.sagemaker.delete_endpoint(EndpointName=made)
+    if account.status(endpoint_name) in ("InService", "Failed", "OutOfService"):
+        account.sagemaker.delete_endpoint(EndpointName=endpoint_name)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ class TestReplacedByHand:
         same_config: bool,
         same_tags: bool,
     ) -> None:
-        """The colleague is quick: between the look that sees it Failed and the cleanup."""
+        """The colleague is quick: between the poll that sees it Failed and the cleanup."""
         control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "end": "Failed"})
         operator = deploy(name, model)
         result: Callable[..., Any] = operator._result
@@ -290,9 +290,9 @@ class TestConfigurations:
         for instance_type in ("ml.m5.large", "ml.m5.xlarge"):
             run_task(partial(deploy, name, model, instance_type=instance_type, keep_configs=0))
         assert len(account.configs(name)) == 2
-        told = caplog.text + "".join(capsys.readouterr())  # whichever way this Airflow's loggers go
-        assert "left alone, since no tag tells" in told
-        assert foreign in told
+        log_text = caplog.text + "".join(capsys.readouterr())  # whichever way this Airflow's loggers go
+        assert "left alone, since no tag tells" in log_text
+        assert foreign in log_text
         delete(name)
         assert account.configs(name) == [foreign]
 
@@ -348,7 +348,7 @@ class TestConfigurations:
             if not being_moved:
                 account.sagemaker.delete_endpoint(EndpointName=blue)
 
-    def test_where_nothing_tells_who_uses_them_they_stay(
+    def test_where_nothing_shows_who_uses_them_they_stay(
         self, account: Account, name: str, model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         run_task(partial(deploy, name, model))
@@ -377,7 +377,7 @@ class TestDeletion:
     def test_one_created_again_while_it_is_waited_for_stays(
         self, account: Account, name: str, model: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Between the request and the next look, another deployment has created it again, the same way."""
+        """Between the request and the next poll, another deployment has created it again, the same way."""
         from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
         run_task(partial(deploy, name, model))
@@ -385,9 +385,9 @@ class TestDeletion:
 
         def and_deployed_again(hook: SageMakerControlPlaneHook, endpoint: str) -> bool:
             monkeypatch.setattr(SageMakerControlPlaneHook, "request_deletion", request)
-            done = request(hook, endpoint)
+            response = request(hook, endpoint)
             run_task(partial(deploy, name, model), context_for(other_run()))
-            return done
+            return response
 
         monkeypatch.setattr(SageMakerControlPlaneHook, "request_deletion", and_deployed_again)
         assert delete(name)["deleted"] == [f"endpoint {name}"]
@@ -418,7 +418,7 @@ class TestRecreate:
 
 
 class TestModels:
-    def test_one_created_again_under_its_name_is_deployed_anew(self, account: Account, name: str) -> None:
+    def test_one_created_again_under_its_name_is_deployed_again(self, account: Account, name: str) -> None:
         model = account.create_model(multi_model=True)
         first = run_task(partial(deploy, name, model))
         assert run_task(partial(deploy, name, model))["action"] == "unchanged"
@@ -441,7 +441,7 @@ class TestModels:
         assert account.configs(name) == [result["endpoint_config_name"]]
         assert run_task(make)["action"] == "updated"
 
-    def test_one_that_may_not_be_described_is_told_by_its_name_alone(
+    def test_one_that_may_not_be_described_is_reported_by_its_name_alone(
         self, account: Account, name: str, model: str
     ) -> None:
         rule = {"operation": "DescribeModel", "fault": "error", "code": "AccessDeniedException"}
@@ -451,7 +451,7 @@ class TestModels:
 
 
 class TestTags:
-    def test_what_is_created_tells_whose_it_is(self, account: Account, name: str, model: str) -> None:
+    def test_what_is_created_shows_whose_it_is(self, account: Account, name: str, model: str) -> None:
         result = run_task(partial(deploy, name, model, tags={"team": "churn"}))
         endpoint = tags_of(account, result["endpoint_arn"])
         config = account.sagemaker.describe_endpoint_config(EndpointConfigName=result["endpoint_config_name"])

@@ -1,4 +1,4 @@
-"""Two operators on one endpoint: each call of one is held in turn while the other runs to its end.
+"""Two operators on one endpoint: each call of one is held, one after the other, while the other runs to its end.
 
 Whatever becomes of the one, the endpoint that the other left serving is there, and so are its configuration and model.
 The one exception: a deletion that is held itself. SageMaker has no conditional deletion, see docs/endpoints.md.
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.slow
 HELD = 3600
 """Seconds that no call is held for: its rule is forgotten first."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1")
-"""A trial has a region to itself, since operators look through all endpoints of theirs."""
+"""A trial has a region to itself, since operators list all endpoints of their region."""
 LONGEST = 600.0
 
 
 @dataclass(frozen=True)
-class Place:
+class Subject:
     """An endpoint's name in a region, and two models to serve behind it."""
 
     account: Account
@@ -111,7 +111,7 @@ class Place:
             self.deploy("wreck", 0, cleanup_on_failure=False)
 
     def remove(self) -> None:
-        """Remove the endpoint, so that nobody else's operators look at it."""
+        """Remove the endpoint, so that operators of other trials do not list it."""
         control(self.account, "DELETE", f"faults?resource=*{self.name}*")
         if self.endpoint() is not None:
             self.client.delete_endpoint(EndpointName=self.name)
@@ -119,83 +119,83 @@ class Place:
 
 @dataclass(frozen=True)
 class Race:
-    """What is there before, what the held operator does and what the other."""
+    """The initial state, the held operator's action, and the other's."""
 
-    held: Callable[[Place], Any]
-    other: Callable[[Place], Any]
-    before: Callable[[Place], Any] = lambda _: None
-
-
-def _slow(place: Place) -> None:
-    """Have the next creation take longer than it takes to look at it."""
-    control(place.account, "PUT", f"endpoints/{place.name}/next", {"on": "create", "seconds": 0.5})
+    held: Callable[[Subject], Any]
+    other: Callable[[Subject], Any]
+    before: Callable[[Subject], Any] = lambda _: None
 
 
-def _twice(place: Place) -> None:
+def _slow(subject: Subject) -> None:
+    """Have the next creation take longer than a poll takes."""
+    control(subject.account, "PUT", f"endpoints/{subject.name}/next", {"on": "create", "seconds": 0.5})
+
+
+def _twice(subject: Subject) -> None:
     for number in (0, 1):
-        place.deploy("before", number, keep_configs=None)
+        subject.deploy("before", number, keep_configs=None)
 
 
-def too_late(place: Place) -> Any:  # noqa: ANN401 - what the task returns
+def too_late(subject: Subject) -> Any:  # noqa: ANN401 - what the task returns
     """Create it, find that it takes too long, and clean up."""
-    return place.deploy("held", 0, max_wait_seconds=0, keep_configs=0)
+    return subject.deploy("held", 0, max_wait_seconds=0, keep_configs=0)
 
 
-def as_a_later_try(place: Place) -> Any:  # noqa: ANN401 - what the task returns
+def as_a_later_try(subject: Subject) -> Any:  # noqa: ANN401 - what the task returns
     """Deploy in a later try of the very task that is held: an orphan of its own is left behind."""
     make = partial(
         SageMakerDeployEndpointOperator,
         task_id="deploy",
-        endpoint_name=place.name,
-        model_name=f"{place.name}-m0",
+        endpoint_name=subject.name,
+        model_name=f"{subject.name}-m0",
         deferrable=False,
         max_wait_seconds=600,
-        **place._usual(),
+        **subject._usual(),
     )
     return run_task(make, context_for(TaskInstanceDouble(run_id="held", try_number=2)))
 
 
 RACES = {
     "deploy, deploy another": Race(
-        lambda place: place.deploy("held", 0), lambda place: place.deploy("other", 1)
+        lambda subject: subject.deploy("held", 0), lambda subject: subject.deploy("other", 1)
     ),
     "deploy, deploy the same": Race(
-        lambda place: place.deploy("held", 0), lambda place: place.deploy("other", 0)
+        lambda subject: subject.deploy("held", 0), lambda subject: subject.deploy("other", 0)
     ),
-    "clean up, deploy another": Race(too_late, lambda place: place.deploy("other", 1), _slow),
-    "clean up, deploy the same": Race(too_late, lambda place: place.deploy("other", 0), _slow),
+    "clean up, deploy another": Race(too_late, lambda subject: subject.deploy("other", 1), _slow),
+    "clean up, deploy the same": Race(too_late, lambda subject: subject.deploy("other", 0), _slow),
     "clean up, deploy the same again as a later try": Race(
         too_late,
         as_a_later_try,
         _slow,
     ),
     "delete, deploy the same": Race(
-        lambda place: place.delete("held"),
-        lambda place: place.deploy("other", 0),
-        lambda place: place.deploy("before", 0),
+        lambda subject: subject.delete("held"),
+        lambda subject: subject.deploy("other", 0),
+        lambda subject: subject.deploy("before", 0),
     ),
     "tidy, deploy what is tidied": Race(
-        lambda place: place.deploy("held", 2, keep_configs=0, delete_old_models=True),
-        lambda place: place.deploy("other", 0, keep_configs=None),
+        lambda subject: subject.deploy("held", 2, keep_configs=0, delete_old_models=True),
+        lambda subject: subject.deploy("other", 0, keep_configs=None),
         _twice,
     ),
     "recreate, recreate": Race(
-        lambda place: place.deploy("held", 0, on_failed="recreate"),
-        lambda place: place.deploy("other", 1, on_failed="recreate"),
-        Place.wreck,
+        lambda subject: subject.deploy("held", 0, on_failed="recreate"),
+        lambda subject: subject.deploy("other", 1, on_failed="recreate"),
+        Subject.wreck,
     ),
 }
 
 
-def hold(place: Place, after: int) -> None:
+def hold(subject: Subject, after: int) -> None:
     """Hold the call after so many that name the endpoint, its configurations or models."""
-    rule = {"operation": "sagemaker:*", "resource": f"*{place.name}*", "fault": "latency", "seconds": HELD}
-    control(place.account, "POST", "faults", [rule | {"after": after, "times": 1}])
+    rule = {"operation": "sagemaker:*", "resource": f"*{subject.name}*", "fault": "latency", "seconds": HELD}
+    control(subject.account, "POST", "faults", [rule | {"after": after, "times": 1}])
 
 
-def rule_of(place: Place) -> Mapping[str, Any]:
-    rules = control(place.account, "GET", "faults")["rules"]
-    return next(rule for rule in rules if rule["resource"] == f"*{place.name}*")
+def rule_of(subject: Subject) -> Mapping[str, Any]:
+    rules = control(subject.account, "GET", "faults")["rules"]
+    return next(rule for rule in rules if rule["resource"] == f"*{subject.name}*")
 
 
 @dataclass(frozen=True)
@@ -210,35 +210,35 @@ class Course:
     missing: list[str]
 
 
-def run(place: Place, race: Race, after: int) -> Course | None:
+def run(subject: Subject, race: Race, after: int) -> Course | None:
     """Run the race with this call held; None where there are not so many."""
-    hold(place, after)
-    since = cast("int", call_log(place.account, operation="-")["sequence"])
+    hold(subject, after)
+    since = cast("int", call_log(subject.account, operation="-")["sequence"])
     end = queue.SimpleQueue[str]()
 
     def held() -> None:
         may_execute()
-        end.put(ended(lambda: race.held(place)))
+        end.put(ended(lambda: race.held(subject)))
 
     thread = threading.Thread(target=held)
     thread.start()
     give_up = time.monotonic() + LONGEST
-    while not rule_of(place)["struck"]:
+    while not rule_of(subject)["struck"]:
         if not thread.is_alive():
             return None
         assert time.monotonic() < give_up
         time.sleep(POLL)
-    other = ended(lambda: race.other(place))
-    between = place.endpoint()
-    control(place.account, "DELETE", f"faults?resource=*{place.name}*")
+    other = ended(lambda: race.other(subject))
+    between = subject.endpoint()
+    control(subject.account, "DELETE", f"faults?resource=*{subject.name}*")
     thread.join(LONGEST)
     assert not thread.is_alive(), "the held operator does not end"
-    calls = cast("list[dict[str, Any]]", call_log(place.account, since=since, service="*")["calls"])
+    calls = cast("list[dict[str, Any]]", call_log(subject.account, since=since, service="*")["calls"])
     (call,) = {
-        one["operation"] for one in calls if one["fault"] == "latency" and place.name in one["resource"]
+        one["operation"] for one in calls if one["fault"] == "latency" and subject.name in one["resource"]
     }
-    after_both = place.settled()
-    return Course(call, end.get(), other, between, after_both, _missing(place, after_both))
+    after_both = subject.settled()
+    return Course(call, end.get(), other, between, after_both, _missing(subject, after_both))
 
 
 def ended(work: Callable[[], Any]) -> str:
@@ -248,11 +248,11 @@ def ended(work: Callable[[], Any]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def _missing(place: Place, endpoint: tuple[Any, ...] | None) -> list[str]:
+def _missing(subject: Subject, endpoint: tuple[Any, ...] | None) -> list[str]:
     """Name what the endpoint serves and is not there."""
     if endpoint is None:
         return []
-    there = place.client
+    there = subject.client
     try:
         config = there.describe_endpoint_config(EndpointConfigName=endpoint[2])
         for variant in config["ProductionVariants"]:
@@ -262,21 +262,21 @@ def _missing(place: Place, endpoint: tuple[Any, ...] | None) -> list[str]:
     return []
 
 
-def prepared(account: Account, region: str, race: Race) -> Place:
-    place = Place(account, region)
+def prepared(account: Account, region: str, race: Race) -> Subject:
+    subject = Subject(account, region)
     for number in range(3):
-        place.model(number)
-    race.before(place)
-    return place
+        subject.model(number)
+    race.before(subject)
+    return subject
 
 
 def calls_of(account: Account, race: Race) -> int:
     """Count the calls of the undisturbed operator."""
-    place = prepared(account, REGIONS[0], race)
-    hold(place, 10_000)
-    ended(lambda: race.held(place))
-    calls = int(rule_of(place)["matched"])
-    place.remove()
+    subject = prepared(account, REGIONS[0], race)
+    hold(subject, 10_000)
+    ended(lambda: race.held(subject))
+    calls = int(rule_of(subject)["matched"])
+    subject.remove()
     return calls
 
 
@@ -298,11 +298,11 @@ def test_whatever_becomes_of_one_what_the_other_left_serving_is_there(account: A
 
     def trial(after: int) -> Course | None:
         region = regions.get()
-        place = prepared(account, region, race)
+        subject = prepared(account, region, race)
         try:
-            return run(place, race, after)
+            return run(subject, race, after)
         finally:
-            place.remove()
+            subject.remove()
             regions.put(region)
 
     calls = calls_of(account, race)
@@ -310,15 +310,15 @@ def test_whatever_becomes_of_one_what_the_other_left_serving_is_there(account: A
         courses = [course for course in pool.map(trial, range(calls)) if course is not None]
     assert len(courses) > calls / 2
     for number, course in enumerate(courses):
-        told = f"call {number} of {calls} held: {course}"
+        message = f"call {number} of {calls} held: {course}"
         if "ModelNotFound" in course.other:
             continue  # it was deleted with what served it, before the other used it
-        assert course.other in ("created", "updated", "unchanged"), told
-        assert course.between is not None, told
+        assert course.other in ("created", "updated", "unchanged"), message
+        assert course.between is not None, message
         if course.call.startswith("Delete"):
             continue
         if course.held == "deleted" and course.other != "created":
             continue  # asked by name to delete the very endpoint that the other has found there
-        assert course.finally_ is not None, told
-        assert course.finally_[:2] == (course.between[0], "InService"), told
-        assert course.missing == [], told
+        assert course.finally_ is not None, message
+        assert course.finally_[:2] == (course.between[0], "InService"), message
+        assert course.missing == [], message

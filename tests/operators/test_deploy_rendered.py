@@ -35,10 +35,10 @@ def deploy(name: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # n
 
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
-    made = unique("endpoint")
-    yield made
-    if account.status(made) is not None:
-        account.sagemaker.delete_endpoint(EndpointName=made)
+    endpoint_name = unique("endpoint")
+    yield endpoint_name
+    if account.status(endpoint_name) is not None:
+        account.sagemaker.delete_endpoint(EndpointName=endpoint_name)
 
 
 @pytest.mark.parametrize("written", [json.dumps, repr], ids=["json", "python"])
@@ -65,13 +65,13 @@ def test_they_do_what_the_lists_and_mappings_themselves_do(
     context = context_for()
     context["params"] = {argument: written(value) for argument, value in arguments.items()}
     texts = {argument: f"{{{{ params.{argument} }}}}" for argument in arguments}
-    made = run_task(partial(deploy, name, **texts), context)
-    assert made["action"] == "created"
+    first = run_task(partial(deploy, name, **texts), context)
+    assert first["action"] == "created"
     arn = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointArn"]
     assert {"Key": "team", "Value": "churn"} in account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
     requests.forget()
     again = run_task(partial(deploy, name, **arguments))
-    assert (again["action"], again["endpoint_config_name"]) == ("unchanged", made["endpoint_config_name"])
+    assert (again["action"], again["endpoint_config_name"]) == ("unchanged", first["endpoint_config_name"])
     assert "UpdateEndpoint" not in requests.changes()
 
 

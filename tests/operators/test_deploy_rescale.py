@@ -91,8 +91,8 @@ def test_it_is_refused_before_anything_is_created_naming_variant_and_remedies(
     before = account.configs(endpoint), scaling_of(account, endpoint)
     with pytest.raises(AirflowFailException) as refused:
         run_task(partial(deploy, endpoint, model))
-    for said in ("EndpointScaled", "AllTraffic", "on_scaled='rescale'", "action='remove'"):
-        assert said in str(refused.value)
+    for description in ("EndpointScaled", "AllTraffic", "on_scaled='rescale'", "action='remove'"):
+        assert description in str(refused.value)
     assert (account.configs(endpoint), scaling_of(account, endpoint)) == before
 
 
@@ -104,21 +104,23 @@ def test_an_update_that_keeps_the_instance_type_goes_on_and_scaling_stays(
     assert (result["action"], scaling_of(account, endpoint)) == ("updated", before)
 
 
-def test_where_nobody_may_look_sagemakers_answer_decides(account: Account, endpoint: str, model: str) -> None:
+def test_where_the_check_is_denied_sagemakers_answer_decides(
+    account: Account, endpoint: str, model: str
+) -> None:
     faults(account, "application-autoscaling:DescribeScalableTargets")
     with pytest.raises(AirflowFailException, match=r"EndpointScaled: .*a variant of it is registered"):
         run_task(partial(deploy, endpoint, model))
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
-@pytest.mark.parametrize("known", [True, False], ids=["foreseen", "refused first"])
+@pytest.mark.parametrize("foreseen", [True, False], ids=["foreseen", "refused first"])
 def test_rescaling_updates_and_puts_all_back(
-    account: Account, endpoint: str, model: str, *, deferrable: bool, known: bool
+    account: Account, endpoint: str, model: str, *, deferrable: bool, foreseen: bool
 ) -> None:
     other = unique("other")
     clients(account.url)[0].register_scalable_target(**target_of(other), MinCapacity=1, MaxCapacity=2)
     before = scaling_of(account, endpoint)
-    if not known:
+    if not foreseen:
         faults(account, "sagemaker:DescribeEndpointConfig", times=4, resource=f"*{endpoint}*")
     result = run_task(partial(rescale, endpoint, model, deferrable=deferrable, keep_configs=None))
     assert result["action"] == "updated"
@@ -151,7 +153,7 @@ def test_an_update_that_is_not_accepted_has_its_scaling_put_back(
     assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
 
 
-def test_a_missing_permission_is_told_before_anything_is_taken_down(
+def test_a_missing_permission_is_reported_before_anything_is_taken_down(
     account: Account, endpoint: str, model: str
 ) -> None:
     before = scaling_of(account, endpoint)
@@ -190,7 +192,7 @@ def test_the_maximum_is_at_least_what_the_endpoint_was_given(
     assert scaling_of(account, endpoint)["targets"] == [(1, 6, SUSPENDED)]
 
 
-def test_types_that_do_not_scale_are_told_before(account: Account, endpoint: str, model: str) -> None:
+def test_types_that_do_not_scale_are_reported_before(account: Account, endpoint: str, model: str) -> None:
     before = scaling_of(account, endpoint)
     with pytest.raises(AirflowFailException, match="does not scale t2 instances"):
         run_task(partial(rescale, endpoint, model, instance_type="ml.t2.medium"))
@@ -239,7 +241,7 @@ def test_what_a_deployment_without_rescale_may_not_put_back_is_a_warning(
     assert notes_on(account, endpoint)
 
 
-def test_a_note_that_somebody_has_garbled_is_a_warning_of_a_deployment_without_rescale(
+def test_a_note_that_another_user_has_garbled_is_a_warning_of_a_deployment_without_rescale(
     account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     arn = account.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointArn"]
@@ -273,7 +275,7 @@ def scaled_by_operator(name: str, action: str) -> SageMakerScaleEndpointOperator
 
 
 @pytest.mark.parametrize(("action", "policies"), [("remove", []), ("apply", ["airflow-sm-invocations"])])
-def test_what_somebody_says_of_the_scaling_meanwhile_counts_and_nothing_old_comes_back(
+def test_what_another_user_says_of_the_scaling_meanwhile_counts_and_nothing_old_comes_back(
     account: Account, endpoint: str, model: str, action: str, policies: list[str]
 ) -> None:
     left_down(account, endpoint)
@@ -304,7 +306,7 @@ def test_a_deletion_that_comes_to_nothing_gives_up_what_was_taken_down(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "description",
     [
         {"situation": "the endpoint has failed"},
         {"situation": "no update policy"},
@@ -321,12 +323,12 @@ def test_a_refusal_for_something_else_is_not_taken_for_scaling_where_what_serves
     account: Account,
     endpoint: str,
     model: str,
-    said: dict[str, Any],
+    description: dict[str, Any],
     make: Any,  # noqa: ANN401 - of both
 ) -> None:
     before = scaling_of(account, endpoint)
     faults(account, "sagemaker:DescribeEndpointConfig", resource=f"*{endpoint}*")
-    rule = {"operation": "sagemaker:UpdateEndpoint", "fault": "error", **said}
+    rule = {"operation": "sagemaker:UpdateEndpoint", "fault": "error", **description}
     control(account, "POST", "faults", [rule])
     with pytest.raises(AirflowFailException, match="RequestRefused") as refused:
         run_task(partial(make, endpoint, model, cleanup_on_failure=False))
@@ -334,7 +336,7 @@ def test_a_refusal_for_something_else_is_not_taken_for_scaling_where_what_serves
     assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
 
 
-def test_a_refusal_in_words_that_nobody_knows_is_likely_for_scaling(
+def test_a_refusal_in_words_that_are_unknown_is_likely_for_scaling(
     account: Account, endpoint: str, model: str
 ) -> None:
     faults(account, "sagemaker:DescribeEndpointConfig", resource=f"*{endpoint}*")
@@ -363,7 +365,7 @@ def test_a_wait_that_breaks_puts_back_or_says_what_is_left(
         assert isinstance(step, Deferral)
         if ends:
             account.wait_for_endpoint(endpoint)
-        event = {"status": "error", "error": "ServiceUnavailable", "message": "no more looks"}
+        event = {"status": "error", "error": "ServiceUnavailable", "message": "no more polls"}
         with pytest.raises(ServiceUnavailable):
             resume(make, context_for(), step, {**event, "note": step.trigger_arguments["note"]})
         if not ends:
@@ -382,7 +384,7 @@ def test_an_update_that_ends_while_it_is_cleaned_up_after_has_its_scaling_put_ba
         make = partial(rescale, endpoint, model, deferrable=True)
         step = execute(make, context_for())
         assert isinstance(step, Deferral)
-        event = {"status": "error", "error": "EndpointFailed", "message": "so it was told"}
+        event = {"status": "error", "error": "EndpointFailed", "message": "so the trigger reported"}
         failed = pool.submit(
             resume, make, context_for(), step, {**event, "note": step.trigger_arguments["note"]}
         )
@@ -438,7 +440,7 @@ def test_a_kill_while_it_is_deferred_puts_back_or_says_what_is_left(
     assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
 
 
-def test_a_note_that_somebody_removes_while_the_task_is_deferred_is_told(
+def test_a_note_that_another_user_removes_while_the_task_is_deferred_is_reported(
     account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make = partial(rescale, endpoint, model, deferrable=True)
@@ -551,7 +553,7 @@ def test_a_try_killed_after_any_call_has_its_scaling_put_back_by_the_next(
             run_task(operator, context_for(TaskInstanceDouble(run_id=run, try_number=2)))
         except AirflowFailException:
             assert end == "RolledBack"
-        told = f"killed after call {number}"
-        assert scaling_of(account, endpoint) == before, told
-        assert notes_on(account, endpoint) == [], told
+        message = f"killed after call {number}"
+        assert scaling_of(account, endpoint) == before, message
+        assert notes_on(account, endpoint) == [], message
     assert killed_after > 15, "it was never killed in the midst of it"

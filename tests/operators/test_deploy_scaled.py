@@ -30,9 +30,9 @@ def model(module_account: Account) -> str:
 
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
-    made = unique("endpoint")
-    yield made
-    account.sagemaker.delete_endpoint(EndpointName=made)
+    endpoint_name = unique("endpoint")
+    yield endpoint_name
+    account.sagemaker.delete_endpoint(EndpointName=endpoint_name)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def scaled(account: Account, name: str, model: str) -> str:
     return name
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [text for text in caplog.messages if "CurrentInstanceCount" in text]
 
 
@@ -56,7 +56,7 @@ def test_it_warns_naming_variant_counts_and_argument(
 ) -> None:
     caplog.set_level(logging.WARNING)
     run_task(partial(deploy, scaled, model, instance_type="ml.c5.large"))
-    (line,) = said(caplog)
+    (line,) = warnings(caplog)
     assert f"endpoint {scaled} sets variant AllTraffic" in line
     assert "CurrentInstanceCount 3, to InitialInstanceCount 1" in line
     assert "retain_variant_properties=True" in line
@@ -68,7 +68,7 @@ def test_with_the_argument_the_count_stays_and_nothing_is_said(
     account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_task(partial(deploy, scaled, model, instance_type="ml.c5.large", retain_variant_properties="true"))
-    assert said(caplog) == []
+    assert warnings(caplog) == []
     (variant,) = account.sagemaker.describe_endpoint(EndpointName=scaled)["ProductionVariants"]
     assert variant["CurrentInstanceCount"] == 3
 
@@ -79,7 +79,7 @@ def test_a_count_that_is_changed_on_purpose_is_no_surprise(
     run_task(partial(deploy, name, model))
     result = run_task(partial(deploy, name, model, initial_instance_count=2))
     assert result["action"] == "updated"
-    assert said(caplog) == []
+    assert warnings(caplog) == []
 
 
 def test_where_the_configuration_may_not_be_read_the_update_goes_on(
@@ -92,4 +92,4 @@ def test_where_the_configuration_may_not_be_read_the_update_goes_on(
     finally:
         control(account, "DELETE", "faults")
     assert result["action"] == "updated"
-    assert said(caplog) == []
+    assert warnings(caplog) == []

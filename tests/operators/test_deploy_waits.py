@@ -1,4 +1,4 @@
-"""How a deployment waits: out of the way of others, for every status's right end, and no longer than it was told."""
+"""How a deployment waits: out of the way of others, for every status's right end, and no longer than its limit."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOp
 
 
 def resumed(make: Make, deferral: TaskDeferred, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - or what the task returns
-    """Go on after a deferral, in an operator made anew; return the next deferral, or the task's result."""
+    """Go on after a deferral, in a new operator; return the next deferral, or the task's result."""
     operator = make()
     try:
         return getattr(operator, deferral.method_name)(context_for(), event=dict(event))
@@ -79,10 +79,10 @@ def model(module_account: Account) -> str:
 @pytest.fixture
 def name(account: Account) -> Iterator[str]:
     """An endpoint's name; what has it in the end is deleted."""
-    made = unique("endpoint")
-    yield made
+    endpoint_name = unique("endpoint")
+    yield endpoint_name
     control(account, "DELETE", "endpoints")
-    if account.status(made) not in (
+    if account.status(endpoint_name) not in (
         None,
         "Creating",
         "Updating",
@@ -90,12 +90,12 @@ def name(account: Account) -> Iterator[str]:
         "SystemUpdating",
         "RollingBack",
     ):
-        account.sagemaker.delete_endpoint(EndpointName=made)
+        account.sagemaker.delete_endpoint(EndpointName=endpoint_name)
 
 
 @pytest.fixture
 def serving(account: Account, name: str, model: str) -> str:
-    """An endpoint of somebody else that serves another configuration; returns its configuration's name."""
+    """An endpoint of another user that serves another configuration; returns its configuration's name."""
     config = account.create_config(model)
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
     account.wait_for_endpoint(name)
@@ -104,7 +104,7 @@ def serving(account: Account, name: str, model: str) -> str:
 
 @pytest.fixture
 def busy(account: Account, name: str, serving: str) -> Iterator[Callable[[], None]]:
-    """Somebody else's endpoint that is Creating until this is called, or the test is over."""
+    """An endpoint of another user that is Creating until this is called, or the test is over."""
     control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
     yield partial(free, account, name)
     if account.status(name) == "Creating":
@@ -128,16 +128,16 @@ def an_hour_later(trigger: Any) -> Any:  # noqa: ANN401 - one of ours
 
 
 class TestDeferredWaitOut:
-    """What somebody else has in progress is waited out in the triggerer, not in the worker."""
+    """What another user has in progress is waited out in the triggerer, not in the worker."""
 
-    def test_the_worker_is_free_while_somebody_else_creates_the_endpoint(
+    def test_the_worker_is_free_while_another_user_creates_the_endpoint(
         self, account: Account, name: str, model: str, busy: Callable[[], None], requests: Requests
     ) -> None:
         make = partial(deploy, name, model)
         requests.forget()
         first = deferred(make())
         assert isinstance(first.trigger, EndpointChangeableTrigger)
-        # One look at each and nothing else: it neither waited nor made anything.
+        # One poll of each and nothing else: it neither waited nor made anything.
         assert dict(requests.count()) == {"DescribeModel": 1, "DescribeEndpoint": 1}
         busy()
 
@@ -151,7 +151,7 @@ class TestDeferredWaitOut:
         assert described["EndpointConfigName"] == result["endpoint_config_name"]
 
     @pytest.mark.usefixtures("serving")
-    def test_what_is_being_deleted_is_created_anew_when_it_is_gone(
+    def test_what_is_being_deleted_is_created_again_when_it_is_gone(
         self, account: Account, name: str, model: str
     ) -> None:
         with account.settings(endpoint_deleting_seconds=3600):
@@ -227,8 +227,8 @@ class TestDeferredWaitOut:
 class TestDeadlines:
     @BOTH
     @pytest.mark.usefixtures("busy")
-    def test_seconds_are_neither_attempts_nor_looks(self, name: str, model: str, deferrable: bool) -> None:
-        """Taken for attempts, one second would be an hour here, too long for pytest; rounded up to a look as well."""
+    def test_seconds_are_neither_attempts_nor_polls(self, name: str, model: str, deferrable: bool) -> None:
+        """Taken for attempts, one second would be an hour here, too long for pytest; rounded up to a poll as well."""
         began = time.monotonic()
         with pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 1 s"):
             run_task(
@@ -238,7 +238,7 @@ class TestDeadlines:
 
     @pytest.mark.usefixtures("busy")
     def test_deferred_again_the_wait_out_keeps_its_first_deadline(self, name: str, model: str) -> None:
-        """Between the trigger's last look and the worker's first somebody may begin something new."""
+        """Between the trigger's last poll and the worker's first another user may begin an operation."""
         make = partial(deploy, name, model, max_wait_seconds=600)
         began = time.time()
         first = deferred(make())
@@ -251,7 +251,7 @@ class TestDeadlines:
         assert second.timeout <= first.timeout
 
     @pytest.mark.parametrize("kind", [EndpointChangeableTrigger, EndpointServingTrigger])
-    def test_a_triggerer_that_restarts_does_not_begin_the_wait_anew(
+    def test_a_triggerer_that_restarts_does_not_begin_the_wait_again(
         self,
         account: Account,
         name: str,
@@ -269,15 +269,15 @@ class TestDeadlines:
 
         has_looked = looked_at(account, name, 1)
 
-        async def look_and_die() -> None:
+        async def poll_and_die() -> None:
             running = asyncio.ensure_future(anext(rebuilt(deferral.trigger).run()))
             while not has_looked():  # noqa: ASYNC110 - another process's log
                 await asyncio.sleep(POLL)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-        asyncio.run(look_and_die())
-        event = event_of(rebuilt(an_hour_later(deferral.trigger)))  # begun anew, it would wait for an hour
+        asyncio.run(poll_and_die())
+        event = event_of(rebuilt(an_hour_later(deferral.trigger)))  # started again, it would wait for an hour
         assert event["status"] == "over"
         with pytest.raises(
             EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 3600 s"
@@ -287,7 +287,7 @@ class TestDeadlines:
     def test_an_endpoint_that_fails_again_and_again_is_given_up_in_time(
         self, model: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Somebody creates it anew as soon as it is deleted, and each time it fails."""
+        """Another user creates it again as soon as it is deleted, and each time it fails."""
 
         @dataclass(frozen=True)
         class Said(Answer):
@@ -321,14 +321,14 @@ class TestFailedLooks:
     def test_a_bad_moment_in_the_middle_of_a_blocking_wait_out_is_endured(
         self, account: Account, name: str, model: str
     ) -> None:
-        """Botocore repeats nothing here; without a rule of our own the first failed look ends the task."""
+        """Botocore repeats nothing here; without a rule of our own the first failed poll ends the task."""
         control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
         rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "after": 1, "times": 3}
         control(account, "POST", "faults", [rule | {"fault": "throttle"}])
 
         def struck() -> bool:
-            (told,) = control(account, "GET", "faults")["rules"]
-            return bool(told["struck"] == 3)
+            (rule,) = control(account, "GET", "faults")["rules"]
+            return bool(rule["struck"] == 3)
 
         try:
             with once(struck, partial(free, account, name)):
@@ -339,17 +339,17 @@ class TestFailedLooks:
 
     @BOTH
     @pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
-    def test_a_throttled_look_never_deletes_the_endpoint_that_was_just_created(
+    def test_a_throttled_poll_never_deletes_the_endpoint_that_was_just_created(
         self, account: Account, name: str, model: str, *, waits: bool, deferrable: bool
     ) -> None:
-        """Each look after CreateEndpoint in turn, until the run is over before the fault strikes."""
+        """Each poll after CreateEndpoint, one per run, until the run is over before the fault strikes."""
         make = partial(
             deploy, name, model, deferrable=deferrable, botocore_config=ONCE, wait_for_completion=waits
         )
         struck, after = 1, 0
         while struck:
             after += 1
-            # One look before the endpoint is made, one while it is Creating, and those after InService.
+            # One poll before the endpoint is made, one while it is Creating, and those after InService.
             control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 0})
             rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "after": after}
             control(account, "POST", "faults", [rule | {"times": 1, "fault": "throttle"}])
@@ -374,7 +374,7 @@ class TestFailedLooks:
             account.wait_for_endpoint(name, "endpoint_deleted")
         assert after > 1
 
-    def test_an_earlier_versions_trigger_told_no_arn_and_it_is_looked_up(
+    def test_an_earlier_versions_trigger_had_no_arn_and_it_is_read(
         self, account: Account, name: str, model: str
     ) -> None:
         make = partial(deploy, name, model)
@@ -398,7 +398,7 @@ class TestFailedLooks:
     def test_a_retry_never_deletes_what_an_earlier_try_made_and_what_serves_now(
         self, account: Account, name: str, model: str
     ) -> None:
-        """Somebody may use it by now. It was this task's, and Creating, when the retry found it."""
+        """Another user may use it by now. It was this task's, and Creating, when the retry found it."""
         deploy(name, model, deferrable=False).execute(context_for())
         control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
         make = partial(deploy, name, model)
@@ -417,7 +417,7 @@ class TestTidying:
     """What the endpoint served earlier goes when the new configuration serves, and nothing that is still needed."""
 
     def earlier(self, account: Account, name: str, models: Sequence[str]) -> list[str]:
-        """Have an endpoint that has served each model in turn; return its configurations, oldest first."""
+        """Have an endpoint that has served each model, one after the other; return its configurations, oldest first."""
         for model in models:
             arn = account.sagemaker.describe_model(ModelName=model)["ModelArn"]
             account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": OWNER_TAG, "Value": "an-earlier-run"}])
@@ -487,7 +487,7 @@ class TestEveryStatus:
     @BOTH
     @pytest.mark.parametrize("status", ["Failed", "OutOfService", "UpdateRollbackFailed"])
     @pytest.mark.usefixtures("serving")
-    def test_found_in_a_status_that_does_not_end_it_is_told_at_once(
+    def test_found_in_a_status_that_does_not_end_it_is_reported_at_once(
         self, account: Account, name: str, model: str, status: str, deferrable: bool
     ) -> None:
         control(account, "PUT", f"endpoints/{name}/status", {"status": status, "reason": "a fire"})

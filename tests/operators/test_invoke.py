@@ -1,4 +1,4 @@
-"""InvokeEndpointAsync: what goes in, what comes out, what is refused before the call, and what stays secret."""
+"""InvokeEndpointAsync: what goes in, what comes out, what breaks a limit before the call, and what stays secret."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def model_fn(model_dir):
 
 def transform_fn(model, data, content_type, accept, context):
     text = data.decode() if isinstance(data, bytes) else data
-    told = {"data": text, "content_type": content_type, "accept": accept}
-    told["custom_attributes"] = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
-    return json.dumps(told), "application/json"
+    request = {"data": text, "content_type": content_type, "accept": accept}
+    request["custom_attributes"] = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    return json.dumps(request), "application/json"
 """
-"""It tells what it was asked."""
+"""It answers with its request."""
 
 
 def invoke(endpoint: str, **arguments: Any) -> SageMakerInvokeEndpointAsyncOperator:  # noqa: ANN401 - the operator's own
@@ -74,8 +74,8 @@ def output_of(account: Account, invocation: dict[str, Any]) -> dict[str, Any]:
         deferrable=False,
         aws_conn_id=None,
     )
-    told: dict[str, Any] = json.loads(account.read(sensor.execute(context_for())))
-    return told
+    request: dict[str, Any] = json.loads(account.read(sensor.execute(context_for())))
+    return request
 
 
 def refusal(operator: SageMakerInvokeEndpointAsyncOperator) -> AirflowFailException:
@@ -259,7 +259,7 @@ class TestBadInput:
             ({"s3_output_path_extension": "s3://b"}, "s3_output_path_extension 's3://b' is not allowed"),
         ],
     )
-    def test_a_broken_limit_is_told_before_any_call_and_without_secrets(
+    def test_a_broken_limit_is_reported_before_any_call_and_without_secrets(
         self, requests: Requests, arguments: dict[str, Any], says: str
     ) -> None:
         operator = SageMakerInvokeEndpointAsyncOperator(
@@ -287,7 +287,7 @@ class TestBadInput:
         error = refusal(invoke(endpoint, input_location="s3://no-such-bucket-anywhere/input.csv"))
         assert isinstance(error.__cause__, InputNotFound)
 
-    def test_the_look_at_the_input_can_be_switched_off(self, account: Account, endpoint: str) -> None:
+    def test_the_check_of_the_input_can_be_switched_off(self, account: Account, endpoint: str) -> None:
         missing = f"s3://{account.bucket}/no/such/input.csv"
         assert run_task(partial(invoke, endpoint, input_location=missing, check_input=False))
 
@@ -319,12 +319,12 @@ class TestService:
     def test_an_unreachable_service_may_be_retried_and_is_named(
         self, monkeypatch: pytest.MonkeyPatch, endpoint: str, input_location: str
     ) -> None:
-        nobody = closed_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", nobody)
+        closed_address = closed_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", closed_address)
         with pytest.raises(ServiceUnavailable) as caught:
             invoke(endpoint, input_location=input_location).execute(context_for())
         assert f"sagemaker:InvokeEndpointAsync {endpoint}: the service did not answer" in str(caught.value)
-        assert nobody in str(caught.value)
+        assert closed_address in str(caught.value)
 
     def test_an_input_that_may_not_be_looked_at_is_sent_all_the_same(
         self,
@@ -364,7 +364,7 @@ class TestService:
 
 
 def test_a_body_of_another_kind_shows_nothing_of_itself() -> None:
-    """Neither in the message nor in what is chained to it, which Airflow logs as well."""
+    """Neither in the message nor in the chained errors, which Airflow logs as well."""
     body: Any = {"TOPSECRET"}
     operator = SageMakerInvokeEndpointAsyncOperator(
         task_id="invoke", endpoint_name="any", body=body, aws_conn_id=None

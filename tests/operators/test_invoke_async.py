@@ -1,4 +1,4 @@
-"""InvokeEndpointAsync that is waited for, and tried more than once: what comes back, what fails, what is told."""
+"""InvokeEndpointAsync that is waited for, and tried more than once: what comes back, what fails, what is logged."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def wait_for_log(account: Account, endpoint: str, words: str) -> None:
     group, give_up = f"/aws/sagemaker/Endpoints/{endpoint}", time.monotonic() + 600
     while time.monotonic() < give_up:
         try:
-            found = logs.filter_log_events(logGroupName=group)["events"]
+            events = logs.filter_log_events(logGroupName=group)["events"]
         except logs.exceptions.ResourceNotFoundException:
-            found = []
-        if any(f"ValueError: {words}" in event["message"] for event in found):
+            events = []
+        if any(f"ValueError: {words}" in event["message"] for event in events):
             return
         time.sleep(POLL)
     raise AssertionError(f"{words!r} did not reach {group}")
@@ -113,7 +113,7 @@ def checked_in(account: Account, endpoint: str, times: int) -> bool:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """Return what was logged so far: Airflow 3's task logger writes to stdout, Airflow 2's through logging."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text + "".join(capfd.readouterr())
@@ -194,19 +194,19 @@ class TestWaiting:
 
     @pytest.mark.parametrize(("body", "limit"), [(ROW, 4), (b"\xff\xfe", 100)])
     def test_what_cannot_go_on_xcom_stays_in_s3(
-        self, endpoint: str, run: Callable[..., Any], said: Callable[[], str], body: str | bytes, limit: int
+        self, endpoint: str, run: Callable[..., Any], logged: Callable[[], str], body: str | bytes, limit: int
     ) -> None:
         result = run(endpoint, body=body, return_output=True, return_output_limit=limit)
         assert result["output"] is None
-        told = said()
-        assert f"no UTF-8 text or larger than return_output_limit ({limit} bytes)" in told
-        assert f"read {result['output_location']}" in told
+        log_text = logged()
+        assert f"no UTF-8 text or larger than return_output_limit ({limit} bytes)" in log_text
+        assert f"read {result['output_location']}" in log_text
 
     def test_an_output_of_the_limit_goes_there(self, endpoint: str, run: Callable[..., Any]) -> None:
         assert run(endpoint, body=ROW, return_output=True, return_output_limit=len(ROW))["output"] == ROW
 
     def test_a_failed_inference_says_what_the_model_said_and_shows_its_log(
-        self, failing: str, run: Callable[..., Any], said: Callable[[], str]
+        self, failing: str, run: Callable[..., Any], logged: Callable[[], str]
     ) -> None:
         with pytest.raises(AirflowFailException) as caught:
             run(failing, body=ROW, inference_id="an-id")
@@ -215,19 +215,19 @@ class TestWaiting:
         assert f"inference an-id of endpoint {failing} failed: " in text
         assert "this handler always fails" in text
         assert "input inline, failure object s3://" in text
-        told = said()
-        assert f"last lines of /aws/sagemaker/Endpoints/{failing}" in told
-        assert "ValueError: this handler always fails" in told
+        log_text = logged()
+        assert f"last lines of /aws/sagemaker/Endpoints/{failing}" in log_text
+        assert "ValueError: this handler always fails" in log_text
 
     def test_failure_texts_and_logs_can_be_switched_off(
-        self, failing: str, run: Callable[..., Any], said: Callable[[], str]
+        self, failing: str, run: Callable[..., Any], logged: Callable[[], str]
     ) -> None:
         with pytest.raises(AirflowFailException) as caught:
             run(failing, body=ROW, failure_text_limit=0, container_log_lines=0)
-        assert "this handler always fails" not in str(caught.value) + said()
+        assert "this handler always fails" not in str(caught.value) + logged()
         assert "see its failure object" in str(caught.value)
 
-    def test_no_result_in_time_is_told_and_may_be_retried(
+    def test_no_result_in_time_is_reported_and_may_be_retried(
         self, account: Account, gate: Path, run: Callable[..., Any]
     ) -> None:
         name = account.deploy(BLOCKING, asynchronous=True)
@@ -263,7 +263,7 @@ class TestWaiting:
         assert isinstance(caught.value.__cause__, EndpointNotFound)
         assert f"endpoint {name} was deleted while inference" in str(caught.value)
 
-    def test_a_deletion_is_noticed_long_before_the_deadline_and_what_is_deployed_again_gets_the_input_anew(
+    def test_a_deletion_is_noticed_long_before_the_deadline_and_what_is_deployed_again_gets_the_input_again(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, gate: Path, run: Callable[..., Any]
     ) -> None:
         monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 0.2)
@@ -326,7 +326,7 @@ class TestWaiting:
         gate.touch()
         account.sagemaker.delete_endpoint(EndpointName=name)
 
-    def test_a_queue_that_does_not_exist_is_told_before_anything_is_sent(
+    def test_a_queue_that_does_not_exist_is_reported_before_anything_is_sent(
         self, account: Account, endpoint: str, run: Callable[..., Any]
     ) -> None:
         before = invocations_of(account, endpoint)
@@ -404,7 +404,7 @@ class TestWaiting:
         assert result["endpoint_name"] == endpoint
         assert account.read(result["output_location"]) == b"x" * 130_000
 
-    def test_an_output_that_s3_does_not_tell_of_is_looked_for_again_by_a_retry(
+    def test_an_output_that_s3_does_not_report_is_polled_again_by_a_retry(
         self, monkeypatch: pytest.MonkeyPatch, endpoint: str
     ) -> None:
         make = partial(invoke, endpoint, body=ROW, wait_for_completion=True, deferrable=True)
@@ -442,7 +442,7 @@ class TestRetries:
         assert requests.count()[f"/endpoints/{endpoint}/async-invocations"] == 1
 
     def test_without_state_a_retry_finds_the_output(
-        self, endpoint: str, requests: Requests, run: Callable[..., Any], said: Callable[[], str]
+        self, endpoint: str, requests: Requests, run: Callable[..., Any], logged: Callable[[], str]
     ) -> None:
         run_id = unique("run")
         sent = run(endpoint, TaskInstanceDouble(run_id=run_id), body=ROW)
@@ -450,7 +450,7 @@ class TestRetries:
         assert again["output_location"] == sent["output_location"]
         assert again["output"] == ROW
         assert requests.count()[f"/endpoints/{endpoint}/async-invocations"] == 1
-        assert "is not sent again: its output is there" in said()
+        assert "is not sent again: its output is there" in logged()
 
     def test_a_cleared_task_resumes_unless_it_is_to_restart(
         self, account: Account, endpoint: str, requests: Requests
@@ -509,7 +509,7 @@ class TestBadInput:
             ({"wait_for_completion": "perhaps"}, "wait_for_completion must be true or false, not 'perhaps'"),
         ],
     )
-    def test_it_is_told_before_any_call(
+    def test_it_is_reported_before_any_call(
         self, requests: Requests, arguments: dict[str, Any], says: str
     ) -> None:
         with pytest.raises(AirflowFailException) as caught:

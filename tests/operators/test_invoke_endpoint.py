@@ -1,4 +1,4 @@
-"""InvokeEndpoint in real time: what goes in and comes out, where it is kept, what is tried again, what stays secret."""
+"""InvokeEndpoint in real time: what goes in and comes out, where it is kept, what is retried, what stays secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept, context):
     text = data.decode("latin-1") if isinstance(data, bytes) else data
     if text.startswith("status "):
-        error = ValueError("told-by-the-container " + "x" * 2000)
+        error = ValueError("raised-by-the-container " + "x" * 2000)
         error.status_code = int(text.split()[1])
         print("the container says why", flush=True)
         raise error
@@ -69,7 +69,7 @@ def transform_fn(model, data, content_type, accept, context):
         context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "answered " + attributes)
     return json.dumps({"data": text, "content_type": content_type, "accept": accept}), "application/json"
 """
-"""It tells what it was asked, answers so many bytes that are no text, or fails with a status."""
+"""It answers with its request, answers so many bytes that are no text, or fails with a status."""
 
 
 def invoke(endpoint: str, **arguments: Any) -> SageMakerInvokeEndpointOperator:  # noqa: ANN401 - the operator's own
@@ -128,11 +128,11 @@ def calls(account: Account, endpoint: str) -> Callable[[], list[dict[str, Any]]]
     """The invocations of this module's endpoint since the test began."""
     since = call_log(account, operation="-")["sequence"]
 
-    def told() -> list[dict[str, Any]]:
+    def requests() -> list[dict[str, Any]]:
         log: Any = call_log(account, since=since, operation="InvokeEndpoint")["calls"]
         return [call for call in log if call["resource"] == endpoint]
 
-    return told
+    return requests
 
 
 class TestWhatGoesInAndOut:
@@ -184,7 +184,7 @@ class TestWhatGoesInAndOut:
     ) -> None:
         with _recording() as (url, seen):
             monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
-            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", closed_port())  # there is nothing to look up
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", closed_port())  # there is nothing to describe
             result = run(
                 "anywhere",
                 body="1",
@@ -265,7 +265,7 @@ class TestWhatGoesInAndOut:
 
 class TestTemplates:
     def test_nothing_secret_goes_onto_xcom_where_a_template_says_no(self, endpoint: str) -> None:
-        """The text "False" is true to Python: the answer is a secret that nobody asked for."""
+        """The text "False" is true to Python: the answer is a secret that no argument asked for."""
         context = context_for()
         context["params"] = {"keep": False}
         keep = dict.fromkeys(("return_output", "return_custom_attributes"), "{{ params.keep }}")
@@ -286,7 +286,7 @@ class TestTemplates:
         limits = {"error_text_limit": "{{ params.none }}", "container_log_lines": "{{ params.none }}"}
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(invoke, endpoint, body="status 500", **limits), context)
-        assert "told-by-the-container" not in str(caught.value)
+        assert "raised-by-the-container" not in str(caught.value)
         with pytest.raises(AirflowFailException, match=r"return_output_limit \(2\)"):
             run_task(
                 partial(
@@ -406,7 +406,7 @@ class TestWhatIsTriedAgain:
     def test_a_container_that_is_busy_may_answer_at_a_later_attempt_or_task(
         self, calls: Callable[[], list[Any]], endpoint: str, status: int
     ) -> None:
-        with pytest.raises(ModelUnavailable, match=f"answered {status}: .*told-by-the-container"):
+        with pytest.raises(ModelUnavailable, match=f"answered {status}: .*raised-by-the-container"):
             run(endpoint, body=f"status {status}", attempts=2, container_log_lines=0)
         assert len(calls()) == 2
 
@@ -419,7 +419,7 @@ class TestWhatIsTriedAgain:
 
 
 class TestTheEndpoint:
-    def test_one_that_is_missing_and_one_of_the_other_kind_are_told_apart(self, account: Account) -> None:
+    def test_one_that_is_missing_and_one_of_the_other_kind_are_distinguished(self, account: Account) -> None:
         assert "EndpointNotFound: no endpoint no-such-endpoint serves" in str(
             refusal("no-such-endpoint", body="1")
         )
@@ -433,7 +433,7 @@ class TestTheEndpoint:
             with pytest.raises(EndpointNotInService, match=f"endpoint {name} is Creating"):
                 run(name, body="1")
 
-    def test_one_that_was_not_found_a_moment_ago_is_told_by_what_it_is_now(
+    def test_one_that_was_not_found_a_moment_ago_is_reported_with_its_status_now(
         self, faults: Faults, endpoint: str
     ) -> None:
         """What the runtime knows of an endpoint may be older than what the control plane does."""
@@ -446,8 +446,8 @@ class TestTheEndpoint:
         assert "wait for it" not in str(caught.value)
 
     def test_a_target_model_is_for_a_multi_model_endpoint(self, endpoint: str) -> None:
-        said = str(refusal(endpoint, body="1", target_model="m.tar.gz"))
-        assert f"EndpointNotMultiModel: endpoint {endpoint} serves no target models" in said
+        logged = str(refusal(endpoint, body="1", target_model="m.tar.gz"))
+        assert f"EndpointNotMultiModel: endpoint {endpoint} serves no target models" in logged
 
 
 def wait_for_line(account: Account, endpoint: str, *, since: float = 0.0) -> None:
@@ -461,10 +461,10 @@ def wait_for_line(account: Account, endpoint: str, *, since: float = 0.0) -> Non
     )
     give_up = time.monotonic() + 600
     while time.monotonic() < give_up:
-        found = logs.filter_log_events(
+        events = logs.filter_log_events(
             logGroupName=f"/aws/sagemaker/Endpoints/{endpoint}", startTime=int(since * 1_000)
         )["events"]
-        if any(CONTAINER_LINE in event["message"] for event in found):
+        if any(CONTAINER_LINE in event["message"] for event in events):
             return
         time.sleep(0.05)
     raise AssertionError("the container's line did not reach CloudWatch Logs")
@@ -481,69 +481,69 @@ def failed_before(module_account: Account, endpoint: str) -> None:
 
 @pytest.fixture
 def patient(account: Account, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Have a pause between two looks at an endpoint's log last until a line written from now on is there."""
+    """Have a pause between two polls of an endpoint's log last until a line written from now on is there."""
 
-    def look_patiently(endpoint: str) -> None:
+    def poll_patiently(endpoint: str) -> None:
         now = time.time()
         clock = SimpleNamespace(sleep=lambda _: wait_for_line(account, endpoint, since=now))
         monkeypatch.setattr("airflow_sm_plugin.hooks.container_logs.time", clock)
 
-    return look_patiently
+    return poll_patiently
 
 
 class TestAContainerThatFails:
     def test_the_lines_of_a_fresh_one_are_waited_for(
-        self, account: Account, said: Callable[[], str], patient: Callable[[str], None]
+        self, account: Account, logged: Callable[[], str], patient: Callable[[str], None]
     ) -> None:
-        """Lines reach CloudWatch after the answer: the first look of the first failure finds nothing."""
+        """Lines reach CloudWatch after the answer: the first poll of the first failure finds nothing."""
         fresh = account.deploy(HANDLER)
         patient(fresh)
         assert "answered 500" in str(refusal(fresh, body="status 500"))
         account.sagemaker.delete_endpoint(EndpointName=fresh)
-        assert CONTAINER_LINE in said()
-        assert "wrote nothing" not in said()
+        assert CONTAINER_LINE in logged()
+        assert "wrote nothing" not in logged()
 
     @pytest.mark.usefixtures("failed_before")
     def test_its_last_log_lines_stand_in_the_tasks_log_and_the_start_of_its_text_in_the_error(
         self,
         endpoint: str,
-        said: Callable[[], str],
+        logged: Callable[[], str],
         calls: Callable[[], list[Any]],
         patient: Callable[[str], None],
     ) -> None:
         patient(endpoint)
         message = str(refusal(endpoint, body="status 500"))
         assert message.startswith(
-            f"ModelError: a container of endpoint {endpoint} answered 500: told-by-the-container xxx"
+            f"ModelError: a container of endpoint {endpoint} answered 500: raised-by-the-container xxx"
         )
         assert len(message) < 1200
-        assert CONTAINER_LINE in said()
-        assert f"last lines of /aws/sagemaker/Endpoints/{endpoint} AllTraffic/" in said()
+        assert CONTAINER_LINE in logged()
+        assert f"last lines of /aws/sagemaker/Endpoints/{endpoint} AllTraffic/" in logged()
         assert len(calls()) == 1
 
     @pytest.mark.usefixtures("failed_before")
     def test_both_can_be_switched_off_down_to_the_traceback(
-        self, endpoint: str, said: Callable[[], str], requests: Requests
+        self, endpoint: str, logged: Callable[[], str], requests: Requests
     ) -> None:
         error = refusal(endpoint, body="status 500", container_log_lines=0, error_text_limit=0)
-        shown = "".join(traceback.format_exception(error)) + said()
+        shown = "".join(traceback.format_exception(error)) + logged()
         assert f"a container of endpoint {endpoint} answered 500" in shown
-        assert "told-by-the-container" not in shown
+        assert "raised-by-the-container" not in shown
         assert CONTAINER_LINE not in shown
         assert not any("Logs_" in operation for operation in requests.count())
 
     def test_without_permission_one_line_hints_and_the_error_stays(
-        self, endpoint: str, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+        self, endpoint: str, logged: Callable[[], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with answering(Answer(400, "AccessDeniedException", "not authorized")) as (forbidding, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", forbidding)
             assert "answered 500" in str(refusal(endpoint, body="status 500"))
-        assert "no container logs here" in said()
-        assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in said()
+        assert "no container logs here" in logged()
+        assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in logged()
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """All that was logged or printed, whichever way this Airflow's loggers go."""
     caplog.set_level(logging.INFO)
     caplog.set_level(logging.DEBUG, logger="airflow_sm_plugin")
@@ -558,7 +558,7 @@ def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_nothing_secret_is_logged_pushed_or_stored(
-    account: Account, endpoint: str, faults: Faults, said: Callable[[], str]
+    account: Account, endpoint: str, faults: Faults, logged: Callable[[], str]
 ) -> None:
     faults({"fault": "throttle", "times": 1})  # so that it logs a retry as well
     ti = TaskInstanceDouble()
@@ -569,7 +569,7 @@ def test_nothing_secret_is_logged_pushed_or_stored(
     operator.render_template_fields(context)
     result = operator.execute(context)
     rendered = [str(getattr(operator, field)) for field in operator.template_fields]
-    seen = f"{said()}{result}{ti.xcom}{rendered}{operator!r}"
+    seen = f"{logged()}{result}{ti.xcom}{rendered}{operator!r}"
     assert f"endpoint {endpoint}, variant AllTraffic, answered" in seen
     assert "again in" in seen
     assert BODY not in seen
@@ -607,7 +607,7 @@ def test_nothing_secret_is_logged_pushed_or_stored(
         ({"error_text_limit": -1}, "error_text_limit must be a whole number, 0 or more, not -1"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_called(
+def test_bad_input_is_reported_before_anything_is_called(
     requests: Requests, arguments: dict[str, Any], says: str
 ) -> None:
     error = refusal(**{"endpoint": arguments.pop("endpoint_name", "e"), "body": "1", **arguments})
@@ -615,7 +615,7 @@ def test_bad_input_is_told_before_anything_is_called(
     assert not requests.count()
 
 
-def test_a_header_that_breaks_a_limit_costs_no_look_at_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_breaks_a_limit_costs_no_read_of_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(Answer(404, "NoSuchKey")) as (s3, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
         assert "inference_id has 65" in str(refusal("e", body_location="s3://b/k", inference_id="x" * 65))

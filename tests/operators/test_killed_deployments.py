@@ -1,4 +1,4 @@
-"""A try of create, update and delete is over after every AWS call in turn, as when its process is killed.
+"""A try of create, update and delete is over after every AWS call, one per trial, as when its process is killed.
 
 The next try comes to the same end as undisturbed: nothing missing, nothing left over, nothing made or paid for twice.
 ``tests/e2e/test_kill_table.py`` kills real processes, once for each verb.
@@ -117,11 +117,11 @@ def outcome(
     calls, life.last, life.dead = list(life.calls), None, False
     if killed:
         _run(trial, 2, deferrable=deferrable)
-    found = Outcome(end_of(account, trial), without_marks(effects(account, trial)), calls, killed)
-    if account.status(trial.name) is not None:  # the next trial there would look at it as well
+    trial_outcome = Outcome(end_of(account, trial), without_marks(effects(account, trial)), calls, killed)
+    if account.status(trial.name) is not None:  # the next trial there would list it as well
         account.sagemaker.delete_endpoint(EndpointName=trial.name)
         account.wait_for_endpoint(trial.name, "endpoint_deleted")
-    return found
+    return trial_outcome
 
 
 def _run(trial: Trial, try_number: int, *, deferrable: bool) -> None:
@@ -176,11 +176,13 @@ def test_a_try_killed_after_any_call_comes_to_the_same_end(
     with ThreadPoolExecutor(len(ALONE), initializer=may_execute) as pool:
         outcomes = list(pool.map(trial, peace.calls))
     assert set(expected) <= {call.operation for call in peace.calls}
-    for point, found in zip(peace.calls, outcomes, strict=True):
+    for point, trial_outcome in zip(peace.calls, outcomes, strict=True):
         # How often it polls depends on the machine's speed as well; everything else is called each time.
-        assert found.killed or (point.operation == POLL and point.number > 1), f"not killed after {point}"
-        assert not found.killed or found.calls[-1] == point
-        told = f"killed after call {len(found.calls)}: {found.calls}"
-        assert found.end == peace.end, told
-        assert key_of(found.effects) == key_of(peace.effects), told
-        assert max(found.effects.values()) == 1, told
+        assert trial_outcome.killed or (point.operation == POLL and point.number > 1), (
+            f"not killed after {point}"
+        )
+        assert not trial_outcome.killed or trial_outcome.calls[-1] == point
+        message = f"killed after call {len(trial_outcome.calls)}: {trial_outcome.calls}"
+        assert trial_outcome.end == peace.end, message
+        assert key_of(trial_outcome.effects) == key_of(peace.effects), message
+        assert max(trial_outcome.effects.values()) == 1, message

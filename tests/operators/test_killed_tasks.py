@@ -103,9 +103,11 @@ def batch_of(account: Account, endpoint: str, inputs: str, **changes: Any) -> Sa
 def ledger(account: Account, prefix: str) -> Ledger:
     """Return the first round's ledger."""
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    found = account.s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]
+    listed_objects = account.s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]
     read = Ledger(COUNT)
-    for name in sorted(one["Key"] for one in found if "/round-1/ledger/" in one["Key"]):
+    for name in sorted(
+        listed_object["Key"] for listed_object in listed_objects if "/round-1/ledger/" in listed_object["Key"]
+    ):
         read = read.after(LedgerPart.from_json(account.read(f"s3://{bucket}/{name}")))
     return read
 
@@ -123,10 +125,10 @@ def test_a_batch_that_is_killed_while_it_sends_stops_and_leaves_no_doubts(
     left = ledger(account, task.ledger_prefix)
     assert left.accepted.bit_count() == 5
     assert not left.doubtful
-    told = run_task(lambda: batch_of(account, endpoint, inputs, poll_interval=0.1))
-    assert (told["succeeded"], told["attempts"]) == (COUNT, COUNT)
+    result = run_task(lambda: batch_of(account, endpoint, inputs, poll_interval=0.1))
+    assert (result["succeeded"], result["attempts"]) == (COUNT, COUNT)
     assert invocations_of(account, endpoint) == COUNT
-    assert len(rows_at(account, told["rows_location"])) == COUNT
+    assert len(rows_at(account, result["rows_location"])) == COUNT
 
 
 def test_a_batch_that_is_killed_while_it_waits_ends(account: Account, endpoint: str, gate: Path) -> None:
@@ -186,10 +188,10 @@ def test_an_invocation_that_is_killed_while_it_waits_ends_and_is_taken_up(
     assert isinstance(running.kill(), TaskKilled)
     gate.touch()
     given = {"input_location": task.input_location, "state_prefix": task.state_prefix}
-    told = run_task(
+    result = run_task(
         lambda: invocation_of(account, endpoint, "", wait_for_completion=True, poll_interval=0.1, **given)
     )
-    assert account.read(told["output_location"]).decode() == f"gate {gate}".upper()
+    assert account.read(result["output_location"]).decode() == f"gate {gate}".upper()
     assert invocations_of(account, endpoint) == 1
 
 

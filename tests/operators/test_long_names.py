@@ -1,4 +1,4 @@
-"""Endpoints whose names are cut in those of their configurations: these are told apart by a tag."""
+"""Endpoints whose names are cut in those of their configurations: a tag distinguishes them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_a_killed_deletion_left_is_deleted_and_that_of_another_endpoint_sta
     assert account.configs(stem) == [theirs]
 
 
-def test_one_without_a_tag_is_left_alone_and_told(
+def test_one_without_a_tag_is_left_alone_and_reported(
     account: Account,
     stem: str,
     models: list[str],

@@ -1,7 +1,7 @@
-"""Every AWS call of create, update and delete in turn fares badly once: the end is the same, nothing happens twice.
+"""Every AWS call of create, update and delete fails once, one per run: the end is the same, nothing happens twice.
 
 The answer is lost after the call had its effect, the connection closes before, or the call is throttled. Mostly
-botocore repeats the call; where it is told not to, Airflow repeats the task.
+botocore repeats the call; where its configuration forbids that, Airflow repeats the task.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
 pytestmark = pytest.mark.slow
 
-LOOK = "sagemaker:DescribeEndpoint"
-OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
-"""What is asked of others' endpoints as well, of which there are now more, now fewer: whether they use something."""
+DESCRIBE = "sagemaker:DescribeEndpoint"
+OTHERS = (DESCRIBE, "sagemaker:DescribeEndpointConfig")
+"""What is called for others' endpoints as well, of which there are now more, now fewer: whether they use something."""
 SERVICES = ("sagemaker", "application-autoscaling", "monitoring")
 """What these tasks call; a queue that an earlier test waited for may still be asked."""
 POLL_SECONDS = 0.3
-"""Longer than anything takes there, mostly: so most runs look equally often."""
+"""Longer than anything takes there, mostly: so most runs poll equally often."""
 
 FAULTS = pytest.mark.parametrize("fault", ["lost_answer", "drop", "throttle"])
 EVERY_VERB = pytest.mark.parametrize("verb", VERBS)
@@ -118,10 +118,10 @@ def _undisturbed(account: Account, verb: Verb) -> Course:
         _operator(trial),
         context_for(TaskInstanceDouble(run_id=trial.name, task_id=verb)),
     )
-    told = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])
+    logged_calls = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])
     seen: Counter[str] = Counter()
     points = []
-    for call in told:
+    for call in logged_calls:
         operation = f"{call['service']}:{call['operation']}"
         if call["service"] not in SERVICES:
             continue
@@ -144,13 +144,13 @@ def _struck(account: Account, verb: Verb, point: Point, fault: str, **arguments:
     plan = _faults(account, "GET")["rules"]
     _forget(account, rule)  # or it strikes the test itself, where the task called less often than in peace
     (struck,) = (one["struck"] for one in plan if all(one.get(key) == rule[key] for key in rule))
-    # How often it looks depends on the machine's speed as well; everything else is called each time.
-    assert struck == 1 or (point.operation == LOOK and point.before), f"{rule} did not strike"
+    # How often it polls depends on the machine's speed as well; everything else is called each time.
+    assert struck == 1 or (point.operation == DESCRIBE and point.before), f"{rule} did not strike"
     return _course(account, trial, [], errors)
 
 
 def _course(account: Account, trial: Trial, points: list[Point], errors: list[str]) -> Course:
-    """Note how it went, and remove the endpoint, so that others' operators need not look at it."""
+    """Note how it went, and remove the endpoint, so that others' operators do not list it."""
     course = Course(points, end_of(account, trial), effects(account, trial), errors)
     if account.status(trial.name) is not None:
         account.sagemaker.delete_endpoint(EndpointName=trial.name)
@@ -170,7 +170,7 @@ def _all_struck(
     fault: str,
     **arguments: Any,  # noqa: ANN401 - as above
 ) -> Iterator[tuple[str, Course, Course]]:
-    """Strike every call in turn; yield what was struck, how it went and how it goes in peace."""
+    """Strike every call, one per run; yield what was struck, how it went and how it goes in peace."""
     peace = _undisturbed(account, verb)
     assert not [what for what, times in peace.effects.items() if times > 1]
 

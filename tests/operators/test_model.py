@@ -84,8 +84,12 @@ def test_a_model_of_one_container_is_created_once_and_then_reused(
     }
     assert second == first | {"created": False}
     assert requests.changes() == ["CreateModel"]
-    made = described["PrimaryContainer"]
-    assert (made["Image"], made["ModelDataUrl"], made["Environment"]) == (
+    primary_container = described["PrimaryContainer"]
+    assert (
+        primary_container["Image"],
+        primary_container["ModelDataUrl"],
+        primary_container["Environment"],
+    ) == (
         IMAGE,
         archive,
         {"GREETING": "hello"},
@@ -96,13 +100,13 @@ def test_a_pipeline_keeps_its_order_and_its_order_makes_the_name(account: Accoun
     stages = [container({"STAGE": "first"}), container({"STAGE": "second"})]
     result = run_task(partial(create, containers=stages, model_name_prefix="pipeline"))
     described = account.sagemaker.describe_model(ModelName=result["model_name"])
-    assert [one["Environment"] for one in described["Containers"]] == [
+    assert [definition["Environment"] for definition in described["Containers"]] == [
         {"STAGE": "first"},
         {"STAGE": "second"},
     ]
     assert result["model_name"].startswith("pipeline-")
-    turned = run_task(partial(create, containers=stages[::-1], model_name_prefix="pipeline"))
-    assert turned["model_name"] != result["model_name"]
+    reversed_model = run_task(partial(create, containers=stages[::-1], model_name_prefix="pipeline"))
+    assert reversed_model["model_name"] != result["model_name"]
     assert run_task(partial(create, containers=stages, model_name_prefix="pipeline"))["created"] is False
 
 
@@ -216,7 +220,7 @@ def test_environments_are_masked_in_rendered_fields() -> None:
         ),
     ],
 )
-def test_bad_input_is_told_without_its_secrets_and_before_any_call(
+def test_bad_input_is_refused_without_its_secrets_and_before_any_call(
     requests: Requests, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(AirflowFailException) as caught:
@@ -258,9 +262,12 @@ def test_lists_and_mappings_of_templates_are_read_off_text(written: Callable[[ob
 def test_a_multi_model_container_loads_from_a_prefix_with_one_slash(account: Account) -> None:
     operator = partial(create, image=IMAGE, mode="MultiModel", model_cache="Disabled")
     result = run_task(partial(operator, model_data_url="s3://bucket/models"))
-    made = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
-    assert (made["Mode"], made["ModelDataUrl"]) == ("MultiModel", "s3://bucket/models/")
-    assert made["MultiModelConfig"] == {"ModelCacheSetting": "Disabled"}
+    primary_container = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
+    assert (primary_container["Mode"], primary_container["ModelDataUrl"]) == (
+        "MultiModel",
+        "s3://bucket/models/",
+    )
+    assert primary_container["MultiModelConfig"] == {"ModelCacheSetting": "Disabled"}
     again = run_task(partial(operator, model_data_url="s3://bucket/models//"))
     assert again == result | {"created": False}
 
@@ -269,8 +276,8 @@ def test_a_serving_preset_raises_the_limits_that_the_user_left(account: Account)
     environment = {"MMS_DEFAULT_RESPONSE_TIMEOUT": "60", "HF_TASK": "summarization"}
     operator = partial(create, image=IMAGE, environment=environment, serving_preset="huggingface")
     result = run_task(operator)
-    made = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
-    assert made["Environment"] == {
+    primary_container = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
+    assert primary_container["Environment"] == {
         "MMS_MAX_REQUEST_SIZE": "2000000000",
         "MMS_MAX_RESPONSE_SIZE": "2000000000",
         "MMS_DEFAULT_RESPONSE_TIMEOUT": "60",
@@ -333,9 +340,9 @@ class TestArtefact:
         capfd.readouterr()
         assert run_task(operator)["created"] is False
         lines = "".join([caplog.text, *capfd.readouterr()]).splitlines()
-        told = [line for line in lines if f"the artefact {location} does not exist" in line]
-        assert told
-        for line in told:
+        warnings = [line for line in lines if f"the artefact {location} does not exist" in line]
+        assert warnings
+        for line in warnings:
             assert "warning" in line.lower()
             assert "no instance of it starts" in line
 

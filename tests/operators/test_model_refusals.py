@@ -1,4 +1,4 @@
-"""CreateModel looks for artefact, image and role at once: what is refused says what to do, a new role is waited for."""
+"""CreateModel checks artefact, image and role at once: a refusal names the remedy, a new role is waited for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_missing_artefact_is_refused_at_once_and_not_retried(
     assert account.models(name) == []
 
 
-def test_a_bucket_that_is_not_there_is_told_with_the_role(name: str) -> None:
+def test_a_bucket_that_is_not_there_is_reported_with_the_role(name: str) -> None:
     location = f"s3://{unique('bucket')}/model.tar.gz"
     with pytest.raises(AirflowFailException, match=f"ModelDataNotAccessible: .*{location}.*role {ROLE}"):
         run_task(partial(create, name, model_data_url=location))
@@ -76,7 +76,7 @@ def test_one_container_of_a_pipeline_without_its_artefact_is_enough(account: Acc
         run_task(partial(create, name, image=None, containers=pipeline))
 
 
-def test_below_a_multi_model_prefix_nothing_is_looked_for(account: Account, name: str) -> None:
+def test_below_a_multi_model_prefix_nothing_is_checked(account: Account, name: str) -> None:
     prefix = f"s3://{account.bucket}/nothing/here/"
     assert run_task(partial(create, name, mode="MultiModel", model_data_url=prefix))["created"] is True
 
@@ -122,7 +122,9 @@ def test_a_role_that_does_not_come_to_be_known_is_an_error(
     assert account.models(name) == []
 
 
-def test_a_new_role_whose_artefact_is_missing_is_told_of_the_artefact(account: Account, name: str) -> None:
+def test_a_new_role_whose_artefact_is_missing_leads_to_the_error_of_the_artefact(
+    account: Account, name: str
+) -> None:
     with (
         faults(account, rule(name, NEW_ROLE, times=1)),
         pytest.raises(AirflowFailException, match="ModelDataNotFound"),

@@ -51,7 +51,7 @@ def register(
         "ModelDataUrl": account.upload_model(),
         "Environment": environment or {},
     }
-    made = account.sagemaker.create_model_package(
+    response = account.sagemaker.create_model_package(
         ModelPackageGroupName=group,
         InferenceSpecification={
             "Containers": [definition],
@@ -60,7 +60,7 @@ def register(
         },
         ModelApprovalStatus=approval,  # type: ignore[arg-type] # any of its literals
     )
-    return made["ModelPackageArn"]
+    return response["ModelPackageArn"]
 
 
 def test_an_approved_version_becomes_a_model_that_names_it(
@@ -103,8 +103,12 @@ def test_of_a_group_the_newest_approved_version_is_taken(account: Account, group
     account.sagemaker.update_model_package(ModelPackageArn=newer, ModelApprovalStatus="Rejected")
     third = run_task(operator)
 
-    assert [one["model_package_arn"] for one in (first, second, third)] == [newer, waiting, older]
-    assert len({one["model_name"] for one in (first, second, third)}) == 3
+    assert [created_model["model_package_arn"] for created_model in (first, second, third)] == [
+        newer,
+        waiting,
+        older,
+    ]
+    assert len({created_model["model_name"] for created_model in (first, second, third)}) == 3
 
 
 @pytest.mark.parametrize("by_group", [True, False])
@@ -125,9 +129,9 @@ def test_a_preset_leaves_alone_what_the_package_sets(account: Account, group: st
     arn = register(account, group, environment={"MMS_MAX_REQUEST_SIZE": "7"})
     source = {"model_package_group_name": group} if by_group else {"model_package_arn": arn}
     result = run_task(partial(create, serving_preset="mms", **source))
-    made = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
-    assert made["Environment"].get("MMS_MAX_REQUEST_SIZE") in (None, "7")
-    assert made["Environment"]["MMS_DEFAULT_RESPONSE_TIMEOUT"] == "900"
+    primary_container = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
+    assert primary_container["Environment"].get("MMS_MAX_REQUEST_SIZE") in (None, "7")
+    assert primary_container["Environment"]["MMS_DEFAULT_RESPONSE_TIMEOUT"] == "900"
 
 
 def test_where_a_package_may_not_be_described_it_is_taken_as_it_is_only_if_that_was_asked_for(
@@ -146,7 +150,7 @@ def test_where_a_package_may_not_be_described_it_is_taken_as_it_is_only_if_that_
 
 
 class TestBadInput:
-    """Each refusal names what is wrong and the remedy, and creates nothing."""
+    """Each refusal names the fault and the remedy, and creates nothing."""
 
     @pytest.mark.parametrize("approval", ["Rejected", "PendingManualApproval"])
     def test_a_version_that_is_not_approved(

@@ -63,24 +63,24 @@ def operator(batch: MultiModel, **arguments: Any) -> SageMakerMultiModelBatchOpe
 
 
 def run(batch: MultiModel, ti: TaskInstance | None = None, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - the operator's own
-    found: dict[str, Any] = run_task(
+    summary: dict[str, Any] = run_task(
         lambda: operator(batch, **arguments), context_for(ti or TaskInstance(task_id=unique("t")))
     )
-    return found
+    return summary
 
 
 def test_one_task_plans_invokes_and_reports(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\ntwo\n")
     batch.put("b", "x.csv", "three\n")
     ti = TaskInstance()
-    found = run(batch, ti)
-    assert (found["inputs"], found["records"], found["failed"], found["models"]) == (2, 3, 0, 2)
-    assert (found["shards"], found["shards_missing"], found["inputs_carried"]) == (1, 0, 0)
+    summary = run(batch, ti)
+    assert (summary["inputs"], summary["records"], summary["failed"], summary["models"]) == (2, 3, 0, 2)
+    assert (summary["shards"], summary["shards_missing"], summary["inputs_carried"]) == (1, 0, 0)
     assert batch.output("a", "x.csv") == b"a/one\na/two\n"
-    page = batch.account.read(found["report_page_location"])
+    page = batch.account.read(summary["report_page_location"])
     assert b"a.tar.gz" in page
     assert batch.account.read(f"{batch.root}/out/report.html") == page
-    assert ti.xcom["sagemaker_batch_report_link"]["location"] == found["report_page_location"]
+    assert ti.xcom["sagemaker_batch_report_link"]["location"] == summary["report_page_location"]
     assert ti.xcom["sagemaker_endpoint_link"]["endpoint_name"] == batch.name
 
 
@@ -100,9 +100,9 @@ def test_one_task_does_one_shard_of_a_plan(batch: MultiModel) -> None:
         context_for(TaskInstance(task_id="plan")),
     )
     assert len(shards) == 2
-    done = [run(batch, shard=shard, inputs="", outputs="", target_model="") for shard in shards]
-    assert sum(one["records"] for one in done) == 3
-    assert {one["shard"] for one in done} == {0, 1}
+    summaries = [run(batch, shard=shard, inputs="", outputs="", target_model="") for shard in shards]
+    assert sum(summary["records"] for summary in summaries) == 3
+    assert {summary["shard"] for summary in summaries} == {0, 1}
     assert batch.output("b", "x.csv") == b"b/three\n"
 
 
@@ -154,7 +154,7 @@ def test_failures_that_may_pass_are_left_to_airflows_retries_and_only_those_go_a
     assert len(batch.invocations()) == before + 2
 
 
-def test_the_last_try_tells_that_failures_might_pass_but_does_not_hide_them(batch: MultiModel) -> None:
+def test_the_last_try_reports_that_failures_might_pass_but_does_not_hide_them(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500}
     with batch.faults(rule), pytest.raises(BatchUnfinished, match="1 of 1 records failed"):
@@ -168,9 +168,9 @@ def test_what_was_done_before_clearing_is_not_done_again(batch: MultiModel) -> N
     run(batch, ti)
     before = len(batch.invocations())
     batch.put("b", "x.csv", "four\n")
-    found = run(batch, dataclasses.replace(ti, max_tries=1))
+    summary = run(batch, dataclasses.replace(ti, max_tries=1))
     assert len(batch.invocations()) == before + 1
-    assert (found["inputs"], found["inputs_carried"]) == (1, 1)
+    assert (summary["inputs"], summary["inputs_carried"]) == (1, 1)
     assert batch.output("b", "x.csv") == b"b/four\n"
     run(batch, dataclasses.replace(ti, max_tries=2), on_rerun="restart")
     assert len(batch.invocations()) == before + 3
@@ -182,21 +182,21 @@ def test_attributes_and_payloads_stay_out_of_log_and_xcom(
     batch.put("a", "x.csv", "payload-0815\nbad-payload-0815\n")
     ti = TaskInstance()
     with caplog.at_level(logging.DEBUG):
-        found = run(
+        summary = run(
             batch,
             ti,
             custom_attributes=SECRET + "/{first_record}",
             keep_response_attributes=True,
             on_error="tolerate",
         )
-    seen = caplog.text + str(found) + str(ti.xcom)
+    seen = caplog.text + str(summary) + str(ti.xcom)
     assert SECRET not in seen
     assert "payload-0815" not in seen
     assert SECRET.encode() in (batch.output("a", "x.csv", ".attributes.jsonl") or b"")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"inputs": ""}, "inputs is needed"),
         ({"outputs": "{root}/in/out"}, "are not apart"),
@@ -221,7 +221,7 @@ def test_attributes_and_payloads_stay_out_of_log_and_xcom(
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_sent(
-    batch: MultiModel, arguments: dict[str, Any], said: str
+    batch: MultiModel, arguments: dict[str, Any], message: str
 ) -> None:
     batch.put("a", "x.csv", "one\n")
     given: dict[str, Any] = {
@@ -229,7 +229,7 @@ def test_bad_arguments_are_named_before_anything_is_sent(
         for name, value in arguments.items()
     }
     before = len(batch.invocations())
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         run(batch, **given)
     assert len(batch.invocations()) == before
 
@@ -239,19 +239,19 @@ def test_markers_are_passed_over_and_patterns_choose(batch: MultiModel) -> None:
     batch.put("a", "_SUCCESS", "")
     batch.put("b", "x.csv", "two\n")
     batch.account.upload("", f"{batch.root}/in/_SUCCESS".removeprefix(f"s3://{batch.account.bucket}/"))
-    found = run(batch, include="['*.csv']", exclude=["model=b/*"])
-    assert (found["inputs"], found["inputs_passed_over"]) == (1, 3)
-    found = run(batch, inputs=f"{batch.root}/in")
-    assert (found["inputs"], found["inputs_passed_over"]) == (2, 2)
-    assert json.loads(batch.account.read(found["report_location"]))["inputs_passed_over"] == 2
+    summary = run(batch, include="['*.csv']", exclude=["model=b/*"])
+    assert (summary["inputs"], summary["inputs_passed_over"]) == (1, 3)
+    summary = run(batch, inputs=f"{batch.root}/in")
+    assert (summary["inputs"], summary["inputs_passed_over"]) == (2, 2)
+    assert json.loads(batch.account.read(summary["report_location"]))["inputs_passed_over"] == 2
     assert (batch.output("a", "x.csv"), batch.output("b", "x.csv")) == (b"a/one\n", b"b/two\n")
 
 
 def test_dots_between_slashes_are_names_like_any_others(batch: MultiModel) -> None:
     for name in ("d/../x.csv", "d/./x.csv", "../x.csv"):
         batch.put("a", name, f"{name}\n")
-    found = run(batch, target_model="a.tar.gz")
-    assert (found["inputs"], found["succeeded"], found["inputs_passed_over"]) == (3, 3, 0)
+    summary = run(batch, target_model="a.tar.gz")
+    assert (summary["inputs"], summary["succeeded"], summary["inputs_passed_over"]) == (3, 3, 0)
     assert batch.output("a", "d/../x.csv") == b"a/d/../x.csv\n"
 
 
@@ -335,33 +335,33 @@ def test_shards_and_report_of_a_dag_run_created_again_are_its_own(batch: MultiMo
         )
         return cast("dict[str, Any]", shard)
 
-    def done(shard: dict[str, Any], started: datetime) -> dict[str, Any]:
+    def run_shard(shard: dict[str, Any], started: datetime) -> dict[str, Any]:
         task = TaskInstance(task_id="batch", map_index=0)
         nothing = {"inputs": "", "outputs": "", "target_model": ""}
-        found = run_task(lambda: operator(batch, shard=shard, **nothing), in_dag_run(task, started))
-        return cast("dict[str, Any]", found)
+        summary = run_task(lambda: operator(batch, shard=shard, **nothing), in_dag_run(task, started))
+        return cast("dict[str, Any]", summary)
 
     def merged(shard: dict[str, Any], started: datetime) -> dict[str, Any]:
-        found = run_task(
+        summary = run_task(
             lambda: SageMakerMergeBatchReportOperator(
                 task_id="merge", plan_location=shard["plan_location"], aws_conn_id=None
             ),
             in_dag_run(TaskInstance(task_id="merge"), started),
         )
-        return cast("dict[str, Any]", found)
+        return cast("dict[str, Any]", summary)
 
     first, later = planned(NOON), NOON + timedelta(hours=1)
-    done(first, NOON)
+    run_shard(first, NOON)
     merged(first, NOON)
     batch.put("a", "x.csv", "new\n")
     second = planned(later)
     assert second["plan_location"] != first["plan_location"]
-    for work in (done, merged):
+    for work in (run_shard, merged):
         with pytest.raises(PlanReplaced, match="a later plan of this batch"):
             work(first, NOON)
     with pytest.raises(AirflowFailException, match="have no report"):
         merged(second, later)
-    assert done(second, later)["records"] == 1
+    assert run_shard(second, later)["records"] == 1
     assert merged(second, later)["records"] == 1
     assert batch.output("a", "x.csv") == b"a/new\n"
 
@@ -454,8 +454,8 @@ def test_a_killed_batch_sends_nothing_more_and_has_written_down_what_was_answere
     with batch.faults(held):
         killed(operator(batch, max_concurrent_transforms=2), context_for(ti), lambda: batch.struck() == 2)
     assert len(batch.invocations()) == before + 20
-    found = run_task(lambda: operator(batch), context_for(dataclasses.replace(ti, try_number=2)))
-    assert (found["records"], found["failed"]) == (300, 0)
+    summary = run_task(lambda: operator(batch), context_for(dataclasses.replace(ti, try_number=2)))
+    assert (summary["records"], summary["failed"]) == (300, 0)
     assert batch.output("a", "x.csv") == "".join(f"a/r{number}\n" for number in range(300)).encode()
     assert len(batch.invocations()) == before + 300, "the two that were on their way again, and no others"
 
@@ -492,8 +492,8 @@ def tasks_of(batch: MultiModel) -> dict[str, Killable]:
 def test_a_killed_task_waits_for_no_answer(batch: MultiModel, kind: str, after: int) -> None:
     batch.put("a", "x.csv", "one\n")
     task = tasks_of(batch)[kind]
-    place = f"{batch.account.bucket}*"
-    held = {"operation": "s3:*", "fault": "latency", "seconds": 3600, "resource": place, "after": after}
+    objects = f"{batch.account.bucket}*"
+    held = {"operation": "s3:*", "fault": "latency", "seconds": 3600, "resource": objects, "after": after}
     with batch.faults(held):
         killed(task, context_for(TaskInstance(task_id=unique("t"))), lambda: batch.struck() > 0)
     assert batch.output("a", "x.csv") is None

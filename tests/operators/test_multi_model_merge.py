@@ -11,7 +11,7 @@ import pytest
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
-from airflow_sm_plugin.operators.multi_model_merge import SageMakerMergeBatchReportOperator
+from airflow_sm_plugin.operators.multi_model import SageMakerMergeBatchReportOperator
 from tests.multi_model.report.reports import BAD, GOOD, busy, collected, failure_row, shard_of
 from tests.multi_model.report.shard_reports import lay_out
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
@@ -34,8 +34,8 @@ def merge(folder: MultiModelPlanFolder, ti: TaskInstanceDouble | None = None, **
 def test_the_summary_is_small_and_says_where_the_reports_lie(account: Account) -> None:
     folder, plan = lay_out(account, [shard_of(0, statistics=collected(busy("a.tar.gz"))), shard_of(1)])
     ti = TaskInstanceDouble()
-    told = merge(folder, ti)
-    assert told == {
+    summary = merge(folder, ti)
+    assert summary == {
         "endpoint_name": "stores",
         "inputs": 4,
         "inputs_failed": 0,
@@ -69,12 +69,12 @@ def test_the_logs_last_line_is_the_summary(
     caplog.set_level(logging.INFO)
     with pytest.raises(AirflowFailException):
         merge(folder)
-    said = "".join([caplog.text, *capfd.readouterr()])
-    line = next(line for line in said.splitlines() if "batch report: " in line)
+    log_text = "".join([caplog.text, *capfd.readouterr()])
+    line = next(line for line in log_text.splitlines() if "batch report: " in line)
     summary, _ = json.JSONDecoder().raw_decode(line.partition("batch report: ")[2])
     assert (summary["failed"], summary["report_location"]) == (3, folder.report)
-    assert said.index("3 failed, 0 of 1 shards without a report") < said.index("batch report: ")
-    assert "convert" not in said
+    assert log_text.index("3 failed, 0 of 1 shards without a report") < log_text.index("batch report: ")
+    assert "convert" not in log_text
 
 
 def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> None:
@@ -149,7 +149,7 @@ def test_after_an_estimate_it_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"on_error": "ignore"}, "on_error"),
         ({"tolerated_failure_ratio": 2}, "tolerated_failure_ratio"),
@@ -157,12 +157,12 @@ def test_after_an_estimate_it_is_skipped() -> None:
         ({"failure_rows": -1}, "failure_rows"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_is_read(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(AirflowFailException, match=said):
+def test_wrong_arguments_are_refused_before_anything_is_read(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         merge(MultiModelPlanFolder("s3://bucket/plan-000"), **wrong)
 
 
-def test_it_runs_whatever_became_of_the_batch_unless_told_otherwise() -> None:
+def test_it_runs_whatever_became_of_the_batch_unless_set_otherwise() -> None:
     def rule(**arguments: Any) -> str:  # noqa: ANN401 - the operator's own
         operator = SageMakerMergeBatchReportOperator(task_id="merge", plan_location="s3://b/p", **arguments)
         return str(getattr(operator.trigger_rule, "value", operator.trigger_rule))

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, max_map_length
 from airflow_sm_plugin.exceptions import EndpointNotInService
-from airflow_sm_plugin.operators.multi_model_plan import SageMakerPlanMultiModelBatchOperator
+from airflow_sm_plugin.operators.multi_model import SageMakerPlanMultiModelBatchOperator
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
 pytestmark = pytest.mark.airflow
@@ -67,7 +67,7 @@ def plan_of(account: Account, endpoint: str, top: str) -> Make:
 
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Tell what was logged: Airflow 3 writes it to stdout, Airflow 2.11 hands it to Python's logging."""
+    """Return the logged text: Airflow 3 writes it to stdout, Airflow 2.11 hands it to Python's logging."""
     caplog.set_level(logging.INFO)
     return lambda: capsys.readouterr().out + caplog.text
 
@@ -79,11 +79,11 @@ def put(account: Account, top: str, *stores: int, body: str = "1,2\n" * 5) -> No
 
 def below(account: Account, top: str) -> list[str]:
     prefix = top.removeprefix(f"s3://{account.bucket}/")
-    found = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix).get("Contents", [])
-    return [each["Key"] for each in found]
+    listed_objects = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix).get("Contents", [])
+    return [listed_object["Key"] for listed_object in listed_objects]
 
 
-def test_it_returns_a_reference_for_each_shard_and_tells_of_the_plan(
+def test_it_returns_a_reference_for_each_shard_and_reports_the_plan(
     account: Account, plan_of: Make, top: str
 ) -> None:
     put(account, top, 0, 1, 2)
@@ -172,7 +172,7 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"endpoint_name": "not a name"}, "endpoint name"),
         ({"inputs": "here"}, "inputs must look like s3://"),
@@ -206,8 +206,8 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(
         ({"endpoint_name": "nowhere"}, "EndpointNotFound"),
     ],
 )
-def test_a_wrong_argument_is_named(plan_of: Make, wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(AirflowFailException, match=said):
+def test_a_wrong_argument_is_named(plan_of: Make, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         run_task(lambda: plan_of(**wrong))
 
 
@@ -245,14 +245,14 @@ def test_every_argument_may_come_from_a_template(
     account: Account, plan_of: Make, endpoint: str, top: str
 ) -> None:
     line = json.dumps({"source-ref": "s3://elsewhere/x/a.csv", "target-model": "m.tar.gz"})
-    places = {
+    locations = {
         "endpoint_name": f"{{{{ '{endpoint}' }}}}",
         "inputs": f"{{{{ '{account.upload(line)}' }}}}",
         "outputs": f"{{{{ '{top}/out' }}}}",
     }
-    task = plan_of(**TEMPLATED, **places)
-    assert {*TEMPLATED, *places} | {"aws_conn_id", "region_name", "verify"} == set(task.template_fields)
-    (reference,) = run_task(lambda: plan_of(**TEMPLATED, **places))
+    task = plan_of(**TEMPLATED, **locations)
+    assert {*TEMPLATED, *locations} | {"aws_conn_id", "region_name", "verify"} == set(task.template_fields)
+    (reference,) = run_task(lambda: plan_of(**TEMPLATED, **locations))
     assert (reference["inputs"], reference["models"]) == (1, 1)
 
 

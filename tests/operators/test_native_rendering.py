@@ -1,4 +1,4 @@
-"""With native rendering an argument is what it is without: text stays as it is written, whatever it looks like."""
+"""With native rendering an argument is the same as without: text stays as written, also where it resembles a number."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def fields_of(kind: type[Any]) -> list[str]:
     return [name for name in kind.template_fields if name not in AWS_FIELDS]
 
 
-def made(kind: type[Any], *, native: bool = True, **arguments: Any) -> Any:  # noqa: ANN401 - of any kind
+def make(kind: type[Any], *, native: bool = True, **arguments: Any) -> Any:  # noqa: ANN401 - of any kind
     """Make an operator with what it needs, and with the arguments."""
     parameters = inspect.signature(kind.__init__).parameters.values()
     needed = {
@@ -150,7 +150,7 @@ def test_text_stays_as_it_is_written(kind: type[Any], *, native: bool) -> None:
     for written in LITERALS:
         for template in (written, "{{ params.value }}", "{{ params.value[:1] }}{{ params.value[1:] }}"):
             arguments: dict[str, Any] = dict.fromkeys(fields_of(kind), template)
-            operator = made(kind, native=native, **arguments)
+            operator = make(kind, native=native, **arguments)
             rendered(operator, value=written)
             for name in fields_of(kind):
                 assert value_of(operator, name) == written, name
@@ -172,7 +172,7 @@ def test_what_another_task_returned_becomes_text_where_text_is_meant(
     kind: type[Any], value: object, written: str
 ) -> None:
     arguments: dict[str, Any] = dict.fromkeys(fields_of(kind), "{{ params.value }}")
-    operator = made(kind, **arguments)
+    operator = make(kind, **arguments)
     rendered(operator, value=value).read_texts()
     for name in fields_of(kind):
         assert value_of(operator, name) == (written if name in kind.text_fields else value), name
@@ -193,7 +193,7 @@ def test_an_argument_that_renders_to_nothing_is_not_given(kind: type[Any], *, na
             continue
         for value in NOTHING:
             given: dict[str, Any] = {name: "{{ params.value }}"}
-            operator = rendered(made(kind, native=native, **given), value=value)
+            operator = rendered(make(kind, native=native, **given), value=value)
             operator.read_texts()
             assert value_of(operator, name) == declared(kind, name), (name, value)
 
@@ -205,13 +205,13 @@ def test_a_needed_argument_that_renders_to_nothing_is_named(kind: type[Any]) -> 
             continue
         for value in NOTHING:
             given: dict[str, Any] = {name: "{{ params.value }}"}
-            operator = rendered(made(kind, **given), value=value)
+            operator = rendered(make(kind, **given), value=value)
             with pytest.raises(InvalidRequest, match=f"^{name} must be given"):
                 operator.read_texts()
 
 
 def test_none_stays_where_it_means_something_else() -> None:
-    """Batch Transform's word for no splitting and the like, an endpoint's every configuration, and what is sent."""
+    """Batch Transform's word for no splitting and the like, an endpoint's every configuration, and the request."""
     kept = {name for kind in OPERATORS for name in kind.none_fields}
     assert kept == {
         "assemble_with",
@@ -226,7 +226,7 @@ def test_none_stays_where_it_means_something_else() -> None:
     for kind in OPERATORS:
         for name in kind.none_fields:
             given: dict[str, Any] = {name: "{{ params.value }}"}
-            operator = rendered(made(kind, **given), value="None")
+            operator = rendered(make(kind, **given), value="None")
             operator.read_texts()
             assert value_of(operator, name) == "None"
 
@@ -236,7 +236,7 @@ def test_the_default_is_the_operators_own_below_a_class_that_declares_fewer_argu
         def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
             super().__init__(**kwargs)
 
-    operator = rendered(made(Deploy, endpoint_name="x", max_wait_seconds="{{ none }}"))
+    operator = rendered(make(Deploy, endpoint_name="x", max_wait_seconds="{{ none }}"))
     operator.read_texts()
     assert operator.max_wait_seconds == declared(SageMakerDeployEndpointOperator, "max_wait_seconds")
 
@@ -249,7 +249,7 @@ def test_numbers_switches_lists_and_mappings_are_read_in_every_dag(kind: type[An
         wanted, read = expected(name)
         for template in ("{{ params.value }}", json.dumps(wanted)):
             arguments: dict[str, Any] = {name: template}
-            operator = rendered(made(kind, native=native, **arguments), value=wanted)
+            operator = rendered(make(kind, native=native, **arguments), value=wanted)
             assert read(value_of(operator, name)) == wanted, name
 
 
@@ -283,14 +283,14 @@ def test_a_task_mapped_over_values_renders_them_alike(kind: type[Any]) -> None:
 
 @pytest.mark.parametrize("value", ["False", "false", False])
 def test_tls_is_not_verified_against_a_bundle_called_false(value: object) -> None:
-    operator = rendered(made(SageMakerDeleteEndpointOperator, verify="{{ params.value }}"), value=value)
+    operator = rendered(make(SageMakerDeleteEndpointOperator, verify="{{ params.value }}"), value=value)
     assert operator.aws.verify is False
-    assert made(SageMakerDeleteEndpointOperator, verify="/a/bundle.pem").aws.verify == "/a/bundle.pem"
+    assert make(SageMakerDeleteEndpointOperator, verify="/a/bundle.pem").aws.verify == "/a/bundle.pem"
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_a_value_that_is_missing_is_an_error_as_without_native_rendering(*, native: bool) -> None:
-    operator = made(SageMakerInvokeEndpointOperator, native=native, body="{{ params.no_such }}")
+    operator = make(SageMakerInvokeEndpointOperator, native=native, body="{{ params.no_such }}")
     with pytest.raises(UndefinedError, match="no_such"):
         rendered(operator)
 
@@ -328,5 +328,5 @@ def echoed(endpoint: str, body: str, value: object) -> str:
         "content_type": "application/json",
         "aws_conn_id": None,
     }
-    result = run_task(partial(made, SageMakerInvokeEndpointOperator, **arguments), context)
+    result = run_task(partial(make, SageMakerInvokeEndpointOperator, **arguments), context)
     return str(result["output"])

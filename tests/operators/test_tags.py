@@ -43,31 +43,31 @@ def model(module_account: Account) -> str:
 @pytest.mark.parametrize(
     ("tags", "says"),
     [
-        ({OWNER_TAG: "somebody"}, f"tag '{OWNER_TAG}' begins with '{OURS}'"),
-        ([{"Key": OWNER_TAG, "Value": "somebody"}], f"tag '{OWNER_TAG}' begins with '{OURS}'"),
+        ({OWNER_TAG: "other"}, f"tag '{OWNER_TAG}' begins with '{OURS}'"),
+        ([{"Key": OWNER_TAG, "Value": "other"}], f"tag '{OWNER_TAG}' begins with '{OURS}'"),
         ({"team": {"a": 1}}, "the value of tag 'team' has the character '{'"),
         ({"team": "\U0001f600"}, "the value of tag 'team' has the character"),
         ({"k" * 129: "x"}, "has 129 characters"),
     ],
 )
-def test_tags_that_cannot_be_are_told_before_any_call(
+def test_tags_that_cannot_be_are_reported_before_any_call(
     name: str,
     model: str,
     requests: Requests,
-    tags: Any,  # noqa: ANN401 - whatever somebody gives
+    tags: Any,  # noqa: ANN401 - whatever a user gives
     says: str,
 ) -> None:
-    for made in (partial(deploy, name, model, tags), partial(create_model, name, tags)):
+    for run_operator in (partial(deploy, name, model, tags), partial(create_model, name, tags)):
         with pytest.raises(AirflowFailException, match=says):
-            made()
+            run_operator()
     assert requests.changes() == []
 
 
 def test_tags_as_boto3_spells_them_are_those_of_a_mapping(account: Account, name: str, model: str) -> None:
     given: Any = [{"Key": "team", "Value": "risk"}]
     arn = deploy(name, model, given)["endpoint_arn"]
-    found = account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-    assert {"Key": "team", "Value": "risk"} in found
+    tags_of_arn = account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+    assert {"Key": "team", "Value": "risk"} in tags_of_arn
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +138,12 @@ def both_tags(account: Account, result: Mapping[str, Any]) -> list[dict[str, str
 def test_an_endpoint_gets_the_tags_asked_for_whatever_is_done_to_it(
     account: Account, name: str, model: str, other_model: str, deferrable: bool
 ) -> None:
-    done = []
+    actions = []
     for served, cost in ((model, "a"), (model, "b"), (other_model, "c")):
         result = deploy(name, served, {"cost": cost}, deferrable=deferrable)
-        done.append(result["action"])
+        actions.append(result["action"])
         assert both_tags(account, result) == [{"cost": cost}] * 2
-    assert done == ["created", "unchanged", "updated"]
+    assert actions == ["created", "unchanged", "updated"]
 
 
 def test_a_configuration_that_is_served_again_gets_them_too(
@@ -184,10 +184,10 @@ def test_a_task_that_asks_for_no_tags_asks_nothing_about_them(
     assert requests.count()["AddTags"] == requests.count()["DescribeEndpointConfig"] == 0
 
 
-def test_our_own_tags_are_never_put_on_what_somebody_else_has_made(
+def test_our_own_tags_are_never_put_on_what_another_user_has_made(
     account: Account, name: str, model: str
 ) -> None:
-    """They say who may delete it: the endpoint, its configuration and the model stay nobody's."""
+    """They say who may delete it: the endpoint, its configuration and the model stay without owner."""
     first = deploy(name, model, cleanup_on_failure=False)
     account.sagemaker.delete_endpoint(EndpointName=name)
     account.wait_for_endpoint(name, "endpoint_deleted")
