@@ -1,4 +1,4 @@
-"""The List operations' filters, order and pages, the same for every kind of resource."""
+"""Filters, order and pages of the List operations, the same for every kind of resource."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from airflow_sm_plugin.local.account.state import Record
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 _PAGE = 10
-"""Entries of a page when MaxResults is not given."""
+"""Entries of a page without MaxResults."""
 
 
 def listed(
     result: str, records: Iterable[Record], params: Mapping[str, object], *, kind: str, members: str
 ) -> Record:
-    """Return the output of a List operation: the page of summaries under *result*, NextToken when there is more.
+    """Build the output of a List operation: a page of summaries under *result*, and NextToken when more follow.
 
-    :param kind: what the records' keys begin with: ``<kind>Name``, ``<kind>Status``
+    :param kind: the prefix of the records' keys: ``<kind>Name``, ``<kind>Status``
     :param members: keys of a summary, separated by blanks
     """
     chosen = [record for record in records if _matches(record, params, kind)]
@@ -29,7 +29,7 @@ def listed(
 
 
 def page_of(chosen: Sequence[Record], params: Mapping[str, object]) -> tuple[Sequence[Record], str | None]:
-    """Return the page that NextToken and MaxResults ask for, and the token of the next."""
+    """Cut out the page of NextToken and MaxResults; return it and the token of the next."""
     start = _start(params.get("NextToken"))
     end = start + int(str(params.get("MaxResults") or _PAGE))
     return chosen[start:end], str(end) if end < len(chosen) else None

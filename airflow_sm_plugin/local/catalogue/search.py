@@ -18,7 +18,7 @@ from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, o
 from airflow_sm_plugin.local.account.state import Record, Region, public
 from airflow_sm_plugin.local.automl.jobs.step_jobs import TRAINING
 from airflow_sm_plugin.local.endpoints import endpoints
-from airflow_sm_plugin.local.endpoints.endpoint_descriptions import describe
+from airflow_sm_plugin.local.endpoints.endpoint_operations import describe
 from airflow_sm_plugin.local.models import models
 from airflow_sm_plugin.local.models.model_packages import GROUPS, PACKAGES
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure

@@ -1,4 +1,4 @@
-"""Speak HTTP to a container: kept-alive connections, a total time limit, no retries."""
+"""An HTTP client of a container: kept-alive connections, a total time limit, no retries."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_sm_plugin.local.containers.containers import ContainerInput
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 FROM_SERVER = "X-Embedded-Token"
-"""Proves that a request comes from the server: a web page, or another user, can find the container's port as well."""
+"""Proves that a request comes from the server: a web page, or another user, can connect to the port as well."""
 
 
 class Unreachable(Exception):
-    """The container gave no answer: it is gone or closed the connection."""
+    """The container gave no answer: its process has ended, or it closed the connection."""
 
 
 class TooSlow(Exception):
@@ -35,9 +35,9 @@ class RawAnswer:
 
 
 class ContainerClient:
-    """A container's address with its idle connections; safe to use from many threads.
+    """A container's address with its idle connections. Thread-safe.
 
-    :param is_alive: whether the container still runs: its port can be another's by now
+    :param is_alive: whether the container still runs; another process can get the port of a container that has ended
     :param token: proves to the container that a request comes from the server
     """
 

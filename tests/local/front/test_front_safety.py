@@ -14,8 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.protocol.access import ServedNames, host_of, refusal
-from airflow_sm_plugin.local.protocol.signatures import Signature, needs_signature, signature_of
+from airflow_sm_plugin.local.protocol.access import (
+    ServedNames,
+    Signature,
+    host_of,
+    needs_signature,
+    refusal,
+    signature_of,
+)
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, clients_of
 
