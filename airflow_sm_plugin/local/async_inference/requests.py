@@ -1,7 +1,7 @@
-"""InvokeEndpointAsync: accept a request into its endpoint's queue, and keep the queues.
+"""InvokeEndpointAsync: accept a request into its endpoint's queue; create and close the queues.
 
-Names of outputs and error texts are those observed of the service: the output object's uuid is not the inference
-id, and the answer carries no custom attributes.
+Keys of outputs and error texts were observed at the service: the output object's uuid is not the inference id, and the
+answer has no custom attributes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from airflow_sm_plugin.local.endpoints.endpoints import (
 from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
 
 DEFAULT_CONCURRENT_INVOCATIONS = 4
-"""MaxConcurrentInvocationsPerInstance when not configured; the service picks a number that it does not publish."""
+"""MaxConcurrentInvocationsPerInstance when not configured; the service's own default is not published."""
 
 _QUEUES = "async-queue"
 
@@ -57,9 +57,9 @@ def backlog(region: Region, endpoint_name: str) -> Backlog:
 def output_locations(
     output_config: Mapping[str, str], *, extension: str | None, filename: str | None
 ) -> tuple[Location, Location | None]:
-    """Return where the output and the failure of one request go.
+    """Name the output and the failure object of a request.
 
-    ``<path>/[<extension>/]<uuid>.out`` and ``…/<same uuid>-error.out``; a file name is taken as is, for both.
+    ``<path>/[<extension>/]<uuid>.out`` and ``…/<same uuid>-error.out``; a given file name is used for both.
     """
     identity = uuid.uuid4()
     folder = f"{extension.strip('/')}/" if extension else ""
@@ -103,7 +103,7 @@ def _topics(output_config: Record) -> Topics:
 
 
 def _queue(region: Region, name: str) -> AsyncQueue:
-    """Return the endpoint's queue, made and started when first needed."""
+    """Find the endpoint's queue, or create and start it."""
     with region.table(_QUEUES) as queues:
         if name not in queues:
             queue = AsyncQueue(
@@ -118,7 +118,7 @@ def _queue(region: Region, name: str) -> AsyncQueue:
 
 
 def _serving(region: Region, name: str) -> None:
-    """Wake the queue; an endpoint with topics announces itself on each."""
+    """Wake the queue; publish a test notification to each topic of the endpoint, as the service does."""
     live = _live(region, name)
     if live is None or not live.is_async:
         return
@@ -151,8 +151,8 @@ def _capacity(region: Region, name: str) -> int:
     if live is None or not live.is_async:
         return 0
     client = live.config["AsyncInferenceConfig"].get("ClientConfig", {})
-    each = client.get("MaxConcurrentInvocationsPerInstance", DEFAULT_CONCURRENT_INVOCATIONS)
-    return _instances(live) * int(each)
+    per_instance = client.get("MaxConcurrentInvocationsPerInstance", DEFAULT_CONCURRENT_INVOCATIONS)
+    return _instances(live) * int(per_instance)
 
 
 def _start(region: Region, queue: AsyncQueue, invocation: Invocation) -> None:
@@ -165,7 +165,7 @@ def _start(region: Region, queue: AsyncQueue, invocation: Invocation) -> None:
             variant = live.choose_variant(None)
             run(region, invocation, live, variant, is_dropped=is_dropped)
         except RecordedFailure:
-            queue.put(invocation)  # its instance has just gone: it waits for the next
+            queue.put(invocation)  # its instance was just removed: it waits for another
         finally:
             queue.finished()
 

@@ -1,6 +1,6 @@
-"""Run one asynchronous invocation: read its input, ask the model, store the answer, publish to SNS.
+"""Run an asynchronous invocation: read its input, invoke the model, store the output, publish to SNS.
 
-The messages have the service's own form.
+The messages have the service's own format.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from airflow_sm_plugin.local.protocol.errors import ModelFailure
 log = logging.getLogger(__name__)
 
 INCLUDED_RESPONSE_LIMIT = 128 * 1024
-"""Larger model responses are left out of a notification (API reference, AsyncInferenceNotificationConfig)."""
+"""Notifications do not include larger responses (API reference, AsyncInferenceNotificationConfig)."""
 
 TEST_NOTIFICATION: Mapping[str, object] = {
     "eventVersion": "1.0",
@@ -42,11 +42,9 @@ def run(
     *,
     is_dropped: Callable[[], bool],
 ) -> None:
-    """Take an invocation to its output or its failure object.
+    """Run an invocation until its output or its failure object is stored. Raises ServiceUnavailable without instances.
 
-    Raises ServiceUnavailable when no instance serves.
-
-    :param is_dropped: whether the endpoint has gone meanwhile; then nothing is stored or published
+    :param is_dropped: whether the endpoint was deleted meanwhile; then nothing is stored or published
     """
     pipeline = variant.next_pipeline()
     try:
@@ -94,10 +92,6 @@ def completed(
 def failed(
     region: str, invocation: Invocation, reason: str, model_body: bytes | None, *, now: datetime.datetime
 ) -> dict[str, object]:
-    """Return the message for the error topic.
-
-    :param model_body: the model's response, None where it gave none
-    """
     is_included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
     return {
         **_opening(region, invocation, now, "Failed"),
@@ -108,7 +102,7 @@ def failed(
 
 
 def publish(region: Region, topic: str | None, message: Mapping[str, object]) -> None:
-    """Publish to ``topic`` if there is one; a failure is logged and goes no further, as in the service."""
+    """Publish to ``topic``, if any. A failure is only logged, as in the service."""
     if not topic:
         return
     sns = region.aws.sns(topic.split(":")[3])
@@ -119,7 +113,7 @@ def publish(region: Region, topic: str | None, message: Mapping[str, object]) ->
 
 
 def _input(region: Region, invocation: Invocation) -> bytes:
-    """Return the body. It is read only now: an input that is missing was accepted all the same."""
+    """Read the body. Only a running request needs it: a request with a missing input is accepted, as by the service."""
     if invocation.body is not None:
         return invocation.body
     return s3_objects.read(region, Location.parse(str(invocation.input_location)))

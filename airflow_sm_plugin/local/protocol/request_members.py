@@ -1,7 +1,7 @@
-"""The fate of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
+"""The treatment of each member of a request: it has its effect, is ignored without harm, or is refused.
 
-Each member of the operations in :data:`OPERATIONS` stands here, so that none is ignored unnoticed; one that does not (a
-newer botocore's) is refused. Structures are mappings of their members; lists stand for their items.
+Each member of the operations in :data:`OPERATIONS` is listed here, so that none is ignored unnoticed; a member that is
+not listed (of a newer botocore) is refused. A structure is a mapping of its members; a list is given by its items.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Ignored:
-    """The member is accepted and described, but has no effect; ``why`` that does no harm."""
+    """The member is accepted and described, but has no effect; ``why`` is the reason that this does no harm."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The member is refused: without it, answers would be other than SageMaker's. ``what`` is not done."""
+    """The member is refused: without its effect, answers would differ from SageMaker's. ``feature`` is missing here."""
 
-    what: str
+    feature: str
 
 
 Members: TypeAlias = "Mapping[str, Done | Ignored | Refused | Members]"
@@ -46,7 +46,7 @@ _NETWORK: Final = Ignored("containers are processes of this machine, with its ne
 _IMAGE: Final = Ignored("the image is not pulled")
 _ROLE: Final = Ignored("no permissions are checked")
 _METRICS: Final = Ignored("no metrics of containers and instances are published")
-_TIMES: Final = Ignored("the settings say how long things take")
+_TIMES: Final = Ignored("the settings determine all durations")
 _HUB: Final = Refused("models of a SageMaker hub")
 _PINNED: Final = Refused("model data of a given version")
 
@@ -93,10 +93,10 @@ _VARIANT: Members = {
     "ServerlessConfig": {
         "MemorySizeInMB": DONE,
         "MaxConcurrency": Ignored("requests are not throttled"),
-        "ProvisionedConcurrency": Ignored("the settings say how long a cold start takes"),
+        "ProvisionedConcurrency": Ignored("the settings determine the cold start"),
     },
     "ManagedInstanceScaling": Ignored("it concerns inference components, which are refused"),
-    "RoutingConfig": Ignored("requests go to the instances in turn"),
+    "RoutingConfig": Ignored("requests go to the instances by round robin"),
 }
 
 _SIZE: Members = {"Type": DONE, "Value": DONE}
@@ -272,7 +272,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "EnableExplanations": Refused("explanations"),
         "InferenceComponentName": Refused("inference components"),
         "SessionId": Refused("stateful sessions"),
-        "PrefixAwareId": Ignored("requests go to the instances in turn"),
+        "PrefixAwareId": Ignored("requests go to the instances by round robin"),
     },
     "InvokeEndpointAsync": {
         **_each(DONE, "EndpointName ContentType Accept CustomAttributes InferenceId InputLocation"),
@@ -282,7 +282,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
 
 
 def check_members(operation: str, params: Mapping[str, object]) -> None:
-    """Raise ValidationFailure that names the members which the embedded SageMaker does not do."""
+    """Raise ValidationFailure naming the members that are refused."""
     members = OPERATIONS.get(operation)
     problems = list(_problems(members, params, "")) if members is not None else []
     if problems:
@@ -297,10 +297,10 @@ def _problems(members: Members, value: object, path: str) -> Iterator[str]:
         for name, inner in value.items():
             if inner is None or inner in ([], {}):
                 continue
-            here, member = f"{path}.{name}" if path else name, members.get(name)
+            member_path, member = f"{path}.{name}" if path else name, members.get(name)
             if member is None:
-                yield f"it does not know the member {here}"
+                yield f"it does not know the member {member_path}"
             elif isinstance(member, Refused) and inner is not False:
-                yield f"it does not do {member.what} (member {here})"
+                yield f"it does not do {member.feature} (member {member_path})"
             elif isinstance(member, Mapping):
-                yield from _problems(member, inner, here)
+                yield from _problems(member, inner, member_path)

@@ -1,4 +1,4 @@
-"""The errors inside a container, with the HTTP status of the answer.
+"""The errors of a container, with the HTTP status of the answer.
 
 ::
 
@@ -7,7 +7,7 @@
     └── UnsupportedAccept           406
     NoHandlers                      the archive cannot be served; the container ends
 
-An archive's own exception chooses its status the same way: with an integer attribute ``status_code``.
+An archive's own exception can choose its status, too, with an integer attribute ``status_code``.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class UnsupportedAccept(HandlerError):
 
 
 class NoHandlers(Exception):
-    """The archive holds no usable code. Retrying does not help: mend the archive."""
+    """The archive has no usable code. Retrying does not help: correct the archive."""
 
 
 def status_of(error: BaseException) -> int:
-    """Return an exception's ``status_code`` if that is an HTTP error status, else 500."""
+    """Read an exception's ``status_code``; 500 unless that is an HTTP error status."""
     status = getattr(error, "status_code", None)
     is_status = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
     return status if isinstance(status, int) and is_status else 500

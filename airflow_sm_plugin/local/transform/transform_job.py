@@ -1,6 +1,6 @@
-"""Run a transform job: start its containers, send them the input piece by piece, store what they answer.
+"""Run a transform job: start its containers, send them the input in payloads, store their answers.
 
-Form and places of captured data: Developer Guide, "Capture data from batch transform job".
+Format and keys of captured data: Developer Guide, "Capture data from batch transform job".
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class _Stopped(Exception):
 
 
 class TransformJob:
-    """One job, run once. It keeps its record's status; ``stop`` can be called from any thread, at any time.
+    """A job, which is run once and updates its record. ``stop`` can be called from any thread, at any time.
 
-    An object that fails does not end the job: the others are still transformed, as the service does, and only then the
-    job is Failed. Outputs are written whole, so a failed object has none.
+    An object that fails does not end the job: as in the service, the other objects are transformed before the job is
+    Failed. An output is written by a single request, so a failed object has none.
     """
 
     def __init__(self, region: Region, record: Record, model: Record) -> None:
@@ -95,16 +95,16 @@ class TransformJob:
         self._data_log: DataLog
 
     def stop(self) -> None:
-        """End the job early: nothing more is sent, and requests in flight are abandoned. Returns at once."""
+        """End the job early: no further request is sent, and requests in flight are abandoned. Returns at once."""
         self._stopping.set()
         self._region.in_background(f"stop-{self._name}", self._stop_pipelines)
 
     def run(self) -> None:
-        """Take the job to Completed, Failed or Stopped."""
+        """Run the job until it is Completed, Failed or Stopped."""
         began, self._started = time.monotonic(), now()
-        forget = self._region.at_close(self.stop)
+        forget_close = self._region.at_close(self.stop)
         self._update(TransformStartTime=self._started)
-        failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not look like success
+        failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not end as a success
         try:
             with DataLog(
                 self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
@@ -118,7 +118,7 @@ class TransformJob:
             self._stop_pipelines()
             self._region.wait(self._least_seconds, since=began)
             self._end(failure)
-            forget()
+            forget_close()
 
     def _least_seconds(self) -> float:
         return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
@@ -149,11 +149,11 @@ class TransformJob:
         return dataclasses.replace(spec, environment=environment)
 
     def _transform_all(self) -> str | None:
-        """Transform every object; return why the job failed, if it did."""
+        """Transform every object; return the job's FailureReason, if any."""
         listed = objects_in_manifest if self._plan.is_manifest else objects_below
         sources = list(listed(self._region, self._plan.source))
         self._start_pipelines()
-        self._data_log.write(self._plan.in_words)
+        self._data_log.write(self._plan.log_line)
         width = self._plan.concurrent * len(self._pipelines)
         with ThreadPoolExecutor(width) as objects, ThreadPoolExecutor(width) as requests:
             failures = [
@@ -181,7 +181,7 @@ class TransformJob:
             pipeline.stop()
 
     def _transform(self, source: InputObject, requests: ThreadPoolExecutor) -> str | None:
-        """Transform one object; return why it failed, if it did."""
+        """Transform an object; return the failure's reason, if any."""
         if self._stopping.is_set():
             return None
         try:
@@ -223,7 +223,7 @@ class TransformJob:
                 request.cancel()
 
     def _answer(self, batch: Sequence[bytes]) -> bytes:
-        """Return the output for one batch of records. Raises ModelFailure, ProcessingFailed."""
+        """Make the output of a batch of records. Raises ModelFailure, ProcessingFailed."""
         if self._stopping.is_set():
             raise _Stopped
         body = b"".join(batch)
@@ -259,10 +259,10 @@ class TransformJob:
         return CLIENT_ERROR if _is_client_error(error) else ALGORITHM_ERROR
 
     def _log_failure(self, source: InputObject, *texts: str) -> None:
-        """Write to the data log, the one place that has the reason of a failed object."""
+        """Write to the data log. No other output has the reason of a failed object."""
         lines = [line for text in texts for line in text.splitlines() or [""]]
-        place = f"{source.location.bucket}/{source.location.key}"
-        self._data_log.write("\n".join(f"{place}: {line}" for line in lines))
+        path = f"{source.location.bucket}/{source.location.key}"
+        self._data_log.write("\n".join(f"{path}: {line}" for line in lines))
 
 
 def _container_failure(error: ContainerFailed) -> str:
@@ -281,7 +281,7 @@ def write_manifests(
     *,
     started: datetime.datetime,
 ) -> None:
-    """Write the manifests of a completed job below the hour of its start. Raises ObjectFailure."""
+    """Write the manifests of a completed job, with the hour of its start in their keys. Raises ObjectFailure."""
     outputs = [(f"{output.below('').uri.rstrip('/')}/", f"{source.relative}.out") for source in sources]
     for folder, entries in (("input", map(_split, sources)), ("output", outputs)):
         for manifest in manifests(entries):
@@ -291,7 +291,7 @@ def write_manifests(
 
 
 def manifests(entries: Iterable[tuple[str, str]]) -> list[list[object]]:
-    """Return manifests, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, of (prefix, name) pairs: one for each prefix."""
+    """Build a manifest, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, for each prefix of (prefix, name) pairs."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for prefix, name in entries:
         names[prefix].append(name)
