@@ -10,9 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.local.automl.jobs.layout import JobLayout
-from airflow_sm_plugin.local.automl.training import dataset, problems
-from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, TUNING
-from airflow_sm_plugin.local.automl.training.problems import BINARY, MULTICLASS, REGRESSION
+from airflow_sm_plugin.local.automl.training import dataset
+from airflow_sm_plugin.local.automl.training.plan import (
+    BINARY,
+    ENSEMBLING,
+    METRICS,
+    MULTICLASS,
+    REGRESSION,
+    TUNING,
+    default_metric,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +36,7 @@ from airflow_sm_plugin.local.automl.training.problems import BINARY, MULTICLASS,
     ],
 )
 def test_the_problem_type_follows_from_the_target(values: list[str], expected: str) -> None:
-    assert problems.resolve_problem_type(values) == expected
+    assert dataset.resolve_problem_type(values) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,11 +49,11 @@ def test_the_problem_type_follows_from_the_target(values: list[str], expected: s
     ],
 )
 def test_labels_keep_their_text_and_are_ordered(values: list[str], expected: list[str]) -> None:
-    assert problems.ordered_labels(values) == expected
+    assert dataset.ordered_labels(values) == expected
 
 
 def test_the_defaults_are_autopilots() -> None:
-    defaults = {kind: problems.default_metric(kind) for kind in problems.METRICS}
+    defaults = {kind: default_metric(kind) for kind in METRICS}
     assert defaults == {BINARY: "F1", MULTICLASS: "Accuracy", REGRESSION: "MSE"}
 
 

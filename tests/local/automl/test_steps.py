@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.automl.training.plan import TrainingEvent, TrainingPlan
-from airflow_sm_plugin.local.automl.training.problems import BINARY, REGRESSION
+from airflow_sm_plugin.local.automl.training.plan import BINARY, REGRESSION, TrainingEvent, TrainingPlan
 from airflow_sm_plugin.local.automl.training.process import TrainingProcess
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, recipes
 from tests.local.automl.test_jobs import _described, job_v1, put, run

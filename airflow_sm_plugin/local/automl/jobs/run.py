@@ -1,4 +1,4 @@
-"""Carry out one AutoML job: fetch the data, train in a process, lay the candidates out in S3, keep the record."""
+"""Run an AutoML job: fetch the data, train in a process, write the candidates to S3, update the record."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 _INSTANCE = "ml.m5.2xlarge"
 _POLL_SECONDS = 0.1
 _LARGE = 100 * 1024**2
-"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
+"""From this size in bytes on, mode AUTO is hyperparameter tuning instead of ensembling."""
 _REASON_LENGTH = 1024
 
 
 class InputFailure(Exception):
-    """The input is not there or cannot be read."""
+    """The input is missing or cannot be read."""
 
 
 def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelFiles, int]:
@@ -54,14 +54,14 @@ def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelF
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
     try:
-        places = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
-        if not places:
+        sources = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
+        if not sources:
             raise InputFailure(f"No object was found at the S3 location {channel.uri}.")
         files = []
-        for number, place in enumerate(places):
-            # The number keeps two objects of one name apart; messages name the file.
-            path = folder / f"{number:05d}-{place.key.rsplit('/', 1)[-1]}"
-            path.write_bytes(read(region, place))
+        for position, source in enumerate(sources):
+            # Two objects can have the same file name, which messages repeat.
+            path = folder / f"{position:05d}-{source.key.rsplit('/', 1)[-1]}"
+            path.write_bytes(read(region, source))
             files.append(path)
     except ObjectFailure as failure:
         raise InputFailure(f"The input data could not be read: {failure}.") from failure
@@ -101,10 +101,10 @@ def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupte
 
 def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> str:
     while not interrupted.is_set():
-        found = _call(region, "DescribeEndpoint", {"EndpointName": endpoint})
-        if found["EndpointStatus"] == "Failed":
-            raise DeploymentFailed(f"Endpoint {endpoint} failed: {found.get('FailureReason', '')}")
-        if found["EndpointStatus"] == "InService":
+        endpoint_record = _call(region, "DescribeEndpoint", {"EndpointName": endpoint})
+        if endpoint_record["EndpointStatus"] == "Failed":
+            raise DeploymentFailed(f"Endpoint {endpoint} failed: {endpoint_record.get('FailureReason', '')}")
+        if endpoint_record["EndpointStatus"] == "InService":
             break
         interrupted.wait(_POLL_SECONDS)
     return endpoint
@@ -118,7 +118,7 @@ def _call(region: Region, operation: str, params: Params) -> Record:
 
 
 class _Ended(Exception):
-    """The job goes no further: status, secondary status and reason."""
+    """The job's end: status, secondary status and reason."""
 
     def __init__(self, status: str, secondary: str, reason: str | None = None) -> None:
         super().__init__(reason)
@@ -128,7 +128,7 @@ class _Ended(Exception):
 
 
 class AutoMLRun:
-    """One job, run once in a thread of the region; ``stop`` can be called from any other."""
+    """A job, run once in a thread of the region; ``stop`` can be called from any other thread."""
 
     def __init__(self, region: Region, record: Record, request: JobRequest) -> None:
         self._region = region
@@ -152,7 +152,7 @@ class AutoMLRun:
                 self._process.kill()
 
     def run(self) -> None:
-        """Run the job to its end; whatever goes wrong becomes its FailureReason."""
+        """Run the job until its end; any error becomes its FailureReason."""
         limit = self._request.most_seconds
         timer = threading.Timer(limit, self._expire) if limit else None
         if timer:
@@ -182,9 +182,9 @@ class AutoMLRun:
             self._process = process
             if self._interrupted.is_set():
                 process.kill()
-        kept = self._region.training_cache
+        cache = self._region.training_cache
         with contextlib.closing(
-            TrainingCache(kept).events(plan, process.events) if kept else process.events(plan)
+            TrainingCache(cache).events(plan, process.events) if cache else process.events(plan)
         ) as events:
             for event in events:
                 self._handle(event, plan)
@@ -295,7 +295,7 @@ class AutoMLRun:
             self._record["ModelDeployResult"] = {"EndpointName": endpoint}
 
     def _enter(self, secondary: str, share: float) -> None:
-        """Go on to a phase, not before its share of the least time that a job takes."""
+        """Begin a phase, after its share of the least time that a job takes."""
         self._wait(share)
         self._set(secondary)
 
@@ -356,7 +356,7 @@ def settings_of(plan: TrainingPlan) -> str:
     shown = {
         "mode": plan["mode"],
         "target": plan["target"],
-        "problem type": plan["problem_type"] or "found out from the data",
+        "problem type": plan["problem_type"] or "detected in the data",
         "objective": plan["objective"] or "the problem type's default",
         "candidates at most": plan["max_candidates"] or "one of each kind",
         "algorithms": ", ".join(plan["algorithms"]) or "all",
