@@ -29,14 +29,12 @@ Record = dict[str, Any]
 class Region:
     """One region's records and background threads. Every access to the records holds ``lock``."""
 
-    def __init__(
-        self, name: str, aws: AwsClients, settings: Settings, outcomes: Outcomes, training_cache: Path | None
-    ) -> None:
+    def __init__(self, name: str, account: Account) -> None:
         self.name = name
-        self.aws = aws
-        self.settings = settings
-        self.outcomes = outcomes
-        self.training_cache = training_cache
+        self.aws = account.aws
+        self.settings = account.settings
+        self.outcomes = account.outcomes
+        self.training_cache = account.training_cache
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self._tables: dict[str, dict[str, Record]] = {}
@@ -125,7 +123,7 @@ class Account:
     def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None) -> None:
         self.aws = aws
         self.settings = settings
-        self._training_cache = training_cache
+        self.training_cache = training_cache
         self.faults = FaultPlan()
         self.calls = CallLog()
         self.outcomes = Outcomes()
@@ -135,8 +133,7 @@ class Account:
     def region(self, name: str) -> Region:
         with self._lock:
             if name not in self._regions:
-                shared = (self.aws, self.settings, self.outcomes, self._training_cache)
-                self._regions[name] = Region(name, *shared)
+                self._regions[name] = Region(name, self)
             return self._regions[name]
 
     def regions(self) -> list[Region]:

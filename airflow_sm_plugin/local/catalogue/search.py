@@ -13,8 +13,7 @@ from typing import Any, cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from airflow_sm_plugin.local.account.listing import page_of
-from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
+from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation, page_of
 from airflow_sm_plugin.local.account.state import Record, Region, public
 from airflow_sm_plugin.local.automl.jobs.step_jobs import TRAINING
 from airflow_sm_plugin.local.endpoints import endpoints

@@ -55,7 +55,6 @@ class Allowance:
         return cls(int(megabytes * _MIB), int(files))
 
     def take_file(self) -> None:
-        """Count a file. Raises TooLarge."""
         self._files_used += 1
         if self.files and self._files_used > self.files:
             raise TooLarge(
@@ -64,7 +63,6 @@ class Allowance:
             )
 
     def take(self, size: int) -> None:
-        """Count bytes. Raises TooLarge."""
         self._size_used += size
         if self.size and self._size_used > self.size:
             raise TooLarge(
@@ -152,9 +150,8 @@ class Parents:
             self._count_missing(resolved)
             self._resolved[parent] = resolved
         target = Path(self._resolved[parent], leaf)
-        return _check_target(
-            self._root, os.path.realpath(target) if target.is_symlink() else str(target), name
-        )
+        resolved_target = os.path.realpath(target) if target.is_symlink() else str(target)
+        return _check_target(self._root, resolved_target, name)
 
     def forget(self) -> None:
         """Drop the resolved folders: a new symbolic link can change them."""

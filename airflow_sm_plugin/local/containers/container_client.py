@@ -56,23 +56,21 @@ class ContainerClient:
             raise Unreachable from error
 
     def invoke(self, payload: ContainerInput, *, timeout: float, path: str = "/invocations") -> RawAnswer:
-        """Send an invocation by POST; any status is an answer. Raises Unreachable or TooSlow."""
-        headers = {"Content-Type": payload.content_type}
-        if payload.accept:
-            headers["Accept"] = payload.accept
-        if payload.custom_attributes is not None:
-            headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
-        if payload.target_model is not None:
-            headers[TARGET_MODEL] = payload.target_model
-        return self._send("POST", path, payload.body, headers, timeout)
+        """Send an invocation. As for all requests, any status is an answer. Raises Unreachable or TooSlow."""
+        headers = {
+            "Content-Type": payload.content_type,
+            "Accept": payload.accept or None,
+            CUSTOM_ATTRIBUTES: payload.custom_attributes,
+            TARGET_MODEL: payload.target_model,
+        }
+        given = {name: value for name, value in headers.items() if value is not None}
+        return self._send("POST", path, payload.body, given, timeout)
 
     def load_model(self, name: str, url: str, *, timeout: float) -> RawAnswer:
-        """Send ``POST /models``; any status is an answer. Raises Unreachable or TooSlow."""
         body = json.dumps({"model_name": name, "url": url}).encode()
         return self._send("POST", "/models", body, {"Content-Type": "application/json"}, timeout)
 
     def unload_model(self, name: str, *, timeout: float) -> RawAnswer:
-        """Send ``DELETE /models/{name}``; any status is an answer. Raises Unreachable or TooSlow."""
         return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
 
     def close(self) -> None:

@@ -95,10 +95,7 @@ class LogShipper:
 
 
 def announce(region: Region, target: LogTarget, message: str) -> None:
-    """Store a first line in a container's log, as containers of SageMaker do.
-
-    The log group exists then, before the endpoint is in service.
-    """
+    """Store a first line in a container's log, so that the log group exists before the endpoint is in service."""
     _put(region, target, [{"timestamp": int(time.time() * 1000), "message": message}])
 
 
@@ -125,10 +122,7 @@ def _make_stream(region: Region, target: LogTarget) -> None:
 
 
 class DataLog:
-    """Takes lines from any thread; a context manager that stores all of them before it ends.
-
-    :param beside: the log of the instance's containers
-    """
+    """The data log of an instance, *beside* its containers' log. Thread-safe; at its end, the lines are stored."""
 
     def __init__(self, region: Region, beside: LogTarget) -> None:
         target = LogTarget(beside.group, f"{beside.stream}/data-log")

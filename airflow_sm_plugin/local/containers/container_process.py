@@ -25,7 +25,7 @@ _PACKAGES = str(Path(__file__).parents[3])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 """The only variables of the server's environment that a container gets: no AWS credentials."""
 _LIBRARIES = "LD_LIBRARY_PATH"
-_OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
+_NOT_SETTABLE = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
 """Variables that a model cannot set: values for the image's Python keep the server's from starting, or ending."""
 _STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1
@@ -181,9 +181,7 @@ class ContainerProcess:
         packages come before the model's paths, which are those of another machine.
         """
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        own = {
-            name: value for name, value in self.spec.environment.items() if name not in _OF_THE_INTERPRETER
-        }
+        own = {name: value for name, value in self.spec.environment.items() if name not in _NOT_SETTABLE}
         python_path = [_PACKAGES, *filter(None, [own.get("PYTHONPATH")])]
         libraries = list(filter(None, [passed_on.get(_LIBRARIES), own.get(_LIBRARIES)]))
         return {

@@ -55,7 +55,7 @@ class Pipeline:
 
     def __init__(self, region: Region, logs: LogTarget, containers: Sequence[ContainerProcess]) -> None:
         self._region = region
-        self._logs = logs
+        self.logs = logs
         self._containers = tuple(containers)
         self._lock = threading.Lock()
         self._in_flight = 0
@@ -93,10 +93,6 @@ class Pipeline:
             error, container = failed[0]
             raise _failure(error, container, variant) from error
         return pipeline
-
-    @property
-    def logs(self) -> LogTarget:
-        return self._logs
 
     @property
     def hosts(self) -> tuple[ModelHost, ...]:
@@ -197,9 +193,8 @@ class Pipeline:
             timeout = max(deadline - time.monotonic(), 0.001)
             answer = container.client.invoke(payload, timeout=timeout, path=path)
         except TooSlow:
-            raise self.failure(
-                name, *container_answer("no answer within 60 seconds", container=name)
-            ) from None
+            answered = container_answer("no answer within 60 seconds", container=name)
+            raise self.failure(name, *answered) from None
         except Unreachable:
             self._restart(container)
             raise self.failure(name, *container_answer("the model process exited")) from None
@@ -209,7 +204,7 @@ class Pipeline:
 
     def failure(self, name: str, status: int, message: str) -> ModelFailure:
         side = "client" if 400 <= status < 500 else "server"
-        region, group = self._region.name, self._logs.group
+        region, group = self._region.name, self.logs.group
         answer = recorded(
             "a container answered an error",
             side=side,
@@ -249,7 +244,7 @@ class Pipeline:
                 with self._lock:
                     self._restarting = False
 
-        self._region.in_background(f"restart {self._logs.stream}", restart)
+        self._region.in_background(f"restart {self.logs.stream}", restart)
 
 
 def _begin(container: ContainerProcess) -> None:

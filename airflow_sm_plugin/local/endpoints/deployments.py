@@ -18,7 +18,13 @@ from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.containers.containers import ContainerFailed
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.endpoints import guardrails
-from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, notify_deleted, notify_serving
+from airflow_sm_plugin.local.endpoints.endpoints import (
+    DELETED_HOOKS,
+    KIND,
+    SERVING_HOOKS,
+    LiveEndpoint,
+    notify,
+)
 from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, DeploymentStage
 from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, DeploymentOutcome
 
@@ -48,7 +54,7 @@ def create(region: Region, live: LiveEndpoint) -> None:
             return
         _settle(region, live.name, outcome.end, _live=live)
         if outcome.end == "InService":
-            notify_serving(region, live.name)
+            notify(SERVING_HOOKS, region, live.name)
 
     region.in_background(f"create endpoint {live.name}", work)
 
@@ -67,7 +73,7 @@ def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint, config: Deploy
             return
         config_name = new.config["EndpointConfigName"]
         _settle(region, new.name, outcome.end, _live=new, EndpointConfigName=config_name)
-        notify_serving(region, new.name)
+        notify(SERVING_HOOKS, region, new.name)
         old.retire(timeout=_longest_invocation(region, old))
 
     region.in_background(f"update endpoint {old.name}", work)
@@ -95,7 +101,7 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
             _roll_back(region, live, outcome, failed.reason, shown="RollingBack")
             return
         _settle(region, live.name, outcome.end)
-        notify_serving(region, live.name)
+        notify(SERVING_HOOKS, region, live.name)
         for pipeline in removed:
             pipeline.retire(timeout=_longest_invocation(region, live))
 
@@ -111,7 +117,7 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
         )
         with region.table(KIND) as endpoints:
             endpoints.pop(name, None)
-        notify_deleted(region, name)
+        notify(DELETED_HOOKS, region, name)
 
     region.in_background(f"delete endpoint {name}", work)
 
@@ -150,9 +156,9 @@ def _wait_out(region: Region, stage: DeploymentStage, alarms: list[str]) -> None
 
     began = time.monotonic()
     while alarms:
-        if gone_off := _in_alarm(region, alarms):
+        if alarmed := _in_alarm(region, alarms):
             raise _RollBack(
-                f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(gone_off)}."
+                f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(alarmed)}."
             )
         left = began + seconds() - time.monotonic()
         if left <= 0 or region.closed.wait(min(left, _ALARM_POLL_SECONDS)):

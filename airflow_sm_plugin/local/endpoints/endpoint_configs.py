@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import containers_of, is_direct, is_multi_model
 from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
@@ -64,7 +63,6 @@ def config_called(region: Region, name: str) -> Record:
 
 
 def not_found(region: Region, name: str) -> RecordedFailure:
-    """Make the error for a configuration that does not exist, or is not visible yet."""
     return recorded("no such endpoint configuration", arn=region.arn(KIND, name))
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import containers_of
 from airflow_sm_plugin.local.endpoints import deployments, guardrails
@@ -162,10 +161,7 @@ def _variants_of(live: LiveEndpoint) -> dict[str, Record]:
 
 
 def _check_change(old: LiveEndpoint, new: LiveEndpoint, scaled: set[str]) -> None:
-    """Raise RecordedFailure for an update that SageMaker refuses.
-
-    :param scaled: the names of the variants that are scalable targets
-    """
+    """Refuse an update as SageMaker does; *scaled* are the names of the variants that are scalable targets."""
     kinds = {True: "serverless variants", False: "variants with instances"}
     before, after = kinds[is_serverless(old.config)], kinds[is_serverless(new.config)]
     if before != after:

@@ -35,8 +35,10 @@ _SECONDS_COUNTED = 600
 _NOT_SERVING = ("Creating", "OutOfService", "Failed", "Deleting")
 
 Hook = Callable[[Region, str], None]
-_SERVING_HOOKS: list[Hook] = []
-_DELETED_HOOKS: list[Hook] = []
+SERVING_HOOKS: list[Hook] = []
+"""Called in the background after each creation, update or scaling of an endpoint, with its name."""
+DELETED_HOOKS: list[Hook] = []
+"""Called in the background after each deletion of an endpoint, with its name."""
 
 
 class LiveVariant:
@@ -76,9 +78,8 @@ class LiveVariant:
             return self._from_next()[0]
 
     def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
-        """Lease a target model on the instance that holds it, else on the one that holds the fewest.
+        """Lease a target model on an instance that has it, else on that with the fewest models.
 
-        :param hostname: of the only container to load it, None for all
         Raises ServiceUnavailable when there is no instance.
         """
         self._wake_up()
@@ -133,23 +134,18 @@ class LiveVariant:
         return removed
 
     def _start(self, count: int) -> list[Pipeline]:
+        def start() -> Pipeline:
+            logs = LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}")
+            return Pipeline.start(self._region, self.specs, logs, variant=self.name)
+
         with ThreadPoolExecutor(max_workers=count) as pool:
-            starting = [
-                pool.submit(
-                    Pipeline.start,
-                    self._region,
-                    self.specs,
-                    LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}"),
-                    variant=self.name,
-                )
-                for _ in range(count)
-            ]
-        errors = [error for start in starting if (error := start.exception())]
+            starting = [pool.submit(start) for _ in range(count)]
+        errors = [error for future in starting if (error := future.exception())]
         if errors:
-            for started in [start.result() for start in starting if not start.exception()]:
+            for started in [future.result() for future in starting if not future.exception()]:
                 started.stop()
             raise errors[0]
-        return [start.result() for start in starting]
+        return [future.result() for future in starting]
 
 
 class LiveEndpoint:
@@ -175,7 +171,7 @@ class LiveEndpoint:
             starting = [
                 pool.submit(variant.scale_to, variant.wanted_count) for variant in self.variants.values()
             ]
-        errors = [error for start in starting if (error := start.exception())]
+        errors = [error for future in starting if (error := future.exception())]
         if errors:
             self.retire(timeout=0)
             raise errors[0]
@@ -216,24 +212,6 @@ def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
     return live
 
 
-def when_serving(hook: Hook) -> None:
-    """Call ``hook`` in the background after each creation, update or scaling of an endpoint."""
-    _SERVING_HOOKS.append(hook)
-
-
-def when_deleted(hook: Hook) -> None:
-    """Call ``hook`` in the background after each deletion of an endpoint."""
-    _DELETED_HOOKS.append(hook)
-
-
-def notify_serving(region: Region, name: str) -> None:
-    _notify(_SERVING_HOOKS, region, name)
-
-
-def notify_deleted(region: Region, name: str) -> None:
-    _notify(_DELETED_HOOKS, region, name)
-
-
-def _notify(hooks: list[Hook], region: Region, name: str) -> None:
+def notify(hooks: list[Hook], region: Region, name: str) -> None:
     for hook in hooks:
         region.in_background(f"{hook.__name__} {name}", functools.partial(hook, region, name))

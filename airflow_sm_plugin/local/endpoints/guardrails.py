@@ -46,10 +46,7 @@ def check(config: DeploymentConfig | None) -> None:
 
 
 def check_update(config: DeploymentConfig | None, before: VariantsByName, after: VariantsByName) -> None:
-    """Raise RecordedFailure for a DeploymentConfig that does not fit the variants before and after an update.
-
-    :param before: production variants of the endpoint's configuration, by name
-    """
+    """Raise RecordedFailure for a DeploymentConfig that does not fit the variants before and after an update."""
     if config is None:
         return
     if set(before) != set(after):

@@ -38,7 +38,6 @@ class RecordedAnswer:
     source: str
 
     def filled(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Fill the values into the body. Raises KeyError for a missing value."""
         return {
             name: Template(member).substitute(values) if isinstance(member, str) else member
             for name, member in self.body.items()
@@ -75,10 +74,7 @@ def recorded(situation: str, **values: object) -> RecordedFailure:
 
 
 def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedFailure:
-    """Make the error of a rule's situation; an unknown value is written as ``(name)``.
-
-    Raises KeyError for an unknown situation.
-    """
+    """Make the error of a rule's situation, unknown values as ``(name)``. Raises KeyError for an unknown situation."""
     values = _Unknown(endpoint=endpoint, request=uuid.uuid4())
     answer = recorded_answers()[situation]
     body = answer.filled(values)

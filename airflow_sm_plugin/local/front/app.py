@@ -175,9 +175,8 @@ class EmbeddedApplication:
             if isinstance(request, ServiceFailure):
                 raise request
             if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
-                activities = scaling.describe_activities(
-                    self.account.region(name.region), json_object(http.body())
-                )
+                region = self.account.region(name.region)
+                activities = scaling.describe_activities(region, json_object(http.body()))
                 return of_response(control_plane_response(activities), None, http.request_id)
             if request is None:
                 response = other_service_response(self.account, name, http.body)

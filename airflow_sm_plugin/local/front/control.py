@@ -111,7 +111,7 @@ def _forget(plan: FaultPlan, query: Mapping[str, str]) -> None:
         plan.forget(query["resource"])
     else:
         raise ValueError(
-            "say which rules to forget with ?resource=<as it stands in them>, or nothing for all"
+            "name the rules to remove with ?resource=<their resource>; without a query, all are removed"
         )
 
 
@@ -174,10 +174,7 @@ _ROUTES: Mapping[str, Route] = {
 
 
 def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
-    """List the models on each instance of multi-model variants; None when ``endpoint`` does not exist.
-
-    :param endpoint: name; None lists the models of all endpoints
-    """
+    """List the models on each instance of an endpoint, or of all; None when ``endpoint`` does not exist."""
     with region.table(KIND) as endpoints:
         if endpoint is not None and endpoint not in endpoints:
             return None

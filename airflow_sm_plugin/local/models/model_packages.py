@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.faults.recorded import recorded
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
@@ -59,14 +58,9 @@ def describe_model_package_group(region: Region, params: Params) -> Record:
 @operation("ListModelPackageGroups")
 def list_model_package_groups(region: Region, params: Params) -> Record:
     """List groups, the oldest first by default."""
+    kind, order = "ModelPackageGroup", {"SortOrder": "Ascending", **params}
     with region.table(GROUPS) as groups:
-        return listed(
-            "ModelPackageGroupSummaryList",
-            groups.values(),
-            {"SortOrder": "Ascending", **params},
-            kind="ModelPackageGroup",
-            members=_GROUP_SUMMARY,
-        )
+        return listed(f"{kind}SummaryList", groups.values(), order, kind=kind, members=_GROUP_SUMMARY)
 
 
 @operation("DeleteModelPackageGroup")
@@ -173,13 +167,9 @@ def list_model_packages(region: Region, params: Params) -> Record:
             and group in (None, package.get("ModelPackageGroupName"), _group_arn(region, package))
             and approval in (None, package.get("ModelApprovalStatus"))
         ]
-        answer = listed(
-            "ModelPackageSummaryList",
-            chosen,
-            {"SortOrder": "Ascending", **params},
-            kind="ModelPackage",
-            members=_PACKAGE_SUMMARY,
-        )
+        order = {"SortOrder": "Ascending", **params}
+        members = _PACKAGE_SUMMARY
+        answer = listed("ModelPackageSummaryList", chosen, order, kind="ModelPackage", members=members)
     for entry in answer["ModelPackageSummaryList"]:
         if "ModelPackageVersion" in entry:
             del entry["ModelPackageName"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import re
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, check_object, check_prefix
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import (
@@ -66,10 +65,9 @@ def delete_model(region: Region, params: Params) -> Record:
 
 @operation("ListModels")
 def list_models(region: Region, params: Params) -> Record:
+    members = "ModelName ModelArn CreationTime"
     with region.table(KIND) as models:
-        return listed(
-            "Models", models.values(), params, kind="Model", members="ModelName ModelArn CreationTime"
-        )
+        return listed("Models", models.values(), params, kind="Model", members=members)
 
 
 def model_called(region: Region, name: str) -> Record:
@@ -103,9 +101,7 @@ def check_request(model: Record) -> None:
     if bool(model.get("PrimaryContainer")) == bool(model.get("Containers")):
         raise recorded("neither PrimaryContainer nor Containers, or both")
     definitions = containers_of(model)
-    hostnames = [
-        definition["ContainerHostname"] for definition in definitions if definition.get("ContainerHostname")
-    ]
+    hostnames = [name for definition in definitions if (name := definition.get("ContainerHostname"))]
     if len(hostnames) != len(set(hostnames)):
         raise recorded("containers share a host name")
     if is_direct(model) and not (len(hostnames) == len(definitions) > 1):

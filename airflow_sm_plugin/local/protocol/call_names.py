@@ -6,8 +6,8 @@ method, path, query and headers together identify it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, parse_qsl
@@ -16,7 +16,14 @@ from botocore.model import OperationModel, StructureShape
 
 from airflow_sm_plugin.local.protocol.access import OWN_ACCESS_KEY, is_runtime_call, only_reads
 from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
-from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import (
+    CONTROL_PLANE,
+    RUNTIME,
+    Request,
+    json_object,
+    service_model,
+)
 
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
 """Members of other services' requests that name a resource. The first one that is present counts."""
@@ -72,25 +79,20 @@ def name_call(http: ReceivedRequest, request: Request | None, *, reads_body: boo
     target = http.headers.get("x-amz-target", "")
     is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
     is_own = http.signature.access_key == OWN_ACCESS_KEY
+    sent = (http.signature.region, http.method, http.path, is_own)
     if not is_sagemaker and (http.signature.service or not is_runtime_call(http.method, http.path)):
         operation, resource = _other_operation(http, http.body if reads_body else bytes)
         service = http.signature.service or "s3"
-        return CallName(service, operation, resource, http.signature.region, http.method, http.path, is_own)
+        return CallName(service, operation, resource, *sent)
     if request is None:
         service = CONTROL_PLANE if target else RUNTIME
         operation = target.removeprefix("SageMaker.") or f"{http.method} {http.path}"
-        return CallName(service, operation, None, http.signature.region, http.method, http.path, is_own)
+        return CallName(service, operation, None, *sent)
     target_model, body = request.params.get("TargetModel"), request.params.get("Body")
+    target_model = target_model if isinstance(target_model, str) else None
+    body = body if isinstance(body, bytes) else b""
     return CallName(
-        request.service,
-        request.operation,
-        _sagemaker_resource(request),
-        http.signature.region,
-        http.method,
-        http.path,
-        is_own,
-        target_model if isinstance(target_model, str) else None,
-        body if isinstance(body, bytes) else b"",
+        request.service, request.operation, _sagemaker_resource(request), *sent, target_model, body
     )
 
 
@@ -126,11 +128,9 @@ def _sagemaker_resource(request: Request) -> str | None:
 
 
 def _json_members(body: bytes) -> Mapping[str, object]:
-    try:
-        value = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    with contextlib.suppress(ValidationFailure):
+        return json_object(body)
+    return {}
 
 
 def _resource(members: Mapping[str, object]) -> str | None:

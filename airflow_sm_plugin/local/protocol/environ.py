@@ -66,7 +66,6 @@ class ReceivedRequest:
         return ascii(_raw_path_of(self.target))[1:-1]
 
     def body(self) -> bytes:
-        """Read the body and leave it readable again."""
         length = int(self.environ.get("CONTENT_LENGTH") or 0)
         content: bytes = self.environ["wsgi.input"].read(length)
         self.environ["wsgi.input"] = io.BytesIO(content)

@@ -32,7 +32,6 @@ class ServiceFailure(Exception):
         self.fields = fields
 
     def code_for(self, service: str) -> str:
-        """Choose the code's spelling of ``service``, a service model's name."""
         return "InternalError" if service == "s3" and self.code == ServiceFailure.code else self.code
 
     def body_for(self, service: str) -> dict[str, object]:

@@ -52,6 +52,7 @@ _PINNED: Final = Refused("model data of a given version")
 
 _KEPT: Final = Ignored("it is described, and nothing here reads it")
 _MORE_DATA: Final = Refused("additional model data")
+_MORE_SPECIFICATIONS: Final = Refused("additional inference specifications of a model package")
 
 _TAGS: Members = {"Key": DONE, "Value": DONE}
 _VPC: Members = {"SecurityGroupIds": _NETWORK, "Subnets": _NETWORK}
@@ -62,18 +63,16 @@ _MODEL_DATA: Members = {
         "ModelAccessConfig": {"AcceptEula": Ignored("no licence is asked for")},
         "HubAccessConfig": _HUB,
         "ManifestS3Uri": Refused("model data listed in a manifest"),
-        "ETag": _PINNED,
-        "ManifestEtag": _PINNED,
+        **_each(_PINNED, "ETag ManifestEtag"),
     }
 }
 
 _CONTAINER: Members = {
     **_each(DONE, "ContainerHostname Mode ModelDataUrl Environment ModelPackageName"),
-    "Image": _IMAGE,
-    "ImageConfig": _IMAGE,
+    **_each(_IMAGE, "Image ImageConfig"),
     "ModelDataSource": _MODEL_DATA,
     "AdditionalModelDataSources": _MORE_DATA,
-    "InferenceSpecificationName": Refused("additional inference specifications of a model package"),
+    "InferenceSpecificationName": _MORE_SPECIFICATIONS,
     "MultiModelConfig": {"ModelCacheSetting": DONE},
     "ContainerMetricsConfig": _METRICS,
 }
@@ -83,8 +82,7 @@ _VARIANT: Members = {
     **_each(_HARDWARE, "InstanceType AcceleratorType VolumeSizeInGB EnableSSMAccess InferenceAmiVersion"),
     "CapacityReservationConfig": _HARDWARE,
     "InstancePools": {
-        "InstanceType": _HARDWARE,
-        "Priority": _HARDWARE,
+        **_each(_HARDWARE, "InstanceType Priority"),
         "ModelNameOverride": Refused("other models by instance type"),
     },
     **_each(_TIMES, "VariantInstanceProvisionTimeoutInSeconds ModelDataDownloadTimeoutInSeconds"),
@@ -103,8 +101,7 @@ _SIZE: Members = {"Type": DONE, "Value": DONE}
 _DEPLOYMENT: Members = {
     "BlueGreenUpdatePolicy": {
         "TrafficRoutingConfiguration": {
-            "Type": DONE,
-            "WaitIntervalInSeconds": DONE,
+            **_each(DONE, "Type WaitIntervalInSeconds"),
             "CanarySize": _SIZE,
             "LinearStepSize": _SIZE,
         },
@@ -122,12 +119,10 @@ _DEPLOYMENT: Members = {
 
 _PACKAGE_CONTAINER: Members = {
     **_each(DONE, "ContainerHostname ModelDataUrl Environment"),
-    "Image": _IMAGE,
-    "ImageDigest": _IMAGE,
+    **_each(_IMAGE, "Image ImageDigest"),
     "ModelDataSource": _MODEL_DATA,
     **_each(_KEPT, "ProductId ModelInput Framework FrameworkVersion NearestModelName IsCheckpoint BaseModel"),
-    "AdditionalModelDataSources": _MORE_DATA,
-    "AdditionalS3DataSource": _MORE_DATA,
+    **_each(_MORE_DATA, "AdditionalModelDataSources AdditionalS3DataSource"),
     "ModelDataETag": _PINNED,
 }
 
@@ -135,13 +130,14 @@ _NOT_TABULAR: Final = Refused("Autopilot jobs on text, images and time series")
 _TABULAR: Members = {
     "CandidateGenerationConfig": {"AlgorithmsConfig": {"AutoMLAlgorithms": DONE}},
     "CompletionCriteria": {
-        "MaxCandidates": DONE,
-        "MaxAutoMLJobRuntimeInSeconds": DONE,
+        **_each(DONE, "MaxCandidates MaxAutoMLJobRuntimeInSeconds"),
         "MaxRuntimePerTrainingJobInSeconds": _TIMES,
     },
     "FeatureSpecificationS3Uri": Refused("feature specifications"),
-    **_each(DONE, "Mode GenerateCandidateDefinitionsOnly ProblemType TargetAttributeName"),
-    "SampleWeightAttributeName": DONE,
+    **_each(
+        DONE,
+        "Mode GenerateCandidateDefinitionsOnly ProblemType TargetAttributeName SampleWeightAttributeName",
+    ),
 }
 
 OPERATIONS: Final[Mapping[str, Members]] = {
@@ -161,10 +157,8 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "SourceUri": DONE,
         "InferenceSpecification": {
             "Containers": _PACKAGE_CONTAINER,
-            "SupportedTransformInstanceTypes": _HARDWARE,
-            "SupportedRealtimeInferenceInstanceTypes": _HARDWARE,
-            "SupportedContentTypes": _KEPT,
-            "SupportedResponseMIMETypes": _KEPT,
+            **_each(_HARDWARE, "SupportedTransformInstanceTypes SupportedRealtimeInferenceInstanceTypes"),
+            **_each(_KEPT, "SupportedContentTypes SupportedResponseMIMETypes"),
         },
         "ValidationSpecification": Refused("validation jobs of a model package"),
         "SourceAlgorithmSpecification": Refused("model packages made of an algorithm"),
@@ -173,9 +167,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         **_each(_KEPT, "MetadataProperties ModelMetrics Domain Task SamplePayloadUrl DriftCheckBaselines"),
         **_each(_KEPT, "ModelCard ManagedStorageType"),
         "ClientToken": Ignored("each call is one of its own"),
-        "AdditionalInferenceSpecifications": Refused(
-            "additional inference specifications of a model package"
-        ),
+        "AdditionalInferenceSpecifications": _MORE_SPECIFICATIONS,
         "SkipModelValidation": Ignored("no model is validated"),
         "SecurityConfig": {"KmsKeyId": _ENCRYPTION},
         "ModelLifeCycle": {"Stage": DONE, "StageStatus": DONE, "StageDescription": DONE},
@@ -229,8 +221,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "MetricsConfig": _METRICS,
     },
     "CreateEndpoint": {
-        "EndpointName": DONE,
-        "EndpointConfigName": DONE,
+        **_each(DONE, "EndpointName EndpointConfigName"),
         "DeploymentConfig": _DEPLOYMENT,
         "Tags": _TAGS,
     },
@@ -257,8 +248,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "TransformOutput": {"S3OutputPath": DONE, "Accept": DONE, "AssembleWith": DONE, "KmsKeyId": DONE},
         "DataCaptureConfig": {"DestinationS3Uri": DONE, "KmsKeyId": DONE, "GenerateInferenceId": DONE},
         "TransformResources": {
-            "InstanceType": _HARDWARE,
-            "TransformAmiVersion": _HARDWARE,
+            **_each(_HARDWARE, "InstanceType TransformAmiVersion"),
             "InstanceCount": DONE,
             "VolumeKmsKeyId": _ENCRYPTION,
         },

@@ -47,7 +47,6 @@ class _Watched:
 
 
 def follow(region: Region, operation: str, resource: str | None) -> None:
-    """Act on a successful call of moto's Application Auto Scaling."""
     if operation == "RegisterScalableTarget":
         _start(region)
     elif operation == "DeregisterScalableTarget" and resource:

@@ -68,10 +68,7 @@ def tracking_wish(config: Mapping[str, Any], polled: VariantMetrics) -> Wish | N
 
 
 def step_wish(config: Mapping[str, Any], polled: VariantMetrics, *, breach: float) -> Wish | None:
-    """Apply a StepScalingPolicyConfiguration whose alarm is in ALARM.
-
-    :param breach: the metric's distance from the alarm's threshold; negative below it
-    """
+    """Apply a StepScalingPolicyConfiguration; *breach* is the metric's signed distance from the alarm's threshold."""
     for step in config.get("StepAdjustments", []):
         lower = step.get("MetricIntervalLowerBound", -math.inf)
         upper = step.get("MetricIntervalUpperBound", math.inf)

@@ -20,8 +20,14 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from airflow_sm_plugin.local.serving.errors import NoHandlers, status_of
-from airflow_sm_plugin.local.serving.handlers import TEXT, ContainerAnswer, LoadedModel, error_answer
+from airflow_sm_plugin.local.serving.handlers import (
+    TEXT,
+    ContainerAnswer,
+    LoadedModel,
+    NoHandlers,
+    error_answer,
+    status_of,
+)
 from airflow_sm_plugin.local.serving.hosted import HostedModels
 
 _WITHOUT_BODY = (204, 304)

@@ -11,9 +11,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from airflow_sm_plugin.local.serving.errors import UnsupportedAccept, UnsupportedContentType
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +30,34 @@ TEXT_TYPES = frozenset({CSV, JSON})
 """Handlers get these types as ``str``, all others as ``bytes``, as in the toolkit."""
 
 
+class HandlerError(Exception):
+    """A handler refuses the request; ``status_code`` is the HTTP status of the answer."""
+
+    status_code: ClassVar[int] = 500
+
+
+class UnsupportedContentType(HandlerError):
+    """The default input_fn cannot read this content type."""
+
+    status_code = 415
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(
+            f"Content type {content_type} is not supported by the default input_fn; write an input_fn"
+        )
+
+
+class UnsupportedAccept(HandlerError):
+    """The default output_fn cannot write this content type."""
+
+    status_code = 406
+
+    def __init__(self, accept: str) -> None:
+        super().__init__(
+            f"Accept type {accept} is not supported by the default output_fn; write an output_fn"
+        )
+
+
 def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
@@ -39,7 +65,7 @@ def media_type(content_type: str) -> str:
 def preferred(accept: str, default: str) -> str:
     """Choose the content type of an answer whose handler names none: the first type of *accept*.
 
-    A single type is repeated with its parameters. Without a type, or with types of ``q=0`` only, it is the *default*,
+    A single type is repeated with its params. Without a type, or with types of ``q=0`` only, it is the *default*,
     also for ``*/*``; octet-stream when the default has ``q=0`` as well.
     """
     weights = _weights(accept)
@@ -52,7 +78,6 @@ def preferred(accept: str, default: str) -> str:
 
 
 def decode(body: str | bytes, content_type: str) -> NDArray[np.generic] | bytes:
-    """Decode a request body: CSV, JSON and NPY to an array; octet-stream stays bytes."""
     kind = media_type(content_type)
     if kind == BYTES:
         return body.encode() if isinstance(body, str) else body
@@ -100,10 +125,8 @@ def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str
 def _weights(accept: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for entry in accept.split(","):
-        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
-        quality = next(
-            (parameter.removeprefix("q=") for parameter in parameters if parameter.startswith("q=")), "1"
-        )
+        kind, *params = (part.strip().lower() for part in entry.split(";"))
+        quality = next((param.removeprefix("q=") for param in params if param.startswith("q=")), "1")
         if kind:
             weights[kind] = max(_number(quality), weights.get(kind, 0))
     return weights
@@ -155,7 +178,6 @@ def _from_csv(text: str) -> NDArray[np.generic]:
 
 
 def _column(values: Sequence[str]) -> list[float] | list[str]:
-    """Parse a column's values as numbers; keep them as text if any is not a number."""
     try:
         return [_float(value) for value in values]
     except ValueError:

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 
 from airflow_sm_plugin.local.serving import codecs
-from airflow_sm_plugin.local.serving.errors import NoHandlers
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SERVER_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -30,6 +29,17 @@ CONTENT_TYPE = "Content-Type"
 ACCEPT = "Accept"
 TEXT = {CONTENT_TYPE: "text/plain; charset=utf-8"}
 _CODE_IN_MODEL = "/opt/ml/model/"
+
+
+class NoHandlers(Exception):
+    """The archive has no usable code. Retrying does not help: correct the archive."""
+
+
+def status_of(error: BaseException) -> int:
+    """Read an exception's ``status_code``; 500 unless that is an HTTP error status."""
+    status = getattr(error, "status_code", None)
+    is_status = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
+    return status if isinstance(status, int) and is_status else 500
 
 
 class RequestProcessor:
@@ -182,7 +192,6 @@ class LoadedModel:
 
 
 def error_answer(error: BaseException, status: int) -> ContainerAnswer:
-    """Make a container's answer to an exception: its text, with any characters."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception of the archive's own, whose text raises
@@ -241,10 +250,8 @@ def _default_predict(data: object, model: object) -> object:
     return predict(data)
 
 
-def _default_output(
-    default_accept: str, prediction: object, accept: str, context: RequestContext
-) -> str | bytes:
-    body, content_type = codecs.encode(prediction, accept, default=default_accept)
+def _default_output(default: str, prediction: object, accept: str, context: RequestContext) -> str | bytes:
+    body, content_type = codecs.encode(prediction, accept, default=default)
     if context.get_response_content_type(0) is None:
         context.set_response_content_type(0, content_type)
     return body

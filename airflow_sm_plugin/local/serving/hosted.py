@@ -22,8 +22,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
-from airflow_sm_plugin.local.serving.errors import status_of
-from airflow_sm_plugin.local.serving.handlers import TEXT, ContainerAnswer, LoadedModel, Program, error_answer
+from airflow_sm_plugin.local.serving.handlers import (
+    TEXT,
+    ContainerAnswer,
+    LoadedModel,
+    Program,
+    error_answer,
+    status_of,
+)
 from airflow_sm_plugin.local.serving.isolation import IsolatedCode
 
 _JSON = {"Content-Type": "application/json"}

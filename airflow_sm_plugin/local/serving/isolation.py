@@ -48,7 +48,6 @@ class IsolatedCode:
         return name.partition(".")[0] in self._own
 
     def module(self, name: str) -> ModuleType:
-        """Import a module of the archive. Raises any exception of the module."""
         return importlib.import_module(f"{self._package}.{name}")
 
     @contextmanager

@@ -53,7 +53,6 @@ class TaskInstance:
 
     @property
     def label(self) -> str:
-        """The task's id, with its index when it is mapped."""
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
@@ -104,7 +103,6 @@ class AirflowApi:
             time.sleep(_POLL_SECONDS)
 
     def import_errors(self) -> dict[str, str]:
-        """Read the traceback of each file that cannot be imported, by file name."""
         errors = self._call("GET", "/importErrors")["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
@@ -114,13 +112,13 @@ class AirflowApi:
         body: dict[str, Json] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
-        return str(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", body=body)["dag_run_id"])
+        return str(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", json=body)["dag_run_id"])
 
     def begin(self, dag_id: str) -> str:
         """Start a run and return its id. A paused DAG is unpaused instead, and its schedule starts the run."""
         if not self._call("GET", f"/dags/{_q(dag_id)}")["is_paused"]:
             return self.trigger(dag_id)
-        self._call("PATCH", f"/dags/{_q(dag_id)}", body={"is_paused": False})
+        self._call("PATCH", f"/dags/{_q(dag_id)}", json={"is_paused": False})
         deadline = time.monotonic() + _SCHEDULE_SECONDS
         while time.monotonic() < deadline:
             if runs := self._call("GET", f"/dags/{_q(dag_id)}/dagRuns")["dag_runs"]:
@@ -134,7 +132,7 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]:
         path, tasks = f"{_run(dag_id, run_id)}/taskInstances", list[TaskInstance]()
         while True:
-            page = self._call("GET", path, query={"limit": _PAGE, "offset": len(tasks)})["task_instances"]
+            page = self._call("GET", path, params={"limit": _PAGE, "offset": len(tasks)})["task_instances"]
             tasks += [TaskInstance(**{name: row[name] for name in _TASK}) for row in page]
             if len(page) < _PAGE:
                 return tuple(tasks)
@@ -171,7 +169,7 @@ class AirflowApi:
         """Read an XCom value. Raises :class:`RequestRefusedError` (status 404) for a missing one."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/xcomEntries/{_q(key)}"
         query: dict[str, str | int] = {"map_index": map_index, "deserialize": "false", "stringify": "false"}
-        value: Json = self._call("GET", path, query=query)["value"]
+        value: Json = self._call("GET", path, params=query)["value"]
         return value
 
     def log_text(
@@ -180,7 +178,7 @@ class AirflowApi:
         """Read the log of a try, a line per message, without times."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/logs/{try_number}"
         query: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
-        content = self._call("GET", path, query=query)["content"]
+        content = self._call("GET", path, params=query)["content"]
         return "\n".join(_log_line(message) for message in content) if isinstance(content, list) else ""
 
     def _exists(self, dag_id: str) -> bool:
@@ -192,19 +190,12 @@ class AirflowApi:
             raise
         return True
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Json] | None = None,
-        query: Mapping[str, str | int] | None = None,
-    ) -> dict[str, Any]:
+    def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:  # noqa: ANN401 - json and params
         if "Authorization" not in self._session.headers:
             token = self._send("GET", "/auth/token")
             token.raise_for_status()
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
-        answer = self._send(method, f"/api/v2{path}", body=body, query=query)
+        answer = self._send(method, f"/api/v2{path}", **content)
         if not answer.ok:
             raise RequestRefusedError(
                 answer.status_code, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
@@ -212,21 +203,12 @@ class AirflowApi:
         value: dict[str, Any] = answer.json()
         return value
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Json] | None = None,
-        query: Mapping[str, str | int] | None = None,
-    ) -> requests.Response:
+    def _send(self, method: str, path: str, **content: Any) -> requests.Response:  # noqa: ANN401 - as requests'
         """Send a request. Raises :class:`StackError` when the api-server does not answer."""
         attempts, timeout = (_ATTEMPTS, self._timeout) if method == "GET" else (1, self._timeout * _ATTEMPTS)
         while True:
             try:
-                return self._session.request(
-                    method, f"{self.url}{path}", json=body, params=query, timeout=timeout
-                )
+                return self._session.request(method, f"{self.url}{path}", timeout=timeout, **content)
             except (requests.Timeout, requests.ConnectionError) as error:
                 attempts -= 1
                 if not attempts:

@@ -76,7 +76,6 @@ class Progress:
         self._live.stop()
 
     def show(self, status: RunStatus) -> None:
-        """Show the changes since the last poll."""
         if self._console.is_terminal:
             self._live.update(progress_table(status.tasks, seconds=time.monotonic() - self._begun))
             return

@@ -53,7 +53,6 @@ class EmbeddedProcess:
             raise
 
     def stop(self) -> None:
-        """End the process and its containers; can be called at any time."""
         process, self._process = self._process, None
         end(marker=self._marker, pids=[process.pid] if process else [])
         if process:

@@ -39,9 +39,8 @@ def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "AIRFLOW_", "_AIRFLOW_")) and name.upper() != "NO_PROXY"
     }
-    no_proxy = ",".join(
-        filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"])
-    )
+    inherited = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    no_proxy = ",".join(filter(None, [inherited, "127.0.0.1,localhost"]))
     return {
         **kept,
         "NO_PROXY": no_proxy,

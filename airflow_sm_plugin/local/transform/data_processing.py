@@ -86,9 +86,8 @@ def output_format(content_type: str, split_type: str) -> str:
 
 def with_inference_ids(answer: bytes, kind: str, *, started: datetime.datetime) -> bytes:
     """Append an inference id and the job's start time to each record. Raises ProcessingFailed."""
-    return _write(
-        [_with_inference_id(row, f"{started:%Y-%m-%dT%H:%M:%SZ}") for row in _read(answer, kind)], kind
-    )
+    moment = f"{started:%Y-%m-%dT%H:%M:%SZ}"
+    return _write([_with_inference_id(row, moment) for row in _read(answer, kind)], kind)
 
 
 def _with_inference_id(row: Json, started: str) -> Json:

@@ -7,8 +7,7 @@ model.
 from __future__ import annotations
 
 from airflow_sm_plugin.local.account import s3_objects
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import is_direct
@@ -96,7 +95,6 @@ def list_transform_jobs(region: Region, params: Params) -> Record:
 
 
 def step_of_automl(job_arn: str) -> str:
-    """Explain why a running step of an AutoML job cannot be stopped."""
     return f"The job is a step of {job_arn}. Use StopAutoMLJob to stop it."
 
 

@@ -100,15 +100,13 @@ class TransformJob:
         self._region.in_background(f"stop-{self._name}", self._stop_pipelines)
 
     def run(self) -> None:
-        """Run the job until it is Completed, Failed or Stopped."""
         began, self._started = time.monotonic(), now()
         forget_close = self._region.at_close(self.stop)
         self._update(TransformStartTime=self._started)
         failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not end as a success
         try:
-            with DataLog(
-                self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
-            ) as self._data_log:
+            log_target = LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
+            with DataLog(self._region, log_target) as self._data_log:
                 failure = self._transform_all()
         except ContainerFailed as error:
             failure = _container_failure(error)
@@ -116,12 +114,12 @@ class TransformJob:
             failure = f"ClientError: {error}"
         finally:
             self._stop_pipelines()
-            self._region.wait(self._least_seconds, since=began)
+            settings = self._region.settings
+            self._region.wait(
+                lambda: 0.0 if self._stopping.is_set() else settings.transform_seconds, since=began
+            )
             self._end(failure)
             forget_close()
-
-    def _least_seconds(self) -> float:
-        return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
 
     def _stop_pipelines(self) -> None:
         with self._lock:
@@ -161,10 +159,9 @@ class TransformJob:
                 for failure in objects.map(lambda source: self._transform(source, requests), sources)
                 if failure
             ]
-        if not failures and self._plan.capture and not self._stopping.is_set():
-            write_manifests(
-                self._region, self._plan.capture, sources, self._plan.output, started=self._started
-            )
+        capture = self._plan.capture
+        if not failures and capture and not self._stopping.is_set():
+            write_manifests(self._region, capture, sources, self._plan.output, started=self._started)
         return failures[0] if failures else None
 
     def _start_pipelines(self) -> None:
@@ -193,12 +190,8 @@ class TransformJob:
                 max_payload_bytes=self._plan.max_payload_bytes,
             )
             output = assemble(self._answers(requests, batches), self._plan.assemble_with)
-            s3_objects.write(
-                self._region,
-                self._plan.output.below(f"{source.relative}.out"),
-                output,
-                kms_key_id=self._plan.kms_key_id,
-            )
+            location = self._plan.output.below(f"{source.relative}.out")
+            s3_objects.write(self._region, location, output, kms_key_id=self._plan.kms_key_id)
         except _Stopped:
             return None
         except ModelFailure as error:

@@ -203,7 +203,6 @@ class TransformPlan:
 
     @property
     def log_line(self) -> str:
-        """The first line of a job's data log."""
         megabytes = self.max_payload_bytes // MEGABYTE
         return (
             f"MaxConcurrentTransforms={self.concurrent}, MaxPayloadInMB={megabytes}, "

@@ -40,7 +40,6 @@ def started(job: JobLayout, candidate: CandidateLayout) -> Record:
 def trained(
     job: JobLayout, candidate: CandidateLayout, problem_type: str, objective: str, scores: Mapping[str, float]
 ) -> Record:
-    """Build the members that a candidate's record gains when its model is ready."""
     moment = now()
     return {
         "FinalAutoMLJobObjectiveMetric": {

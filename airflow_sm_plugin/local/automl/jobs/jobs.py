@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, moto_sagemaker, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs import candidates
 from airflow_sm_plugin.local.automl.jobs.request import JobRequest, from_v1, from_v2

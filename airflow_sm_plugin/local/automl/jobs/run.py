@@ -45,18 +45,18 @@ _LARGE = 100 * 1024**2
 _REASON_LENGTH = 1024
 
 
-class InputFailure(Exception):
-    """The input is missing or cannot be read."""
+class AutoMLFailure(Exception):
+    """The job fails; the message is its FailureReason."""
 
 
 def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelFiles, int]:
-    """Copy the channel's objects into ``folder``; return the files in order and their size in bytes."""
+    """Copy the channel's objects into ``folder``; return them and their size in bytes. Raises AutoMLFailure."""
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
     try:
         sources = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
         if not sources:
-            raise InputFailure(f"No object was found at the S3 location {channel.uri}.")
+            raise AutoMLFailure(f"No object was found at the S3 location {channel.uri}.")
         files = []
         for position, source in enumerate(sources):
             # Two objects can have the same file name, which messages repeat.
@@ -64,21 +64,17 @@ def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelF
             path.write_bytes(read(region, source))
             files.append(path)
     except ObjectFailure as failure:
-        raise InputFailure(f"The input data could not be read: {failure}.") from failure
+        raise AutoMLFailure(f"The input data could not be read: {failure}.") from failure
     except BadManifest as error:
-        raise InputFailure(f"{error}.") from error
+        raise AutoMLFailure(f"{error}.") from error
     size = sum(path.stat().st_size for path in files)
     return {"files": [str(path) for path in files], "gzipped": channel.gzipped}, size
-
-
-class DeploymentFailed(Exception):
-    """The endpoint could not be created or did not come into service."""
 
 
 def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupted: threading.Event) -> str:
     """Create model, configuration and endpoint; return the endpoint's name once it is in service.
 
-    Returns early when ``interrupted``. Raises DeploymentFailed.
+    Returns early when ``interrupted``. Raises AutoMLFailure.
     """
     name = f"{request.name[:40]}-{uuid.uuid4().hex[:8]}"
     endpoint = str((request.deploy or {}).get("EndpointName") or name)
@@ -96,14 +92,14 @@ def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupte
         _call(region, "CreateEndpoint", {"EndpointName": endpoint, "EndpointConfigName": name})
         return _in_service(region, endpoint, interrupted)
     except ServiceFailure as error:
-        raise DeploymentFailed(f"The best candidate could not be deployed: {error.message}") from error
+        raise AutoMLFailure(f"The best candidate could not be deployed: {error.message}") from error
 
 
 def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> str:
     while not interrupted.is_set():
         endpoint_record = _call(region, "DescribeEndpoint", {"EndpointName": endpoint})
         if endpoint_record["EndpointStatus"] == "Failed":
-            raise DeploymentFailed(f"Endpoint {endpoint} failed: {endpoint_record.get('FailureReason', '')}")
+            raise AutoMLFailure(f"Endpoint {endpoint} failed: {endpoint_record.get('FailureReason', '')}")
         if endpoint_record["EndpointStatus"] == "InService":
             break
         interrupted.wait(_POLL_SECONDS)
@@ -113,7 +109,7 @@ def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> 
 def _call(region: Region, operation: str, params: Params) -> Record:
     handler = handler_of(operation)
     if handler is None:
-        raise DeploymentFailed(f"{operation} is not available.")
+        raise AutoMLFailure(f"{operation} is not available.")
     return handler(region, params)
 
 
@@ -163,7 +159,7 @@ class AutoMLRun:
                 self._carry_out(Path(folder))
         except _Ended as end:
             self._end(end)
-        except (InputFailure, ObjectFailure, DeploymentFailed) as failure:
+        except (AutoMLFailure, ObjectFailure) as failure:
             self._end(_Ended("Failed", "Failed", str(failure)))
         except TrainingCrashed as crash:
             self._end(_Ended("Failed", "Failed", f"InternalServerError: the training process ended: {crash}"))
@@ -260,15 +256,13 @@ class AutoMLRun:
             self._record["_candidates"][layout.name] = candidates.started(self._layout, layout)
 
     def _candidate_trained(self, event: Trained) -> None:
-        layout = self._layouts[event["number"]]
+        layout, scores = self._layouts[event["number"]], event["scores"]
         for role, path in event["archives"].items():
             target = layout.archives[role]
             if target not in self._stored:
                 self._write(target, Path(path).read_bytes())
                 self._stored.add(target)
-        self._write(
-            f"{self._layout.insights(layout.name)}/statistics.json", json.dumps(event["scores"]).encode()
-        )
+        self._write(f"{self._layout.insights(layout.name)}/statistics.json", json.dumps(scores).encode())
         with self._region.lock:
             record = self._record["_candidates"][layout.name]
             record |= candidates.trained(
@@ -306,13 +300,13 @@ class AutoMLRun:
                 self._touch()
 
     def _wait(self, share: float) -> None:
-        self._region.wait(lambda: self._least_seconds(share), since=self._started)
+        self._region.wait(
+            lambda: 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds,
+            since=self._started,
+        )
         self._check()
         if self._region.closed.is_set():
             raise _Ended("Stopped", "Stopped")
-
-    def _least_seconds(self, share: float) -> float:
-        return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:
         if not self._interrupted.is_set():

@@ -8,8 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, Container, JobLayout
 from airflow_sm_plugin.local.automl.jobs.request import JobRequest
@@ -66,10 +65,7 @@ def complete(
     containers: list[Container],
     metrics: Mapping[str, float],
 ) -> None:
-    """Complete the steps of a candidate whose archives are stored.
-
-    :param containers: its InferenceContainers; the transform step's model has the first one
-    """
+    """Complete the steps of a candidate with stored archives; the transform step's model has the first container."""
     with region.lock:
         for kind, name, record in _running(region, candidate):
             _end(record, kind, "Completed")
@@ -194,7 +190,6 @@ def _metrics(metrics: Mapping[str, float], record: Record) -> list[Record]:
 
 
 def _create_model(region: Region, request: JobRequest, name: str, container: Container) -> None:
-    """Create the transform step's model, as Autopilot does."""
     with region.table(models.KIND) as table:
         if name not in table:
             params = {"ModelName": name, "ExecutionRoleArn": request.role, "PrimaryContainer": container}

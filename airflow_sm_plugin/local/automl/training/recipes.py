@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -24,7 +22,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from airflow_sm_plugin.local.automl.archive.algorithm import Estimator
-from airflow_sm_plugin.local.automl.archive.tabular import Floats
+from airflow_sm_plugin.local.automl.archive.tabular import Floats, Numbers
 from airflow_sm_plugin.local.automl.training.plan import REGRESSION
 
 _SEED = 7
@@ -35,9 +33,7 @@ _LEAF = 5
 class Trainable(Estimator, Protocol):
     """The used methods of an unfitted scikit-learn estimator."""
 
-    def fit(
-        self, features: Floats, target: npt.NDArray[np.float64], **options: npt.NDArray[np.float64]
-    ) -> object:
+    def fit(self, features: Floats, target: Numbers, **options: Numbers) -> object:
         """Fit; ``sample_weight`` is an option."""
 
 
@@ -59,9 +55,9 @@ class Recipe:
         return self.build(self.variant)
 
     def varied(self, variant: int) -> Recipe:
-        return (
-            dataclasses.replace(self, name=f"{self.name}{variant + 1}", variant=variant) if variant else self
-        )
+        if not variant:
+            return self
+        return dataclasses.replace(self, name=f"{self.name}{variant + 1}", variant=variant)
 
 
 _BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})

@@ -200,10 +200,8 @@ def vote(fitted: Sequence[Fitted], material: Material, metric: str) -> tuple[lis
     total = np.zeros_like(fitted[0].predicted)
     weights: list[float] = []
     measured: dict[str, float] = {}
-    for round_number in range(1, _VOTING_ROUNDS + 1):
-        tried = [
-            scores(material.problem_type, truth, (total + model.predicted) / round_number) for model in fitted
-        ]
+    for rounds in range(1, _VOTING_ROUNDS + 1):
+        tried = [scores(material.problem_type, truth, (total + model.predicted) / rounds) for model in fitted]
         best = 0
         for index, candidate_scores in enumerate(tried):
             if better(metric, candidate_scores[metric], tried[best][metric]):
@@ -211,7 +209,7 @@ def vote(fitted: Sequence[Fitted], material: Material, metric: str) -> tuple[lis
         counts[best] += 1
         total = total + fitted[best].predicted
         if not measured or not better(metric, measured[metric], tried[best][metric]):
-            weights, measured = [count / round_number for count in counts], tried[best]
+            weights, measured = [count / rounds for count in counts], tried[best]
     return weights, measured
 
 

@@ -127,9 +127,8 @@ def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric
         transformed = processor.with_suffix(".csv")
         if not processor.exists():
             write_archive(processor, entry="features", model=model.processor)
-            np.savetxt(
-                transformed, material.features(model.processor, material.fit_on), fmt="%.6g", delimiter=","
-            )
+            features = material.features(model.processor, material.fit_on)
+            np.savetxt(transformed, features, fmt="%.6g", delimiter=",")
         contents = {"estimator": model.estimator, "classes": len(material.labels)}
         write_archive(algorithm, entry="algorithm", model=contents)
         archives = {"processor": processor, "algorithm": algorithm, "transformed": transformed}
@@ -141,7 +140,6 @@ def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric
 def _ensembling(
     plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
 ) -> Winner:
-    """Train single models, then a weighted ensemble of them; each candidate has a single container."""
     fitted: list[Fitted] = []
     for number, recipe in enumerate(chosen, start=1):
         name = f"{recipe.name}_L1_FULL"
