@@ -160,11 +160,11 @@ def plan_from(value: object) -> tuple[list[object], int | None]:
 
 def _read(rules: Iterable[object]) -> list[Rule]:
     read = []
-    for number, rule in enumerate(rules, start=1):
+    for position, rule in enumerate(rules, start=1):
         try:
             read.append(rule if isinstance(rule, Rule) else rule_from(rule))
         except BadRule as error:
-            raise BadRule(f"rule {number}: {error}") from None
+            raise BadRule(f"rule {position}:  {error}") from None
     return read
 
 

@@ -43,7 +43,7 @@ def test_what_is_passed_on_and_refused_is_motos() -> None:
 @pytest.mark.parametrize(
     "name", ["CreateWhatMotoGetsNextYear", "createTrainingJob", "Create_Training_Job", ""]
 )
-def test_what_nobody_decided_is_refused(name: str) -> None:
+def test_an_undecided_operation_is_refused(name: str) -> None:
     with pytest.raises(UnknownOperationFailure, match=f"does not answer this: {name}"):
         operations.handler_of(name)
 
@@ -87,7 +87,7 @@ def test_records_that_moto_keeps_are_kept(clients: Clients) -> None:
     clients.sagemaker.create_experiment(ExperimentName=experiment)
     clients.sagemaker.create_trial(TrialName=trial, ExperimentName=experiment)
     listed = clients.sagemaker.list_trials(ExperimentName=experiment)["TrialSummaries"]
-    assert [one["TrialName"] for one in listed] == [trial]
+    assert [summary["TrialName"] for summary in listed] == [trial]
 
 
 def test_a_record_that_moto_misses_is_said_to_be_missing(clients: Clients) -> None:

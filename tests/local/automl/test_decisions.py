@@ -59,8 +59,8 @@ def test_the_defaults_are_autopilots() -> None:
 
 def _table(folder: Path, *contents: bytes, gzipped: bool = False) -> dataset.Table:
     files = []
-    for place, content in enumerate(contents):
-        files.append(folder / f"{place}.csv")
+    for index, content in enumerate(contents):
+        files.append(folder / f"{index}.csv")
         files[-1].write_bytes(content)
     return dataset.read_table(files, gzipped=gzipped)
 
@@ -135,8 +135,8 @@ def test_names_keep_to_the_limits(job: str, mode: str, number: int, algorithm: s
     assert len(candidate.name) <= 63  # what may also name a model
     assert set(candidate.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
     assert all(len(name) <= 64 for _, _, name in candidate.steps)
-    for place in candidate.archives.values():
-        assert place.startswith(f"s3://bucket/out/{job}/")
+    for location in candidate.archives.values():
+        assert location.startswith(f"s3://bucket/out/{job}/")
     assert all(
         candidate.artefact(name).endswith("/model.tar.gz")
         for _, kind, name in candidate.steps

@@ -42,7 +42,7 @@ class Asked:
         return self.seconds
 
 
-def test_a_wait_lasts_as_long_as_it_is_told(region: Region) -> None:
+def test_a_wait_lasts_as_long_as_it_is_set(region: Region) -> None:
     began = time.monotonic()
     region.wait(lambda: 0.2)
     assert time.monotonic() - began >= 0.2
