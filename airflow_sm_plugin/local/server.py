@@ -39,11 +39,10 @@ _THREADS = 512
 """Requests answered in parallel; an InvokeEndpoint needs a thread while its model loads and answers."""
 
 _CONNECTIONS = 4_096
-"""Open connections. waitress's default of 100 is too low for several batch tasks: when full, it accepts none for long."""
+"""Open connections. waitress's default of 100 is too low for several batch tasks: when full, it accepts none."""
 
 _STOP_SECONDS = 5
 """How long stop() waits for requests in progress."""
-
 
 _REMOTE = (
     "everyone who reaches the port runs code on this machine as you, without login, because the service runs the "

@@ -48,8 +48,7 @@ class Region:
             yield self._tables.setdefault(kind, {})
 
     def with_arn(self, arn: str) -> Record | None:
-        with self.lock:
-            return self.by_arn().get(arn)
+        return self.by_arn().get(arn)
 
     def by_arn(self) -> dict[str, Record]:
         """Map every resource's ARN to its record, the oldest of a kind first."""

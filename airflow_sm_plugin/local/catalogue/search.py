@@ -23,7 +23,7 @@ from airflow_sm_plugin.local.models.model_packages import GROUPS, PACKAGES
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 
-_OURS: dict[str, tuple[str, Callable[[Record], Record]]] = {
+_OWN: dict[str, tuple[str, Callable[[Record], Record]]] = {
     "Endpoint": (endpoints.KIND, describe),
     "Model": (models.KIND, public),
     "ModelPackage": (PACKAGES, public),
@@ -31,7 +31,7 @@ _OURS: dict[str, tuple[str, Callable[[Record], Record]]] = {
     "TrainingJob": (TRAINING, public),
 }
 """The kind of a Resource's records, and the function that describes a record."""
-_MOTOS = {
+_OF_MOTO = {
     "Experiment": "Experiment",
     "ExperimentTrial": "Trial",
     "ExperimentTrialComponent": "TrialComponent",
@@ -77,14 +77,14 @@ def search(region: Region, params: Params) -> Record:
 
 
 def _member(resource: str) -> str:
-    if resource in _OURS:
+    if resource in _OWN:
         return resource
-    if resource not in _MOTOS:
+    if resource not in _OF_MOTO:
         raise ValidationFailure(
             f"The embedded SageMaker does not search resources of type {resource}: it has none. It searches "
-            f"{', '.join([*_OURS, *_MOTOS])}."
+            f"{', '.join([*_OWN, *_OF_MOTO])}."
         )
-    return _MOTOS[resource]
+    return _OF_MOTO[resource]
 
 
 def _shape(member: str) -> StructureShape:
@@ -99,14 +99,14 @@ def _order(by: str | None, shape: StructureShape) -> Callable[[Record], Any]:
 
 
 def _descriptions(region: Region, resource: str) -> Iterator[Record]:
-    if resource in _OURS:
-        kind, described = _OURS[resource]
+    if resource in _OWN:
+        kind, described = _OWN[resource]
         with region.table(kind) as records:
             descriptions = [
                 {**described(record), "Tags": list(record.get("_tags") or [])} for record in records.values()
             ]
     else:
-        member = _MOTOS[resource]
+        member = _OF_MOTO[resource]
         answered = moto_sagemaker(region.name).search(resource=resource)["Results"]
         descriptions = [{f"{member}Arn": result[member].get("Arn"), **result[member]} for result in answered]
         if member == "TrialComponent":

@@ -188,7 +188,9 @@ _OPERATIONS: Mapping[str, Callable[[Region, Params], Record]] = {
 
 
 def _changed(
-    arns: Sequence[str], change: Callable[[str], object], motos: Callable[[list[str]], Mapping[str, Any]]
+    arns: Sequence[str],
+    change: Callable[[str], object],
+    change_in_moto: Callable[[list[str]], Mapping[str, Any]],
 ) -> Record:
     """Change the tags of SageMaker's resources here, of other resources in moto; return the failures by ARN."""
     failed: dict[str, Any] = {}
@@ -197,7 +199,7 @@ def _changed(
             if arn.startswith("arn:aws:sagemaker:"):
                 change(arn)
             else:
-                failed |= motos([arn])
+                failed |= change_in_moto([arn])
         except Exception as refusal:  # noqa: BLE001 - moto's services raise any exception for a missing resource
             failed[arn] = {
                 "StatusCode": 400,
@@ -219,7 +221,7 @@ def _tagged(region: Region) -> Iterator[TaggedResource]:
             if resource.tags or resource.extra.get("include_untagged"):
                 yield resource
     with region.lock:
-        ours = [
+        own_resources = [
             TaggedResource(
                 arn=arn,
                 tags={tag["Key"]: tag["Value"] for tag in record["_tags"]},
@@ -228,7 +230,7 @@ def _tagged(region: Region) -> Iterator[TaggedResource]:
             for arn, record in region.by_arn().items()
             if record.get("_tags")
         ]
-    yield from ours
+    yield from own_resources
 
 
 def _page(everything: Sequence[Mapped], params: Params) -> tuple[list[Mapped], str]:

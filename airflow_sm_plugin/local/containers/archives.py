@@ -116,7 +116,6 @@ def _check_target(root: str, target: str, relative: str) -> Path:
 def _members(
     packed: tarfile.TarFile, folder: Path, allowance: Allowance, check: Callable[[], None]
 ) -> Iterator[tarfile.TarInfo]:
-    """Yield each member after its checks, for it to be unpacked."""
     parents = Parents(folder, allowance)
     for member in packed:
         check()

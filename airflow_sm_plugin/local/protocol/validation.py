@@ -32,7 +32,6 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 """The JSON types of the service model's types, and their names in messages."""
 _ANY = ((object, bool), "anything")
 
-
 _CHECKED_LATER = frozenset({"BodyBlob"})
 """The runtime takes larger bodies than its service model permits; ``endpoints/runtime`` checks their sizes."""
 

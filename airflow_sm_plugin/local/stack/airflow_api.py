@@ -175,7 +175,6 @@ class AirflowApi:
     def log_text(
         self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1
     ) -> str:
-        """Read the log of a try, a line per message, without times."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/logs/{try_number}"
         query: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
         content = self._call("GET", path, params=query)["content"]

@@ -109,7 +109,7 @@ class TransformJob:
             with DataLog(self._region, log_target) as self._data_log:
                 failure = self._transform_all()
         except ContainerFailed as error:
-            failure = _container_failure(error)
+            failure = NO_PING if "ping health check" in str(error) else f"ClientError: {error}"
         except (BadInput, BadManifest, ObjectFailure) as error:
             failure = f"ClientError: {error}"
         finally:
@@ -256,10 +256,6 @@ class TransformJob:
         lines = [line for text in texts for line in text.splitlines() or [""]]
         path = f"{source.location.bucket}/{source.location.key}"
         self._data_log.write("\n".join(f"{path}: {line}" for line in lines))
-
-
-def _container_failure(error: ContainerFailed) -> str:
-    return NO_PING if "ping health check" in str(error) else f"ClientError: {error}"
 
 
 def _is_client_error(error: ModelFailure) -> bool:

@@ -74,7 +74,11 @@ def complete(
             elif kind == transform.JOBS:
                 _create_model(region, request, record["ModelName"], containers[0])
             if name == candidate.steps[-1][2]:  # the last step trains the model
-                record["FinalMetricDataList"] = _metrics(metrics, record)
+                ended = record["TrainingEndTime"]
+                record["FinalMetricDataList"] = [
+                    {"MetricName": f"validation:{metric}", "Value": value, "Timestamp": ended}
+                    for metric, value in metrics.items()
+                ]
 
 
 def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, str, Record]]:
@@ -180,13 +184,6 @@ def _end(record: Record, kind: str, status: str) -> None:
             "TrainingTimeInSeconds": seconds,
             "BillableTimeInSeconds": seconds,
         }
-
-
-def _metrics(metrics: Mapping[str, float], record: Record) -> list[Record]:
-    return [
-        {"MetricName": f"validation:{name}", "Value": value, "Timestamp": record["TrainingEndTime"]}
-        for name, value in metrics.items()
-    ]
 
 
 def _create_model(region: Region, request: JobRequest, name: str, container: Container) -> None:

@@ -101,9 +101,7 @@ class TrainingCache:
             for event in events:
                 yielded.append(event)
                 yield event
-        if (
-            yielded and yielded[-1]["event"] == "explained"
-        ):  # the last event: the training was neither killed nor failed
+        if yielded and yielded[-1]["event"] == "explained":  # the last event of a successful training
             self._store(entry, Path(plan["output"]), yielded)
 
     def _store(self, entry: Path, output: Path, events: Iterable[TrainingEvent]) -> None:
