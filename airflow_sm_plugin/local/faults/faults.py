@@ -164,7 +164,7 @@ def _read(rules: Iterable[object]) -> list[Rule]:
         try:
             read.append(rule if isinstance(rule, Rule) else rule_from(rule))
         except BadRule as error:
-            raise BadRule(f"rule {position}:  {error}") from None
+            raise BadRule(f"rule {position}: {error}") from None
     return read
 
 
