@@ -57,7 +57,6 @@ def describe_model_package_group(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackageGroups")
 def list_model_package_groups(region: Region, params: Params) -> Record:
-    """List groups, the oldest first by default."""
     kind, order = "ModelPackageGroup", {"SortOrder": "Ascending", **params}
     with region.table(GROUPS) as groups:
         return listed(f"{kind}SummaryList", groups.values(), order, kind=kind, members=_GROUP_SUMMARY)

@@ -203,7 +203,7 @@ class AirflowApi:
         return value
 
     def _send(self, method: str, path: str, **content: Any) -> requests.Response:  # noqa: ANN401 - as requests'
-        """Send a request. Raises :class:`StackError` when the api-server does not answer."""
+        """Send a request; repeat a GET. Raises :class:`StackError` when the api-server does not answer."""
         attempts, timeout = (_ATTEMPTS, self._timeout) if method == "GET" else (1, self._timeout * _ATTEMPTS)
         while True:
             try:

@@ -38,7 +38,6 @@ def create_auto_ml_job_v2(region: Region, params: Params) -> Record:
 
 @operation("DescribeAutoMLJob")
 def describe_auto_ml_job(region: Region, params: Params) -> Record:
-    """Describe a job of CreateAutoMLJob; a job of CreateAutoMLJobV2 is refused."""
     with region.lock:
         record = _job(region, params)
         if record["_version"] == 2:

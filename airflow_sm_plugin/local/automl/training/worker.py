@@ -154,7 +154,6 @@ def _ensembling(
 
 
 def _weighted(plan: TrainingPlan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
-    """Weigh the ensemble. Its selection makes it at least as good as its best member."""
     number, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
     _emit_started(number, name)
     weights, scores = vote(fitted, material, metric)
