@@ -66,7 +66,7 @@ REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1"
 POLL = 0.05
-"""Seconds between looks: short, so that no test waits for nothing."""
+"""Seconds between polls: short, so that no test waits for nothing."""
 
 ECHO = """
 def model_fn(model_dir):
@@ -212,20 +212,20 @@ class Account:
 
     def status(self, endpoint: str) -> str | None:
         """Return an endpoint's status, None when there is none."""
-        names = [one["EndpointName"] for one in self._endpoints()]
+        names = [endpoint["EndpointName"] for endpoint in self._endpoints()]
         if endpoint not in names:
             return None
         return self.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"]
 
     def configs(self, containing: str) -> list[str]:
         """Return the names of the endpoint configurations whose name holds a text."""
-        found = self.sagemaker.list_endpoint_configs(NameContains=containing, MaxResults=100)
-        return sorted(one["EndpointConfigName"] for one in found["EndpointConfigs"])
+        response = self.sagemaker.list_endpoint_configs(NameContains=containing, MaxResults=100)
+        return sorted(config["EndpointConfigName"] for config in response["EndpointConfigs"])
 
     def models(self, containing: str) -> list[str]:
         """Return the names of the models whose name holds a text."""
-        found = self.sagemaker.list_models(NameContains=containing, MaxResults=100)
-        return sorted(one["ModelName"] for one in found["Models"])
+        response = self.sagemaker.list_models(NameContains=containing, MaxResults=100)
+        return sorted(model["ModelName"] for model in response["Models"])
 
     def _endpoints(self) -> Iterator[Mapping[str, Any]]:
         for page in self.sagemaker.get_paginator("list_endpoints").paginate():
@@ -289,7 +289,7 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
 
 
 def closed_port() -> str:
-    """Return an address on loopback at which nobody listens."""
+    """Return an address on loopback without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

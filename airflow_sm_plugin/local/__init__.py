@@ -1,11 +1,13 @@
-"""The embedded SageMaker: a real HTTP server to develop, demonstrate and test against.
+"""The embedded SageMaker: an HTTP server for development, demonstrations and tests.
 
-Nothing in here imports Airflow, and nothing else in the package imports this: it runs from a virtual environment of
-its own (extra ``local``). ``server`` starts it from Python, ``__main__`` from the command line.
+It imports no Airflow, and nothing else in the package imports it: it has the extra ``local``, and runs from a virtual
+environment of its own. ``server`` starts it from Python, ``__main__`` from the command line.
 
-A request comes in through ``front``, is read and named by ``protocol``, can meet a rule of ``faults``, and reaches the
-handler of its operation (the registry is ``account.operations``) or moto. The handlers, by subject: ``models``,
-``endpoints``, ``async_inference``, ``transform``, ``automl``, ``scaling``, ``catalogue`` (search and tags). They keep
-records in ``account`` and run models in ``containers``, processes whose inside is ``serving``. ``stack`` starts a real
-Airflow beside it, for the demo and the end-to-end tests.
+A request is received by ``front``, and parsed by ``protocol``. A rule of ``faults`` can answer it. Else the handler of
+its operation answers (the registry is ``account.operations``), or moto. The handlers, by subject: ``models``,
+``endpoints``, ``async_inference``, ``transform``, ``automl``, ``scaling``, ``catalogue`` (search and tags). They store
+records in ``account``, and run models in ``containers``, processes with the program ``serving``. ``stack`` starts a
+real Airflow beside the server, for the demo and the end-to-end tests.
+
+Read ``server``, ``front``, ``protocol``, ``account``, then a subject.
 """

@@ -21,10 +21,7 @@ _LAST_PORT = 65_535
 
 
 class _LineLog(logging.Handler):
-    """Writes each record on stderr in one go.
-
-    Without a lock, for which sixty threads would queue up at every request.
-    """
+    """Writes each record to stderr by a single call, without a lock, for which all threads would wait."""
 
     def createLock(self) -> None:
         self.lock = None
@@ -56,14 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--allow-remote",
         action="store_true",
-        help="permit a --host beyond loopback: whoever reaches the port then runs code as you, without login",
+        help="permit a --host beyond loopback: anyone who can connect then runs code as you, without login",
     )
     parser.add_argument(
         "--serve-as",
         action="append",
         default=[],
         metavar="NAME",
-        help="a host name to answer beside loopback's, e.g. a container's; can be repeated",
+        help="a further host name to answer, e.g. a container's; can be repeated",
     )
     parser.add_argument("--port", type=_port, default=0, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
@@ -73,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--training-cache",
         type=Path,
         metavar="FOLDER",
-        help="keep there what AutoML jobs train; a job over the same data with the same settings takes it from there",
+        help="a folder for trained AutoML jobs; a job with the same data and settings is taken from it",
     )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     options = parser.parse_args(arguments)
@@ -94,8 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(handlers=[_LineLog()], level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("airflow_sm_plugin.local").setLevel(level)
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop_signal, lambda *_: stopping.set())
     with contextlib.ExitStack() as stack:
         try:
             embedded = stack.enter_context(service)

@@ -36,14 +36,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _THREADS = 512
-"""Requests answered at the same time; an InvokeEndpoint holds one for as long as its model loads and answers."""
+"""Requests answered in parallel; an InvokeEndpoint needs a thread while its model loads and answers."""
 
 _CONNECTIONS = 4_096
-"""Open at the same time: waitress's 100 are few for several batch tasks, and once full it accepts none for seconds."""
+"""Open connections. waitress's default of 100 is too low for several batch tasks: when full, it accepts none."""
 
 _STOP_SECONDS = 5
-"""How long stop() waits for requests that are being answered."""
-
+"""How long stop() waits for requests in progress."""
 
 _REMOTE = (
     "everyone who reaches the port runs code on this machine as you, without login, because the service runs the "
@@ -52,11 +51,11 @@ _REMOTE = (
 
 
 class _Moto(DomainDispatcherApplication):
-    """Moto's application. Raises NotImplementedError for a request of a service that it has not."""
+    """Moto's application. Raises NotImplementedError for a request of a service that moto lacks."""
 
-    @functools.lru_cache(maxsize=1_000)  # noqa: B019 - there is one, and it lives as long as the process
+    @functools.lru_cache(maxsize=1_000)  # noqa: B019 - a single object, which lives as long as the process
     def get_backend_for_host(self, host: str | None) -> Any:  # noqa: ANN401 - moto's
-        """Return the service of a host; moto lists its own folder for each request, and others wait meanwhile."""
+        """Cache the service of a host: moto lists its own folder for each request, while others wait."""
         return super().get_backend_for_host(host)
 
     def get_application(self, environ: dict[str, Any]) -> Flask:
@@ -69,23 +68,23 @@ class _Moto(DomainDispatcherApplication):
 class EmbeddedSageMaker:
     """A running embedded SageMaker, a context manager.
 
-    ``url``, ``settings`` and ``reset()``; ``faults.replace([{"operation": "CreateEndpoint", "fault": "throttle"}])``;
-    ``outcomes.replace("mine", [DeploymentOutcome(end="RolledBack")])`` for the ends of coming deployments;
-    ``calls.calls(operation="Create*")``.
+    It has ``url``, ``settings`` and ``reset()``; injected faults, e.g. ``faults.replace([{"operation":
+    "CreateEndpoint", "fault": "throttle"}])``; the ends of the next deployments, e.g. ``outcomes.replace("mine",
+    [DeploymentOutcome(end="RolledBack")])``; and the call log, e.g. ``calls.calls(operation="Create*")``.
 
-    Two in one process keep their SageMaker resources apart, but share moto's (buckets, topics, logs, …).
+    Two in a process have separate SageMaker resources, but share moto's (buckets, topics, logs, …).
 
-    :param host: address to bind, loopback by default: it runs the archives it is given
+    :param host: address to bind, loopback by default, since the service runs the archives of its models
     :param port: 0 picks a free one
     :param settings: delays; see :class:`~airflow_sm_plugin.local.account.settings.Settings`
-    :param serve_as: host names to answer beside loopback's and the bound one, such as a container's; buckets are
-        answered below them, too. Every other ``Host`` is refused
+    :param serve_as: further host names to answer, such as a container's, also with a bucket's name before them. Other
+        values of ``Host`` are refused
     :param allow_remote: permit a *host* that is not loopback
-    :param training_cache: a folder that keeps what AutoML jobs train; a job over the same data with the same settings
-        takes it from there. None: every job trains
+    :param training_cache: a folder for trained AutoML jobs; a job with the same data and settings is taken from it.
+        None: every job trains
 
-    Raises ValueError for a *host* beyond loopback without *allow_remote*, one that has no address, and for a name in
-    *serve_as* that is none.
+    Raises ValueError for a *host* beyond loopback without *allow_remote*, a *host* without address, and a wrong name in
+    *serve_as*.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class EmbeddedSageMaker:
 
     @property
     def url(self) -> str:
-        """The address clients use as ``endpoint_url`` or ``AWS_ENDPOINT_URL``."""
+        """The address for clients: their ``endpoint_url`` or ``AWS_ENDPOINT_URL``."""
         return f"http://{_in_url(self._host)}:{self._port}"
 
     @property
@@ -161,13 +160,13 @@ class EmbeddedSageMaker:
             wasyncore.loop(timeout=1, map=self._sockets, use_poll=True, count=1)
         server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
         for channel in [channel for channel in self._sockets.values() if isinstance(channel, ClientChannel)]:
-            channel.handle_close()  # clients keep theirs open; long answers are in temporary files
+            channel.handle_close()  # clients keep connections open; long answers are in temporary files
         with self._waking:
             wasyncore.close_all(self._sockets, ignore_all=True)
 
     def stop(self) -> None:
         self._account.reset()
-        with self._waking:  # or the loop may end by itself and close what would wake it
+        with self._waking:  # else the loop could end and close the trigger before it is pulled
             self._stopping.set()
             if self._server is not None:
                 self._server.pull_trigger()
@@ -177,7 +176,7 @@ class EmbeddedSageMaker:
             self._thread = None
 
     def reset(self) -> None:
-        """Forget every SageMaker resource and stop what runs; ``POST /moto-api/reset`` clears moto too."""
+        """Drop every SageMaker resource and stop all background work; ``POST /moto-api/reset`` clears moto, too."""
         self._account.reset()
 
     def __enter__(self) -> Self:
@@ -189,12 +188,12 @@ class EmbeddedSageMaker:
 
 
 def _address_of(host: str) -> str:
-    """Return one address of a host, as "localhost" can have two. Raises ValueError."""
+    """Choose an address of a host, IPv4 if possible: "localhost" can have two. Raises ValueError."""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ValueError(f"host {host!r} has no address on this machine: {error}") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = [str(entry[4][0]) for entry in entries]
     return next((address for address in addresses if ":" not in address), addresses[0])
 
 

@@ -64,13 +64,13 @@ def _ends(pids: list[int], seconds: float = 600) -> Iterator[None]:
     """Check that every process is alive before, and has ended soon after, what is done inside."""
     watched = [os.pidfd_open(pid) for pid in pids]
     try:
-        assert not any(select.select([one], [], [], 0)[0] for one in watched)
+        assert not any(select.select([descriptor], [], [], 0)[0] for descriptor in watched)
         yield
-        for one in watched:
-            assert select.select([one], [], [], seconds)[0], "a process is left"
+        for descriptor in watched:
+            assert select.select([descriptor], [], [], seconds)[0], "a process is left"
     finally:
-        for one in watched:
-            os.close(one)
+        for descriptor in watched:
+            os.close(descriptor)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

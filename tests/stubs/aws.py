@@ -1,4 +1,4 @@
-"""A quick S3 and SageMaker runtime in memory, in a process of its own, so that what is measured is the client.
+"""A quick S3 and SageMaker runtime in memory, in a process of its own, so that only the client is measured.
 
 moto lists 100,000 keys in seconds; this one answers a page of 1,000 in about a millisecond. It knows ListObjectsV2,
 HEAD, GET and PUT of objects (with ``If-None-Match: *``), InvokeEndpointAsync and DescribeEndpoint; it checks no
@@ -101,23 +101,23 @@ class StubAws:
         after = query.get("continuation-token") or query.get("start-after", "")
         ordered, objects = self._sorted.get(bucket, []), self._objects.get(bucket, {})
         start = max(bisect.bisect_left(ordered, prefix), bisect.bisect_right(ordered, after))
-        found = []
+        page_keys = []
         for key in ordered[start : start + page + 1]:
             if not key.startswith(prefix):
                 break
-            found.append(key)
-        more, found = len(found) > page, found[:page]
+            page_keys.append(key)
+        more, page_keys = len(page_keys) > page, page_keys[:page]
         etag = hashlib.md5(b"x", usedforsecurity=False).hexdigest()
         text = _LIST.format(
             bucket=bucket,
             prefix=quote(prefix),
             after=quote(after),
-            count=len(found),
+            count=len(page_keys),
             page=page,
             more=str(more).lower(),
-            token=f"<NextContinuationToken>{quote(found[-1])}</NextContinuationToken>" if more else "",
+            token=f"<NextContinuationToken>{quote(page_keys[-1])}</NextContinuationToken>" if more else "",
             entries="".join(
-                _ENTRY.format(key=quote(key), etag=etag, size=len(objects[key])) for key in found
+                _ENTRY.format(key=quote(key), etag=etag, size=len(objects[key])) for key in page_keys
             ),
         )
         return web.Response(text=text, content_type="application/xml")
@@ -127,17 +127,17 @@ class StubAws:
 
     async def _head(self, request: web.Request) -> web.Response:
         self._calls["head"] += 1
-        found = self._found(request)
-        return web.Response(status=404) if found is None else web.Response(headers={"ETag": '"x"'})
+        body = self._found(request)
+        return web.Response(status=404) if body is None else web.Response(headers={"ETag": '"x"'})
 
     async def _get(self, request: web.Request) -> web.Response:
         self._calls["get"] += 1
-        found = self._found(request)
-        if found is None:
+        body = self._found(request)
+        if body is None:
             return web.Response(
                 status=404, text="<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>"
             )
-        return web.Response(body=found, headers={"ETag": '"x"'})
+        return web.Response(body=body, headers={"ETag": '"x"'})
 
     async def _put(self, request: web.Request) -> web.Response:
         self._calls["put"] += 1

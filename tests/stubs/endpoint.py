@@ -1,7 +1,7 @@
-"""A multi-model endpoint and its S3 in a process of its own, quick enough that what is measured is the client.
+"""A multi-model endpoint and its S3 in a process of its own, quick enough that the client is measured.
 
 Over TLS and over plain HTTP, on one event loop: InvokeEndpoint, the descriptions of the endpoint, the calls of S3 that
-a batch makes. ``/_stub/…`` sets it, fills it and tells what was asked. Nothing is stored on disk.
+a batch makes. ``/_stub/…`` sets it, fills it and reports the requests. Nothing is stored on disk.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class StubEndpoint:
         if request.path.startswith("/endpoints/"):
             self.models.invoke(request, reply)
         elif request.path.startswith("/_stub/"):
-            told = getattr(self, f"_{request.path[7:]}")(json.loads(request.body or b"{}"))
-            reply(Answer(200, json.dumps(told).encode(), _JSON))
+            answer = getattr(self, f"_{request.path[7:]}")(json.loads(request.body or b"{}"))
+            reply(Answer(200, json.dumps(answer).encode(), _JSON))
         elif request.path == "/":
-            told = _DESCRIBED[request.header(b"x-amz-target:")]
-            reply(Answer(200, json.dumps(told).encode(), _JSON))
+            answer = _DESCRIBED[request.header(b"x-amz-target:")]
+            reply(Answer(200, json.dumps(answer).encode(), _JSON))
         elif seconds := self.models.settings.s3_latency:
             asyncio.get_running_loop().call_later(seconds, self.objects.answer, request, reply)
         else:
@@ -83,9 +83,9 @@ class StubEndpoint:
     def _fill(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Have inputs, each with ``records`` of ``record_bytes``; their numbers run on through all of them."""
         count = asked["records"]
-        for place, key in enumerate(asked["keys"]):
+        for position, key in enumerate(asked["keys"]):
             self.objects.generate(
-                BUCKET, key, first=place * count, count=count, record_bytes=asked["record_bytes"]
+                BUCKET, key, first=position * count, count=count, record_bytes=asked["record_bytes"]
             )
         return {}
 
@@ -149,8 +149,8 @@ class StubServer:
 
     def mean_latency(self) -> float:
         """Return the seconds that an answered call took in the mean since :meth:`clear`."""
-        told = self._call("counted", {})
-        return float(told["seconds"] / max(1, told["counts"].get("answered", 0)))
+        counted = self._call("counted", {})
+        return float(counted["seconds"] / max(1, counted["counts"].get("answered", 0)))
 
     def read(self, key: str) -> bytes:
         """Return an object."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 _READ = 1 << 18
 _SENDS = 64
-"""A turn for one connection at most; a TLS record each."""
+"""TLS records sent to a connection before the other connections are served."""
 
 _WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -141,7 +141,7 @@ class Connection:
     # Out
 
     def reply(self, answer: Answer) -> None:
-        """Send an answer, unless nobody waits for it any more."""
+        """Send an answer, unless the client has disconnected."""
         body = answer.body
         size = len(body) if isinstance(body, bytes) else answer.size
         head = (

@@ -1,7 +1,7 @@
 """A proxy in front of a service at which a process "dies": just before a request is passed on, or just after.
 
-It tells the test, which cancels what runs until it has ended: nothing that it still asks for is passed on, so nothing
-is tidied up. That is what SIGKILL leaves behind, at a place that the test chooses. Or the process stops there, as by
+It signals the test, which cancels what runs until it has ended: nothing that it still asks for is passed on, so nothing
+is tidied up. That is what SIGKILL leaves behind, at a point that the test chooses. Or the process stops there, as by
 SIGSTOP, until it is let go on.
 """
 
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 _DYING_SECONDS = 1.0
 """A client that waits in a thread of its own, where nothing cancels it, learns then that there is no answer."""
 
@@ -64,7 +64,7 @@ class KillingProxy:
 
     def has_stopped(self) -> bool:
         """Wait until the process stops; return False when it has ``ended`` without having come so far."""
-        while not self._stopped.wait(_LOOK_SECONDS):
+        while not self._stopped.wait(_POLL_SECONDS):
             if self.ended.is_set():
                 return self._stopped.is_set()
         return True
@@ -81,7 +81,7 @@ class KillingProxy:
         ended = threading.Event()
 
         def kill_it() -> None:
-            while not ended.wait(_LOOK_SECONDS):
+            while not ended.wait(_POLL_SECONDS):
                 if self._killed.is_set():
                     kill()
 
@@ -105,12 +105,12 @@ class KillingProxy:
         async def until_killed() -> _Result | None:
             working = asyncio.ensure_future(work)
             while not working.done() and not self._killed.is_set():
-                await asyncio.wait({working}, timeout=_LOOK_SECONDS)
+                await asyncio.wait({working}, timeout=_POLL_SECONDS)
             if not self._killed.is_set():
                 return working.result()
             while not working.done():
                 working.cancel()
-                await asyncio.wait({working}, timeout=_LOOK_SECONDS)
+                await asyncio.wait({working}, timeout=_POLL_SECONDS)
             return None
 
         try:
@@ -121,7 +121,7 @@ class KillingProxy:
     def reply(
         self, request: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes] | None:
-        """Return the service's answer; None, once nobody waits for it any more, when the process is dead."""
+        """Return the service's answer; None, when the process is dead, and no caller waits for it."""
         if self._killed.is_set() and not self._buried.is_set():
             return None
         with self._counting:

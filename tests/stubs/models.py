@@ -1,7 +1,7 @@
 """A multi-model endpoint for benchmarks: latency, failures, models that load, are held and evicted, as one sets them.
 
-Models that are asked for load side by side, each into a place of its own. When no place is free, the least recently
-used model is evicted; while every place is loading, further models queue. A call for a model that loads is held, as
+Models that are asked for load side by side, each into a slot of its own. When no slot is free, the least recently
+used model is evicted; while every slot is loading, further models queue. A call for a model that loads is held, as
 SageMaker does (for up to a minute), and then refused with ModelNotReadyException; with ``hold_seconds`` 0 at once.
 """
 
@@ -37,7 +37,7 @@ class EndpointSettings:
     :param answer_bytes: an answer is so much of each record's beginning
     :param throttled: share of calls that are answered with 429 ThrottlingException
     :param unavailable: share of calls that are answered with 503
-    :param capacity: how many models have a place; None has all of them loaded
+    :param capacity: how many models have a slot; None has all of them loaded
     :param load_seconds: how long a model loads
     :param hold_seconds: how long a call for a model that loads is held
     """
@@ -158,7 +158,7 @@ class StubModels:
 
     def _now_loaded(self, model: str, loading: dict[str, list[Callable[[], None]]]) -> None:
         if loading is not self._loading:
-            return  # of before it was set anew
+            return  # of the capacity before the change
         self._loaded[model] = None
         for serve in self._loading.pop(model):
             serve()

@@ -32,7 +32,7 @@ class NotifiedEndpoint:
             self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)
 
     def left(self) -> int:
-        """Return how many messages the queue holds, those included that somebody has just received."""
+        """Return how many messages the queue holds, those included that a consumer has just received."""
         names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=names)["Attributes"]
         return sum(int(attributes[name]) for name in names)

@@ -1,7 +1,7 @@
 """S3 in memory for benchmarks: what a batch asks of it, and objects that are generated while they are read.
 
 Listing (ListObjectsV2, ListMultipartUploads), GET with Range and If-Match, HEAD, PUT with If-Match and
-If-None-Match, DELETE, uploads in parts with UploadPartCopy. No signature and no checksum is looked at.
+If-None-Match, DELETE, uploads in parts with UploadPartCopy. No signature and no checksum is checked.
 """
 
 from __future__ import annotations
@@ -123,15 +123,18 @@ class StubObjects:
         after = query.get("continuation-token") or query.get("start-after", "")
         page = int(query.get("max-keys", _PAGE))
         start = max(bisect.bisect_left(keys, prefix), bisect.bisect_right(keys, after))
-        found = [key for key in keys[start : start + page + 1] if key.startswith(prefix)]
-        more, found = len(found) > page, found[:page]
-        token = f"<NextContinuationToken>{quote(found[-1])}</NextContinuationToken>" if more else ""
+        page_keys = [key for key in keys[start : start + page + 1] if key.startswith(prefix)]
+        more, page_keys = len(page_keys) > page, page_keys[:page]
+        token = f"<NextContinuationToken>{quote(page_keys[-1])}</NextContinuationToken>" if more else ""
         entries = "".join(
-            [_ENTRY.format(key=quote(key), etag=objects[key].etag, size=objects[key].size) for key in found]
+            [
+                _ENTRY.format(key=quote(key), etag=objects[key].etag, size=objects[key].size)
+                for key in page_keys
+            ]
         )
         text = (
             f'{_HEAD}<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'
-            f"<Prefix>{quote(prefix)}</Prefix><KeyCount>{len(found)}</KeyCount><MaxKeys>{page}</MaxKeys>"
+            f"<Prefix>{quote(prefix)}</Prefix><KeyCount>{len(page_keys)}</KeyCount><MaxKeys>{page}</MaxKeys>"
             f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>{token}{entries}"
             f"</ListBucketResult>"
         )
@@ -155,27 +158,27 @@ class StubObjects:
 
     def _get(self, bucket: str, key: str, request: Request, _: dict[str, str]) -> Answer:
         self.calls[request.method.lower()] += 1
-        found = self._objects.get(bucket, {}).get(key)
-        if found is None:
+        stored = self._objects.get(bucket, {}).get(key)
+        if stored is None:
             return Answer(404) if request.method == "HEAD" else _error(404, "NoSuchKey")
         wanted = request.header(b"if-match:")
-        if wanted and wanted.strip('"') != found.etag:
+        if wanted and wanted.strip('"') != stored.etag:
             return _error(412, "PreconditionFailed")
-        headers = f'ETag: "{found.etag}"\r\nContent-Type: application/octet-stream\r\n'
+        headers = f'ETag: "{stored.etag}"\r\nContent-Type: application/octet-stream\r\n'
         if request.method == "HEAD":
-            return Answer(200, iter(()), headers, size=found.size)
+            return Answer(200, iter(()), headers, size=stored.size)
         bounds = re.fullmatch(r"bytes=(\d+)-(\d*)", request.header(b"range:"))
         if bounds is None:
-            return self._body(200, found, 0, found.size, headers)
-        start, end = int(bounds[1]), min(int(bounds[2] or found.size - 1) + 1, found.size)
-        if start >= found.size:
+            return self._body(200, stored, 0, stored.size, headers)
+        start, end = int(bounds[1]), min(int(bounds[2] or stored.size - 1) + 1, stored.size)
+        if start >= stored.size:
             return _error(416, "InvalidRange")
-        headers += f"Content-Range: bytes {start}-{end - 1}/{found.size}\r\n"
-        return self._body(206, found, start, end, headers)
+        headers += f"Content-Range: bytes {start}-{end - 1}/{stored.size}\r\n"
+        return self._body(206, stored, start, end, headers)
 
-    def _body(self, status: int, found: Stored, start: int, end: int, headers: str) -> Answer:
+    def _body(self, status: int, stored: Stored, start: int, end: int, headers: str) -> Answer:
         self.bytes_read += end - start
-        return Answer(status, found.pieces(start, end), headers, size=end - start)
+        return Answer(status, stored.pieces(start, end), headers, size=end - start)
 
     def _put_or_part(self, bucket: str, key: str, request: Request, query: dict[str, str]) -> Answer:
         if "partNumber" in query:
@@ -187,11 +190,11 @@ class StubObjects:
 
     def _may_replace(self, bucket: str, key: str, request: Request) -> bool:
         """Say whether the conditions of a write are met."""
-        found = self._objects.get(bucket, {}).get(key)
+        stored = self._objects.get(bucket, {}).get(key)
         wanted = request.header(b"if-match:").strip('"')
-        if wanted and (found is None or found.etag != wanted):
+        if wanted and (stored is None or stored.etag != wanted):
             return False
-        return found is None or request.header(b"if-none-match:") != "*"
+        return stored is None or request.header(b"if-none-match:") != "*"
 
     def _delete(self, bucket: str, key: str, _: Request, query: dict[str, str]) -> Answer:
         if "uploadId" in query:
@@ -209,7 +212,7 @@ class StubObjects:
             self.calls["begin upload"] += 1
             name = f"upload-{next(self._numbers)}"
             self._uploads[name] = (bucket, key, {})
-            tag, told = "InitiateMultipartUploadResult", f"<UploadId>{name}</UploadId>"
+            tag, content = "InitiateMultipartUploadResult", f"<UploadId>{name}</UploadId>"
         else:
             self.calls["complete upload"] += 1
             if not self._may_replace(bucket, key, request):
@@ -217,8 +220,10 @@ class StubObjects:
             _, _, parts = self._uploads.pop(query["uploadId"])
             numbers = [int(each) for each in re.findall(rb"<PartNumber>(\d+)<", request.body)]
             etag = self.put(bucket, key, b"".join([parts[number] for number in numbers]))
-            tag, told = "CompleteMultipartUploadResult", f"<ETag>&quot;{etag}&quot;</ETag>"
-        text = f'{_HEAD}<{tag} xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Key>{key}</Key>{told}</{tag}>'
+            tag, content = "CompleteMultipartUploadResult", f"<ETag>&quot;{etag}&quot;</ETag>"
+        text = (
+            f'{_HEAD}<{tag} xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Key>{key}</Key>{content}</{tag}>'
+        )
         return Answer(200, text.encode(), _XML)
 
     def _part(self, request: Request, query: dict[str, str]) -> Answer:
@@ -232,9 +237,9 @@ class StubObjects:
         self.calls["copy part"] += 1
         bucket, _, key = unquote(source).lstrip("/").partition("/")
         bounds = re.fullmatch(r"bytes=(\d+)-(\d+)", request.header(b"x-amz-copy-source-range:"))
-        found = self._objects[bucket][key]
-        start, end = (int(bounds[1]), int(bounds[2]) + 1) if bounds else (0, found.size)
-        parts[number] = b"".join(found.pieces(start, end))
+        stored = self._objects[bucket][key]
+        start, end = (int(bounds[1]), int(bounds[2]) + 1) if bounds else (0, stored.size)
+        parts[number] = b"".join(stored.pieces(start, end))
         text = f"{_HEAD}<CopyPartResult><ETag>&quot;{etag}&quot;</ETag></CopyPartResult>"
         return Answer(200, text.encode(), _XML)
 

@@ -57,19 +57,19 @@ def recording(answer: Callable[[Asked], Said], *, tls: ssl.SSLContext | None = N
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", "0")))
             recorder.asked.append(asked := Asked(self.command, self.path, headers, body))
-            said = recorder.answer(asked)
-            if not said.status:
+            answer = recorder.answer(asked)
+            if not answer.status:
                 self.close_connection = True
                 return
-            self.send_response(said.status)
-            for name, value in said.headers.items():
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
                 self.send_header(name, value)
-            if said.status != 204:
-                self.send_header("Content-Length", str(len(said.body) + said.cut))
+            if answer.status != 204:
+                self.send_header("Content-Length", str(len(answer.body) + answer.cut))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(said.body)
-            self.close_connection = self.close_connection or bool(said.cut)
+                self.wfile.write(answer.body)
+            self.close_connection = self.close_connection or bool(answer.cut)
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = _reply  # noqa: N815 - the library's names
 

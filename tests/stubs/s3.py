@@ -50,11 +50,11 @@ def stub_s3(answer: Answer) -> Iterator[StubS3]:
         def _reply(self) -> None:
             path = self.path.partition("?")[0]
             stub.asked.append(path)
-            found = stub.answer(path)
-            if found == DROP:
+            result = stub.answer(path)
+            if result == DROP:
                 self.close_connection = True
                 return
-            status, body = (200, found) if isinstance(found, bytes) else (found, b"")
+            status, body = (200, result) if isinstance(result, bytes) else (result, b"")
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.session import Session
 
-from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY
+from airflow_sm_plugin.local.protocol.access import OWN_ACCESS_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -32,7 +32,7 @@ user's own account must not reach, or stop, these clients."""
 
 
 class AwsClients:
-    """Boto3 clients by service and region, made once each and safe to use from many threads."""
+    """Boto3 clients by service and region, each created once. Thread-safe."""
 
     def __init__(self, url: Callable[[], str]) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""The call log: what clients asked, what was answered, and whether it had an effect. No bodies, no secrets."""
+"""The call log: each client's call, its status, and whether it had an effect. No bodies, no secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_sm_plugin.local.protocol.call_names import CallName
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME
 
 KEPT = 20_000
-"""Calls remembered; older ones are forgotten and counted."""
+"""The log's length; older calls are dropped, and their number is reported."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Call:
     """One call, as ``GET /_embedded/calls`` shows it.
 
     :param sequence: counts from 1 in the order in which calls ended, until a reset
-    :param status: HTTP status, None when nothing was carried out or answered; of a lost answer what it was
-    :param error: error code, None when there was none (or, from moto, it is not known)
-    :param effect: whether something was changed: carried out with success, and not a call that only reads
+    :param status: HTTP status, also of an answer that was dropped after the work; None when no work was done
+    :param error: error code; None for a success, and for an error of moto without a code
+    :param effect: whether the call succeeded, and is not one that only reads
     """
 
     sequence: int
@@ -85,7 +85,7 @@ class CallLog:
             )
 
     def clear(self) -> None:
-        """Forget the calls; the sequence goes on."""
+        """Drop the calls; the sequence goes on."""
         with self._lock:
             self._calls.clear()
             self._forgotten = 0
@@ -93,11 +93,11 @@ class CallLog:
     def calls(
         self, *, since: int = 0, service: str | None = None, operation: str = "*", resource: str = "*"
     ) -> list[Call]:
-        """Return the calls in order.
+        """Select calls, in order.
 
         :param since: leave out this sequence number and those before it
-        :param service: glob; None: SageMaker and its runtime
-        :param resource: glob; ``*`` also finds calls about nothing that has a name
+        :param service: glob; None selects SageMaker and its runtime
+        :param resource: glob; ``*`` also selects calls without a resource
         """
         with self._lock:
             newest = self._sequence
@@ -112,11 +112,11 @@ class CallLog:
         ]
 
     def as_json(self, **filters: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
-        """Return the calls, the newest sequence number, and how many calls were forgotten, for JSON."""
-        found = self.calls(**filters)
+        """Build the answer of ``/_embedded/calls``; ``forgotten`` counts the dropped calls."""
+        calls = self.calls(**filters)
         with self._lock:
             return {
-                "calls": [{**vars(call), "time": call.time.isoformat()} for call in found],
+                "calls": [{**vars(call), "time": call.time.isoformat()} for call in calls],
                 "sequence": self._sequence,
                 "forgotten": self._forgotten,
             }

@@ -1,16 +1,19 @@
-"""The registry of operations answered here, or passed on to moto; every other operation is refused.
+"""The registry of operations answered here, or passed on to moto; and the answers of List operations.
 
-A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports them all.
+A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports all such modules.
 
-moto answers a training job ``Completed`` without training anything. An operation is passed on when it keeps records
-and does nothing else in the real service either, or when it reads or deletes records of a kind that can never be
-made here, so that "none" is the truth. Every other one is refused, also one that a later moto adds.
+moto answers a training job ``Completed`` without training anything. So an operation is passed on only in two cases: it
+does nothing but keep records in the real service either, or it reads or deletes records of a kind that cannot be
+created here, so that "none" is true. Every other operation is refused, also one that a later moto adds.
+
+Filters, order and pages of the List operations are the same for every kind of resource.
 """
 
 from __future__ import annotations
 
+import datetime
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
@@ -45,8 +48,8 @@ _DEFINITIONS = """
     DescribeNotebookInstanceLifecycleConfig
     CreatePipeline DeletePipeline DescribePipeline ListPipelines UpdatePipeline
 """
-"""Definitions of what something else would run; running it is refused."""
-_NEVER_MADE = """
+"""Definitions of jobs; the operations that run them are refused."""
+_NEVER_CREATED = """
     DeleteHyperParameterTuningJob DescribeHyperParameterTuningJob ListHyperParameterTuningJobs
     DeleteCompilationJob DescribeCompilationJob ListCompilationJobs
     DeleteNotebookInstance DescribeNotebookInstance ListNotebookInstances
@@ -54,12 +57,12 @@ _NEVER_MADE = """
     DeleteDomain DescribeDomain ListDomains
     DescribePipelineExecution ListPipelineExecutions
 """
-"""Operations on kinds that only a refused operation makes: an empty list, or not found."""
+"""Operations on kinds that only a refused operation creates: an empty list, or not found."""
 
-PASSED_ON = frozenset(f"{_EXPERIMENTS} {_MODEL_CARDS} {_DEFINITIONS} {_NEVER_MADE}".split())
+PASSED_ON = frozenset(f"{_EXPERIMENTS} {_MODEL_CARDS} {_DEFINITIONS} {_NEVER_CREATED}".split())
 """The operations that moto answers."""
 
-NOT_DONE = {
+NOT_AVAILABLE = {
     "CreateTrainingJob": "run training jobs",
     "CreateProcessingJob": "run processing jobs",
     "CreateHyperParameterTuningJob": "run hyperparameter tuning jobs",
@@ -77,7 +80,7 @@ NOT_DONE = {
     "DescribePipelineDefinitionForExecution": "run pipelines",
     "ListPipelineParametersForExecution": "run pipelines",
 }
-"""Operations that moto would pretend, or crash at, and why they are refused."""
+"""Operations that moto would only pretend to carry out, or crash at, and the reason of their refusal."""
 
 Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
@@ -98,17 +101,17 @@ _HANDLERS: dict[str, Handler] = {}
 
 
 def refusal(operation: str) -> str:
-    activity = NOT_DONE.get(operation)
+    activity = NOT_AVAILABLE.get(operation)
     if activity is None:
         return f"The embedded SageMaker does not answer this: {operation}"
     return f"The embedded SageMaker does not {activity}: {operation} is not available"
 
 
 def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceFailure:
-    """Return the error that stands for moto's crash, which happens where the service would refuse.
+    """Convert a crash of moto into an error. moto crashes where the service would refuse.
 
-    A name that moto does not find is a missing resource; anything else is a parameter that the service model permits
-    and moto does not expect. Neither passes by itself, so neither is a 500.
+    A KeyError of a name is a missing resource; any other crash comes from a parameter that the service model permits
+    and moto does not expect. A retry would not help, so neither is a 500.
     """
     if isinstance(crash, KeyError) and crash.args[0] in params.values():
         return ResourceNotFoundFailure(f"{operation} could not find {crash.args[0]}.")
@@ -117,14 +120,13 @@ def moto_failure(crash: Exception, operation: str, params: Mapping[str, object])
 
 
 def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second
-    """Return moto's SageMaker of a region, which keeps, in this process, the records of operations passed on."""
     from moto.sagemaker.models import sagemaker_backends
 
     return sagemaker_backends[ACCOUNT_ID][region]
 
 
 def operation(*names: str) -> Callable[[Handler], Handler]:
-    """Register a handler: it gets the region and the validated parameters and returns the output members."""
+    """Register a handler. It gets the region and the validated parameters, and returns the output's members."""
 
     def register(handler: Handler) -> Handler:
         _HANDLERS.update(dict.fromkeys(names, handler))
@@ -139,7 +141,7 @@ def load() -> None:
 
 
 def handler_of(name: str) -> Handler | None:
-    """Return the handler of an operation; None for those passed on, and the runtime's that are not answered.
+    """Find the handler of an operation; None for those passed on, and for operations of the runtime without a handler.
 
     Raises UnknownOperationFailure for an operation of the control plane that is not answered.
     """
@@ -148,3 +150,62 @@ def handler_of(name: str) -> Handler | None:
     if name in PASSED_ON or name in service_model(RUNTIME).operation_names:
         return None
     raise UnknownOperationFailure(refusal(name))
+
+
+_PAGE = 10
+"""Entries of a page without MaxResults."""
+
+
+def listed(result: str, records: Iterable[Record], params: Params, *, kind: str, members: str) -> Record:
+    """Build the output of a List operation: a page of summaries under *result*, and NextToken when more follow.
+
+    :param kind: the prefix of the records' keys: ``<kind>Name``, ``<kind>Status``
+    :param members: keys of a summary, separated by blanks
+    """
+    chosen = [record for record in records if _matches(record, params, kind)]
+    chosen.sort(key=_order(params, kind), reverse=params.get("SortOrder", "Descending") == "Descending")
+    page, token = page_of(chosen, params)
+    names = members.split()
+    entries = [{name: record[name] for name in names if record.get(name) is not None} for record in page]
+    return {result: entries, **({"NextToken": token} if token else {})}
+
+
+def page_of(chosen: Sequence[Record], params: Params) -> tuple[Sequence[Record], str | None]:
+    """Cut out the page of NextToken and MaxResults; return it and the token of the next."""
+    start = _start(params.get("NextToken"))
+    end = start + int(str(params.get("MaxResults") or _PAGE))
+    return chosen[start:end], str(end) if end < len(chosen) else None
+
+
+def _matches(record: Record, params: Params, kind: str) -> bool:
+    part = params.get("NameContains")
+    status = params.get("StatusEquals")
+    if part is not None and str(part).lower() not in str(record[f"{kind}Name"]).lower():
+        return False
+    if status is not None and record.get(f"{kind}Status") != status:
+        return False
+    return all(
+        _in_time(record.get(moment), params.get(f"{moment}After"), params.get(f"{moment}Before"))
+        for moment in ("CreationTime", "LastModifiedTime")
+    )
+
+
+def _in_time(moment: datetime.datetime | None, after: object, before: object) -> bool:
+    if moment is None:
+        return True
+    seconds = moment.timestamp()
+    return (after is None or seconds > float(str(after))) and (before is None or seconds < float(str(before)))
+
+
+def _order(params: Params, kind: str) -> Callable[[Record], tuple[object, str]]:
+    by = str(params.get("SortBy") or "CreationTime")
+    key = by if by.endswith("Time") else f"{kind}{by}"
+    return lambda record: (record[key], record[f"{kind}Name"])
+
+
+def _start(token: object) -> int:
+    if token is None:
+        return 0
+    if not str(token).isdigit():
+        raise ValidationFailure("Invalid NextToken.")
+    return int(str(token))

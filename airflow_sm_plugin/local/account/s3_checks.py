@@ -1,7 +1,7 @@
-"""Refuse requests of S3 that moto would crash at, or accept and crash at later, with S3's own codes.
+"""Refuse S3 requests that moto would crash at, or accept and crash at later, with S3's own codes.
 
-What can be read off a request is checked before moto sees it (:func:`check`). moto's own crash is then either a mistake
-in the request that only moto could find (:func:`failure_of_crash`), or an InternalError that names the exception.
+:func:`check` runs before moto gets the request. A crash of moto is then either a mistake in the request that only moto
+can find (:func:`failure_of_crash`), or an InternalError that names the exception.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ _GRANTEES = re.compile(r'\s*(id|uri|url|emailAddress)\s*=\s*("[^"]+"|[^",\s]+)\s
 _STATEMENT_MEMBERS = ("Principal", "Action", "Resource")
 
 ValueRule = tuple[Callable[[str], object], str]
-"""Whether a value is valid, and what it must be."""
+"""A test of a value, and the description of a valid one."""
 
 
 def check(operation: str, http: ReceivedRequest) -> None:
-    """Raise S3Failure for a request that is wrong."""
     headers = http.headers
     for name, value in parse_qsl(http.query, keep_blank_values=True):
         if name in _COUNTS:
@@ -58,7 +57,7 @@ def check(operation: str, http: ReceivedRequest) -> None:
 
 
 def failure_of_crash(crash: Exception, operation: str, http: ReceivedRequest) -> S3Failure | None:
-    """Return the mistake in a request that moto crashed at, None where it is moto's own."""
+    """Find the mistake in a request that moto crashed at; None for a mistake of moto."""
     given = dict(parse_qsl(http.query, keep_blank_values=True))
     reason = f"{type(crash).__name__}: {crash}"
     if isinstance(crash, KeyError) and crash.args[0] == given.get("uploadId"):
@@ -75,7 +74,7 @@ def failure_of_crash(crash: Exception, operation: str, http: ReceivedRequest) ->
 
 
 def failure_of_status(status: int, operation: str) -> S3Failure:
-    """Return the error for an answer of moto without one: a page of HTML, or nothing."""
+    """Choose the error for an error status that moto answers with a page of HTML, or without a body."""
     if operation == "PutBucketVersioning":
         return _malformed("Status must be Enabled or Suspended")
     code, message = _OF_STATUS.get(status, ("InvalidRequest", "The request is not valid."))
@@ -98,7 +97,7 @@ def _check_argument(name: str, value: str, rule: ValueRule | None) -> None:
 def _check_count(name: str, value: str) -> None:
     if not re.fullmatch("-?[0-9]{1,19}", value) or int(value) > _LARGEST_COUNT:
         raise S3Failure("InvalidArgument", f"Provided {name} not an integer or within integer range")
-    if int(value) < 0 and name != "partNumber":  # moto answers for it, as S3 does
+    if int(value) < 0 and name != "partNumber":  # moto answers this as S3 does
         raise S3Failure(
             "InvalidArgument", f"Argument {name} must be an integer between 0 and {_LARGEST_COUNT}"
         )

@@ -1,4 +1,4 @@
-"""Read, write and list the S3 objects that requests name, through moto behind the same address."""
+"""Read, write and list the S3 objects that requests name, through moto at the same address."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _VIRTUAL_HOST = re.compile(
 _PATH_STYLE = re.compile(
     r"https://s3[.-][^/]*?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL
 )
-_PIECE_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 _S3_URI = re.compile(r"(?:s3|https)://(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL)
 
 
 class ObjectFailure(Exception):
-    """S3 refused: ``reason`` is its error code, such as ``NoSuchKey`` or ``NoSuchBucket``."""
+    """S3 refused a call. ``reason`` is its error code, such as ``NoSuchKey`` or ``NoSuchBucket``."""
 
     def __init__(self, location: Location, reason: str) -> None:
         super().__init__(f"{location.uri}: {reason}")
@@ -56,7 +56,7 @@ class Location:
         return f"s3://{self.bucket}/{self.key}"
 
     def below(self, relative: str) -> Location:
-        """Return ``relative`` under this prefix, joined with exactly one slash."""
+        """Join this prefix and ``relative`` with exactly one slash."""
         prefix = self.key.rstrip("/")
         return Location(self.bucket, f"{prefix}/{relative}" if prefix else relative)
 
@@ -68,16 +68,16 @@ def read(region: Region, location: Location) -> bytes:
 
 
 def copy_to(region: Region, location: Location, file: IO[bytes], *, count: Callable[[int], None]) -> None:
-    """Copy an object's bytes to a file, piece by piece. Raises ObjectFailure.
+    """Copy an object to a file, chunk by chunk. Raises ObjectFailure.
 
-    :param count: called with the size of each piece before it is written; what it raises ends the copy
+    :param count: called with the size of each chunk before it is written; an exception of it ends the copy
     """
     with _refused(location):
         response = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
         with closing(response["Body"]) as body:
-            for piece in body.iter_chunks(_PIECE_BYTES):
-                count(len(piece))
-                file.write(piece)
+            for chunk in body.iter_chunks(_CHUNK_BYTES):
+                count(len(chunk))
+                file.write(chunk)
 
 
 def write(
@@ -88,7 +88,7 @@ def write(
     content_type: str | None = None,
     kms_key_id: str | None = None,
 ) -> None:
-    """Write an object whole, encrypted with the KMS key if one is given. Raises ObjectFailure."""
+    """Put an object, encrypted with the KMS key if one is given. Raises ObjectFailure."""
     extra: dict[str, str] = {}
     if content_type:
         extra["ContentType"] = content_type
@@ -112,19 +112,19 @@ def keys_below(region: Region, location: Location) -> Iterator[str]:
 
 
 def check_object(region: Region, location: Location) -> None:
-    """Check that an object is there. Raises ObjectFailure, ``NoSuchKey`` where only the object is missing."""
-    if _first_key(region, location) != location.key:  # an object comes before all that its key begins
+    """Check that an object exists. Raises ObjectFailure, ``NoSuchKey`` where only the object is missing."""
+    if _first_key(region, location) != location.key:  # a listing has an object before all longer keys
         raise ObjectFailure(location, "NoSuchKey")
 
 
 def check_prefix(region: Region, location: Location) -> None:
-    """Check that objects lie below a prefix. Raises ObjectFailure as :func:`check_object`."""
+    """Check that a prefix has objects. Raises ObjectFailure as :func:`check_object`."""
     if _first_key(region, location) is None:
         raise ObjectFailure(location, "NoSuchKey")
 
 
 def _first_key(region: Region, location: Location) -> str | None:
-    """Return the first key that begins with the location's: a listing tells a missing bucket, a HEAD does not."""
+    """List the first key with this prefix. A listing reports a missing bucket as such; a HEAD reports only 404."""
     with _refused(location):
         page = region.aws.s3(region.name).list_objects_v2(
             Bucket=location.bucket, Prefix=location.key, MaxKeys=1
@@ -134,7 +134,7 @@ def _first_key(region: Region, location: Location) -> str | None:
 
 @contextmanager
 def _refused(location: Location) -> Iterator[None]:
-    """Raise what a call of S3 in the block raises as ObjectFailure."""
+    """Convert botocore's errors in the block to ObjectFailure."""
     try:
         yield
     except ClientError as error:
@@ -144,7 +144,7 @@ def _refused(location: Location) -> Iterator[None]:
 
 
 class BadManifest(Exception):
-    """An object is not a manifest."""
+    """The object is not a manifest."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def objects_below(region: Region, prefix: Location) -> Iterator[InputObject]:
     """Yield the inputs below a prefix, in S3's order. Raises ObjectFailure.
 
     AWS documents "all objects with the specified key name prefix", and nothing about the markers that Spark and others
-    leave beside data; whether the service passes them over is not proven. Here they are, as the batch operators do it.
+    leave beside data; whether the service skips them is not proven. They are skipped here, as the batch operators do.
     """
     selection = InputSelection(prefix.key)
     for key in keys_below(region, prefix):
@@ -168,9 +168,9 @@ def objects_below(region: Region, prefix: Location) -> Iterator[InputObject]:
 
 
 def objects_in_manifest(region: Region, manifest: Location) -> Iterator[InputObject]:
-    """Yield what a manifest lists, in its order. Raises ObjectFailure, and BadManifest.
+    """Yield the objects of a manifest, in its order. Raises ObjectFailure, and BadManifest.
 
-    The relative key is that below the manifest's prefix; how Batch Transform names such outputs is not documented.
+    The relative key begins after the manifest's prefix; how Batch Transform names such outputs is not documented.
     """
     try:
         prefix, names = parse_array(read(region, manifest))

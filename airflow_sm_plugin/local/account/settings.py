@@ -9,27 +9,27 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass
 class Settings:
-    """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer. And sizes.
+    """Delays, in seconds, and sizes. A delay is the least duration of an operation; its real work can take longer.
 
     A change of how long endpoints, jobs and models take (``endpoint_…`` but for the configuration's delay,
     ``deployment_wait_limit_seconds``, ``serverless_cold_start_seconds``, ``automl_seconds``, ``transform_seconds``,
     ``multi_model_download_seconds``, ``multi_model_load_seconds``) holds also for work under way: an endpoint that
-    is Creating for an hour is InService once ``endpoint_creating_seconds`` is set to 0. The others hold for what
+    is Creating for an hour is InService once ``endpoint_creating_seconds`` is set to 0. The others hold for work that
     begins after the change.
 
-    - ``endpoint_config_delay_seconds``: for so long after its creation CreateEndpoint and UpdateEndpoint do not see
-      an endpoint configuration
+    - ``endpoint_config_delay_seconds``: CreateEndpoint and UpdateEndpoint see an endpoint configuration only so long
+      after its creation
     - ``deployment_wait_limit_seconds``, ``scaling_cooldown_limit_seconds``: the longest that the waits of a
       DeploymentConfig, and the cooldowns of a scaling policy, really take
-    - ``serverless_cold_start_seconds``: what the first request takes longer after ``serverless_idle_seconds``
+    - ``serverless_cold_start_seconds``: additional time of the first request after ``serverless_idle_seconds``
     - ``scaling_interval_seconds``: how often scalable targets are polled; ``scaling_window_seconds``: the time over
       which invocations are counted, as invocations a minute
     - ``multi_model_download_seconds`` and ``multi_model_load_seconds``: how long a multi-model endpoint takes to fetch
       and to load a model; a call waits for ``multi_model_ready_wait_seconds`` until it is ready
     - ``multi_model_capacity``: how many models an instance holds; ``multi_model_memory_mb``: how large they can be
-      together, unpacked, in MiB; 0: as many as there are
+      together, unpacked, in MiB; 0: no limit
     - ``model_data_limit_mb`` (MiB, unpacked) and ``model_data_limit_files``: how large the model data of a container, a
-      target model or a container's source code can be; 0: as large as they are
+      target model or a container's source code can be; 0: no limit
     - ``data_capture_seconds``: how long captured data wait until they are written
     - the two ``async_`` settings hold for a request that names no RequestTTLSeconds or InvocationTimeoutSeconds
 
@@ -63,11 +63,11 @@ class Settings:
     async_invocation_timeout_seconds: float = 900.0
 
     def change(self, values: Mapping[str, object]) -> None:
-        """Set the given values; all or none. Raises ValueError naming the bad one."""
-        known = {field.name for field in dataclasses.fields(self)}
+        """Set all of the given values, or none. Raises ValueError naming the wrong one."""
+        names = {field.name for field in dataclasses.fields(self)}
         for name, value in values.items():
-            if name not in known:
-                raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
+            if name not in names:
+                raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(names))}")
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 unit = "a number of seconds" if name.endswith("_seconds") else "a number"
                 raise ValueError(f"setting {name!r} must be {unit} >= 0, not {value!r}")

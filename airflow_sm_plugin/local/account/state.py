@@ -1,4 +1,4 @@
-"""The records of the embedded SageMaker by kind and name, one set a region, gone at a reset."""
+"""The records of the embedded SageMaker: by region, kind and name. A reset drops them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,21 @@ from airflow_sm_plugin.local.faults.outcomes import Outcomes
 log = logging.getLogger(__name__)
 
 _SETTINGS_POLL_SECONDS = 0.05
-"""Between two readings of the setting by a wait that it rules."""
+"""How often a wait reads the setting that is its length."""
 
 Record = dict[str, Any]
-"""A record as Describe answers it; keys that begin with ``_`` are ours and never leave."""
+"""A record as Describe answers it; keys that begin with ``_`` are internal, and not answered."""
 
 
 class Region:
-    """One region's records and its background work. Every access to ``tables`` holds ``lock``."""
+    """One region's records and background threads. Every access to the records holds ``lock``."""
 
-    def __init__(
-        self, name: str, aws: AwsClients, settings: Settings, outcomes: Outcomes, training_cache: Path | None
-    ) -> None:
+    def __init__(self, name: str, account: Account) -> None:
         self.name = name
-        self.aws = aws
-        self.settings = settings
-        self.outcomes = outcomes
-        self.training_cache = training_cache
+        self.aws = account.aws
+        self.settings = account.settings
+        self.outcomes = account.outcomes
+        self.training_cache = account.training_cache
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self._tables: dict[str, dict[str, Record]] = {}
@@ -50,11 +48,10 @@ class Region:
             yield self._tables.setdefault(kind, {})
 
     def with_arn(self, arn: str) -> Record | None:
-        with self.lock:
-            return self.by_arn().get(arn)
+        return self.by_arn().get(arn)
 
     def by_arn(self) -> dict[str, Record]:
-        """Return every resource's record by its ARN, the oldest of a kind first."""
+        """Map every resource's ARN to its record, the oldest of a kind first."""
         with self.lock:
             return {
                 value: record
@@ -65,11 +62,11 @@ class Region:
             }
 
     def arn(self, kind: str, name: str) -> str:
-        """Return the ARN of a resource; SageMaker lower-cases the name."""
+        """Build a resource's ARN. SageMaker lower-cases the name."""
         return f"arn:aws:sagemaker:{self.name}:{ACCOUNT_ID}:{kind}/{name.lower()}"
 
     def in_background(self, name: str, work: Callable[[], None]) -> None:
-        """Run ``work`` in a thread of its own until it ends or the region closes (``closed`` is set)."""
+        """Run ``work`` in a thread of its own. It must end soon after ``closed`` is set."""
 
         def run() -> None:
             try:
@@ -87,10 +84,10 @@ class Region:
         thread.start()
 
     def wait(self, seconds: Callable[[], float], *, since: float | None = None) -> None:
-        """Return when so much time is over, or the region closes.
+        """Wait for so long, or until the region closes.
 
-        :param seconds: read again and again, so that a change of the settings holds for waits that have begun
-        :param since: a monotonic moment; None is now
+        :param seconds: called again and again, so that a change of the settings holds for waits that have begun
+        :param since: monotonic time; None is now
         """
         since = time.monotonic() if since is None else since
         while (left := since + seconds() - time.monotonic()) > 0:
@@ -98,16 +95,16 @@ class Region:
                 return
 
     def at_close(self, release: Callable[[], None]) -> Callable[[], None]:
-        """Call ``release`` when the region closes (reset or shutdown); the returned function revokes that."""
+        """Call ``release`` when the region closes (reset or shutdown); the returned function cancels that."""
         key = object()
         with self.lock:
             self._at_close[key] = release
 
-        def take_back() -> None:
+        def revoke() -> None:
             with self.lock:
                 self._at_close.pop(key, None)
 
-        return take_back
+        return revoke
 
     def close(self) -> None:
         self.closed.set()
@@ -120,12 +117,12 @@ class Region:
 
 
 class Account:
-    """The regions of the one account, made when first used, and what all of them share."""
+    """The regions of the one account, created when first used, and the state that they share."""
 
     def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None) -> None:
         self.aws = aws
         self.settings = settings
-        self._training_cache = training_cache
+        self.training_cache = training_cache
         self.faults = FaultPlan()
         self.calls = CallLog()
         self.outcomes = Outcomes()
@@ -135,8 +132,7 @@ class Account:
     def region(self, name: str) -> Region:
         with self._lock:
             if name not in self._regions:
-                shared = (self.aws, self.settings, self.outcomes, self._training_cache)
-                self._regions[name] = Region(name, *shared)
+                self._regions[name] = Region(name, self)
             return self._regions[name]
 
     def regions(self) -> list[Region]:
@@ -144,7 +140,7 @@ class Account:
             return list(self._regions.values())
 
     def reset(self) -> None:
-        """Forget everything, the fault plan, outcomes and call log too, and stop all that runs; settings stay."""
+        """Drop the records, the fault plan, outcomes and the call log, and stop all background work; settings stay."""
         self.faults.clear()
         self.calls.clear()
         self.outcomes.clear()
@@ -159,5 +155,5 @@ def now() -> datetime.datetime:
 
 
 def public(record: Mapping[str, Any]) -> Record:
-    """Return the record as Describe shows it: without our keys and without unset ones."""
+    """Convert a record to Describe's answer: without internal and unset keys."""
     return {key: value for key, value in record.items() if not key.startswith("_") and value is not None}

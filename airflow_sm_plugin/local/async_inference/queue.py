@@ -1,7 +1,7 @@
-"""The queue of an asynchronous endpoint: which requests wait, run, or have waited too long.
+"""The queue of an asynchronous endpoint: which requests wait, run, or have expired.
 
-One thread a queue hands requests on, each to a thread of its own; no more run at once than the endpoint has
-room for. The capacity is read again each time: a queue outlives updates and waits while there are no instances.
+A queue has a thread, which starts each request in a thread of its own, as far as the endpoint's capacity permits. The
+capacity is read again each time: a queue outlives updates, and waits while there are no instances.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow_sm_plugin.local.account.s3_objects import Location
 
 @dataclass(frozen=True)
 class Topics:
-    """Where an endpoint announces results, and which of these messages carry the model's response."""
+    """The SNS topics of an endpoint's results, and the messages that include the model's response."""
 
     success: str | None = None
     error: str | None = None
@@ -27,11 +27,11 @@ class Topics:
 
 @dataclass(frozen=True)
 class Invocation:
-    """One accepted InvokeEndpointAsync.
+    """An accepted InvokeEndpointAsync.
 
-    :param expires: when the queue gives it up, in seconds of the queue's clock
+    :param expires: end of its time in the queue, in seconds of the queue's clock
     :param invocation_timeout: seconds
-    :param topics: NotificationConfig of the endpoint when the request came
+    :param topics: NotificationConfig of the endpoint when the request was accepted
     """
 
     endpoint: str
@@ -52,7 +52,7 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Backlog:
-    """The figures that SageMaker publishes to CloudWatch for scaling, under the same names."""
+    """The values of the metrics that SageMaker publishes for scaling."""
 
     size: int
     instances: int
@@ -64,17 +64,17 @@ class Backlog:
 
     @property
     def without_capacity(self) -> bool:
-        """HasBacklogWithoutCapacity: requests wait and no instance is there to take them."""
+        """HasBacklogWithoutCapacity: requests wait, and there is no instance."""
         return self.size > 0 and self.instances == 0
 
 
 class AsyncQueue:
     """Requests in order of arrival. Thread-safe; ``run`` must be called in a thread of its own.
 
-    :param capacity: how many invocations can run at once, now; called without any lock held
-    :param start: runs one invocation in the background and calls ``finished`` at its end
+    :param capacity: how many invocations can run in parallel at the moment; called without a lock held
+    :param start: runs an invocation in the background, and calls ``finished`` at its end
     :param expire: called with each request that waited longer than its TTL
-    :param clock: seconds; the time that ``Invocation.expires`` is in
+    :param clock: seconds; the clock of ``Invocation.expires``
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class AsyncQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether the endpoint is gone: what still runs must store and publish nothing."""
+        """Whether the endpoint is deleted: a running invocation must store and publish nothing."""
         return self._closed
 
     def put(self, invocation: Invocation) -> None:
@@ -106,7 +106,6 @@ class AsyncQueue:
             self._notify()
 
     def finished(self) -> None:
-        """Free the place of an invocation that has run."""
         with self._changed:
             self._running -= 1
             self._notify()
@@ -132,7 +131,7 @@ class AsyncQueue:
                 self._wait_for_change(seen)
 
     def step(self) -> bool:
-        """Expire what is due and start what there is room for; return whether anything was done."""
+        """Expire and start the due requests; return whether there were any."""
         room = self._capacity()
         with self._changed:
             expired = self._take_expired()

@@ -1,5 +1,8 @@
 """Autopilot: jobs that train real models with scikit-learn.
 
-``jobs`` has the operations and runs a job in the server; ``training`` is a process of its own that trains the
-candidates; ``archive`` is the inference code that it packs into their ``model.tar.gz``.
+- ``jobs``: the operations, and the course of a job. A job starts a training process, and reads its events.
+- ``training``: the program of that process, which trains the candidates. Only it needs scikit-learn.
+- ``archive``: the inference code that the process packs into each candidate's ``model.tar.gz``.
+
+Read ``jobs``, ``training``, ``archive``.
 """

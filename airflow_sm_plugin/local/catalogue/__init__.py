@@ -1,6 +1,9 @@
-"""Finding resources of every kind.
+"""Operations on resources of every kind: of this service, and of those whose records moto stores.
 
-``search`` answers SageMaker's Search, ``tags`` its tags and the Resource Groups Tagging API, over the records here and
-those that moto keeps. ``cloudformation`` refuses templates with SageMaker's resources, which moto would make in a
-SageMaker that nothing else sees.
+- ``search``: SageMaker's Search.
+- ``tags``: SageMaker's AddTags, ListTags and DeleteTags, and the Resource Groups Tagging API.
+- ``cloudformation``: refuses templates with SageMaker's resources. moto would create them in its own SageMaker, where
+  no other operation of this service finds them.
+
+The three files are independent of each other.
 """

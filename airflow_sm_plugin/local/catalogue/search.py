@@ -1,7 +1,7 @@
-"""Search over the records here, and over those that moto keeps.
+"""Search over the records of this service, and over those that moto stores.
 
-Properties are named by path (``ProductionVariants.VariantName``) and looked up in botocore's model of the resource, so
-that an unknown one is refused. Source: API reference, Search, Filter, NestedFilters, SearchExpression.
+Properties are paths (``ProductionVariants.VariantName``) in botocore's model of the resource; an unknown property is
+refused. Source: API reference, Search, Filter, NestedFilters, SearchExpression.
 """
 
 from __future__ import annotations
@@ -13,32 +13,31 @@ from typing import Any, cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from airflow_sm_plugin.local.account.listing import page_of
-from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
+from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation, page_of
 from airflow_sm_plugin.local.account.state import Record, Region, public
 from airflow_sm_plugin.local.automl.jobs.step_jobs import TRAINING
 from airflow_sm_plugin.local.endpoints import endpoints
-from airflow_sm_plugin.local.endpoints.endpoint_descriptions import describe
+from airflow_sm_plugin.local.endpoints.endpoint_operations import describe
 from airflow_sm_plugin.local.models import models
 from airflow_sm_plugin.local.models.model_packages import GROUPS, PACKAGES
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 
-_OURS: dict[str, tuple[str, Callable[[Record], Record]]] = {
+_OWN: dict[str, tuple[str, Callable[[Record], Record]]] = {
     "Endpoint": (endpoints.KIND, describe),
     "Model": (models.KIND, public),
     "ModelPackage": (PACKAGES, public),
     "ModelPackageGroup": (GROUPS, public),
     "TrainingJob": (TRAINING, public),
 }
-"""The kind of records of a Resource, and how one is described."""
-_MOTOS = {
+"""The kind of a Resource's records, and the function that describes a record."""
+_OF_MOTO = {
     "Experiment": "Experiment",
     "ExperimentTrial": "Trial",
     "ExperimentTrialComponent": "TrialComponent",
     "Pipeline": "Pipeline",
 }
-"""The result member of a Resource that moto keeps."""
+"""The result member of a Resource that moto stores."""
 
 Description = Mapping[str, Any]
 _ORDERED: dict[str, Callable[[float, float], bool]] = {
@@ -53,39 +52,39 @@ _SIMPLE = _NUMBERS | {"string", "boolean", "timestamp"}
 
 @operation("Search")
 def search(region: Region, params: Params) -> Record:
-    """Find resources by an expression; the last modified comes first by default."""
+    """Find resources by an expression; by default, the last modified one comes first."""
     resource = params["Resource"]
     if params.get("VisibilityConditions"):
         raise ValidationFailure("The embedded SageMaker does not support VisibilityConditions in Search.")
     member = _member(resource)
     shape = _shape(member)
     expression = params.get("SearchExpression") or {}
-    matches({}, expression, shape)  # a wrong expression is refused also where there is nothing to find
+    matches({}, expression, shape)  # refuses a wrong expression, also without records
     with region.lock:
         everything = _descriptions(region, resource)
-        found = [description for description in everything if matches(description, expression, shape)]
+        hits = [description for description in everything if matches(description, expression, shape)]
     if params.get("CrossAccountFilterOption") == "CrossAccount":
-        found = []
-    found.sort(key=_order(params.get("SortBy"), shape), reverse=params.get("SortOrder") != "Ascending")
-    page, token = page_of(found, params)
+        hits = []
+    hits.sort(key=_order(params.get("SortBy"), shape), reverse=params.get("SortOrder") != "Ascending")
+    page, token = page_of(hits, params)
     if member == "Model":
         page = [{"Model": model, "Endpoints": _serving(region, model)} for model in page]
     return {
         "Results": [{member: description} for description in page],
-        "TotalHits": {"Value": len(found), "Relation": "EqualTo"},
+        "TotalHits": {"Value": len(hits), "Relation": "EqualTo"},
         **({"NextToken": token} if token else {}),
     }
 
 
 def _member(resource: str) -> str:
-    if resource in _OURS:
+    if resource in _OWN:
         return resource
-    if resource not in _MOTOS:
+    if resource not in _OF_MOTO:
         raise ValidationFailure(
             f"The embedded SageMaker does not search resources of type {resource}: it has none. It searches "
-            f"{', '.join([*_OURS, *_MOTOS])}."
+            f"{', '.join([*_OWN, *_OF_MOTO])}."
         )
-    return _MOTOS[resource]
+    return _OF_MOTO[resource]
 
 
 def _shape(member: str) -> StructureShape:
@@ -95,25 +94,25 @@ def _shape(member: str) -> StructureShape:
 def _order(by: str | None, shape: StructureShape) -> Callable[[Record], Any]:
     if by is None:
         return lambda shown: (shown.get("LastModifiedTime") or shown["CreationTime"]).timestamp()
-    sort_key({}, by, shape)  # refused also where there is nothing to sort
+    sort_key({}, by, shape)  # refuses a wrong name, also without records
     return lambda description: sort_key(description, by, shape)
 
 
 def _descriptions(region: Region, resource: str) -> Iterator[Record]:
-    if resource in _OURS:
-        kind, described = _OURS[resource]
+    if resource in _OWN:
+        kind, described = _OWN[resource]
         with region.table(kind) as records:
-            found = [
+            descriptions = [
                 {**described(record), "Tags": list(record.get("_tags") or [])} for record in records.values()
             ]
     else:
-        member = _MOTOS[resource]
+        member = _OF_MOTO[resource]
         answered = moto_sagemaker(region.name).search(resource=resource)["Results"]
-        found = [{f"{member}Arn": result[member].get("Arn"), **result[member]} for result in answered]
+        descriptions = [{f"{member}Arn": result[member].get("Arn"), **result[member]} for result in answered]
         if member == "TrialComponent":
-            found = [{**result, "Parents": _parents(region, result)} for result in found]
+            descriptions = [{**result, "Parents": _parents(region, result)} for result in descriptions]
     members = _shape(_member(resource)).members
-    for description in found:
+    for description in descriptions:
         yield {name: value for name, value in description.items() if name in members and value is not None}
 
 
@@ -126,7 +125,7 @@ def _parents(region: Region, component: Record) -> list[Record]:
 
 
 def _serving(region: Region, model: Record) -> list[Record]:
-    """Return the endpoints that run a model, as the model dashboard shows them."""
+    """List the endpoints that run a model, with the members of the model dashboard."""
     shown = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     with region.table(endpoints.KIND) as table:
         return [
@@ -138,7 +137,7 @@ def _serving(region: Region, model: Record) -> list[Record]:
 
 
 def matches(description: Description, expression: Mapping[str, Any], shape: StructureShape) -> bool:
-    """Decide whether a description satisfies an expression. Raises ValidationFailure when it is none."""
+    """Decide whether a description satisfies an expression. Raises ValidationFailure for a wrong expression."""
     results = [
         *(_holds(description, condition, shape) for condition in expression.get("Filters", ())),
         *(_nested(description, nested, shape) for nested in expression.get("NestedFilters", ())),
@@ -150,7 +149,7 @@ def matches(description: Description, expression: Mapping[str, Any], shape: Stru
 
 
 def sort_key(description: Description, name: str, shape: StructureShape) -> tuple[bool, Any]:
-    """Return the key that a description is sorted by; those without the property come first."""
+    """Make the sort key of a description; descriptions without the property come first."""
     kind = _kind(shape, name)
     if kind not in _SIMPLE:
         raise ValidationFailure(f"Cannot sort by property: {name}")
@@ -159,7 +158,7 @@ def sort_key(description: Description, name: str, shape: StructureShape) -> tupl
 
 
 def _nested(description: Description, nested: Mapping[str, Any], shape: StructureShape) -> bool:
-    """Decide whether one and the same element of a list satisfies all the filters."""
+    """Decide whether any single element of a list satisfies all filters."""
     name = nested["NestedPropertyName"]
     inner = _shape_at(shape, name)
     if inner is None:
@@ -197,7 +196,7 @@ def _holds(description: Description, condition: Mapping[str, Any], shape: Struct
 
 
 def _test(relation: str, text: str, kind: str, name: str) -> Callable[[Any], bool]:
-    """Return the test of one value. Raises ValidationFailure for a Value that the property cannot have."""
+    """Make the test of a value. Raises ValidationFailure for a Value that the property cannot have."""
     if relation == "Contains":
         if kind != "string":
             raise ValidationFailure(f"Operator Contains is for text, not for {name}.")
@@ -229,12 +228,12 @@ def _comparable(value: Any) -> Any:  # noqa: ANN401 - a description's value
 
 
 def _kind(shape: StructureShape, name: str) -> str | None:
-    found = _shape_at(shape, name)
-    return None if found is None else str(found.type_name)
+    property_shape = _shape_at(shape, name)
+    return None if property_shape is None else str(property_shape.type_name)
 
 
 def _shape_at(shape: Shape, name: str) -> Shape | None:
-    """Return the shape at a path, of a list that of its elements; None when there is no such property."""
+    """Find the shape at a path, of a list the shape of its elements; None for an unknown property."""
     current: Shape | None = shape
     for part in name.split("."):
         if isinstance(current, MapShape):
@@ -250,7 +249,7 @@ def _shape_at(shape: Shape, name: str) -> Shape | None:
 
 
 def _values(value: Any, path: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401 - a part of a description
-    """Yield the values at a path, of every element of a list; a tag, a map's entry by the whole rest of the path."""
+    """Yield the values at a path, of every element of a list. The rest of a path is a tag's or a map's key."""
     if not path:
         yield from value if isinstance(value, list) else [] if value is None else [value]
     elif isinstance(value, list):
@@ -261,5 +260,5 @@ def _values(value: Any, path: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401 -
             else:
                 yield from _values(element, path)
     elif isinstance(value, Mapping):
-        whole = ".".join(path)
-        yield from _values(value[whole], ()) if whole in value else _values(value.get(path[0]), path[1:])
+        rest = ".".join(path)
+        yield from _values(value[rest], ()) if rest in value else _values(value.get(path[0]), path[1:])

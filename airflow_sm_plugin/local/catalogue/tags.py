@@ -1,7 +1,7 @@
-"""Tags of everything that has an ARN, here or among the records that moto keeps.
+"""Tags of every resource with an ARN, of this service and of moto.
 
-SageMaker's AddTags, ListTags and DeleteTags, and the Resource Groups Tagging API over our resources and moto's. A
-record of ours keeps its tags under ``_tags``. The text on the prefix ``aws:`` is the service's, the others are ours.
+SageMaker's AddTags, ListTags and DeleteTags, and the Resource Groups Tagging API over both kinds of resources. A record
+of this service has its tags under ``_tags``. Of the error texts, only that on the prefix ``aws:`` is the service's.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from airflow_sm_plugin.local.protocol.validation import check_tag_key, check_tag
 
 Tags = list[dict[str, str]]
 
-_MOST = 50
-"""Tags of one resource (API reference, AddTags)."""
+_MOST_TAGS = 50
+"""Tags of a resource (API reference, AddTags)."""
 
 TAGGING_API = "tagging"
-"""What its calls are signed for."""
+"""The name for which calls of this service are signed."""
 _SERVICE = "resourcegroupstaggingapi"
 Mapped = tuple[str, dict[str, str]]
 """A resource: its ARN and its tags."""
@@ -41,20 +41,20 @@ Mapped = tuple[str, dict[str, str]]
 
 @operation("AddTags")
 def add_tags(region: Region, params: Params) -> Record:
-    """Add tags; one of a key already there replaces it."""
+    """Add tags; a tag replaces another with the same key."""
     return {"Tags": change_tags(region, params["ResourceArn"], add=params["Tags"])}
 
 
 @operation("ListTags")
 def list_tags(region: Region, params: Params) -> Record:
-    """List a resource's tags, all on one page: there are never more than a page holds."""
+    """List a resource's tags on a single page: a resource cannot have more."""
     with region.lock:
         return {"Tags": _tags_of(region, params["ResourceArn"])}
 
 
 @operation("DeleteTags")
 def delete_tags(region: Region, params: Params) -> Record:
-    """Remove tags by key; a key that is not there is fine."""
+    """Remove tags by key; missing keys are ignored."""
     change_tags(region, params["ResourceArn"], remove=params["TagKeys"])
     return {}
 
@@ -62,7 +62,7 @@ def delete_tags(region: Region, params: Params) -> Record:
 def change_tags(
     region: Region, arn: str, *, add: Sequence[dict[str, str]] = (), remove: Iterable[str] = ()
 ) -> Tags:
-    """Remove and add tags of a resource; return all that it then has. Raises ValidationFailure."""
+    """Remove and add tags of a resource; return all of its tags. Raises ValidationFailure."""
     removed = frozenset(remove)
     for key in removed:
         check_tag_key(key)
@@ -70,9 +70,9 @@ def change_tags(
     with region.lock:
         before = _tags_of(region, arn)
         by_key = {tag["Key"]: tag for tag in [*before, *add] if tag["Key"] not in removed}
-        if len(by_key) > _MOST:
+        if len(by_key) > _MOST_TAGS:
             raise ValidationFailure(
-                f"{arn} cannot have {len(by_key)} tags: a resource has at most {_MOST}. Remove some first."
+                f"{arn} cannot have {len(by_key)} tags: a resource has at most {_MOST_TAGS}. Remove some first."
             )
         after = list(by_key.values())
         record = region.with_arn(arn)
@@ -86,7 +86,7 @@ def change_tags(
 
 
 def tagged_by_moto(region: Region, request: Request, answer: ClientAnswer) -> ClientAnswer:
-    """Return moto's answer after tagging the resource it created: by itself it keeps the tags of some kinds only."""
+    """Tag the resource that moto created: moto itself stores tags for some kinds only."""
     tags = cast("Tags", request.params.get("Tags") or [])
     if not tags or not request.operation.startswith("Create") or answer.status >= 300:
         return answer
@@ -99,13 +99,13 @@ def tagged_by_moto(region: Region, request: Request, answer: ClientAnswer) -> Cl
 
 
 def _tags_of(region: Region, arn: str) -> Tags:
-    """Return a copy of a resource's tags. Raises ValidationFailure when there is no such resource."""
+    """Copy a resource's tags. Raises ValidationFailure for a missing resource."""
     record = region.with_arn(arn)
     if record is not None:
         return list(record.get("_tags") or [])
     try:
         tags, _ = moto_sagemaker(region.name).list_tags(arn=arn)
-    except (AttributeError, ValueError):  # how moto says that there is none
+    except (AttributeError, ValueError):  # moto's errors for a missing resource
         kind = arn.split(":", 5)[5].partition("/")[0]
         noun = "endpoint configuration" if kind == "endpoint-config" else kind.replace("-", " ")
         raise ValidationFailure(f'Could not find {noun} "{arn}".') from None
@@ -113,7 +113,7 @@ def _tags_of(region: Region, arn: str) -> Tags:
 
 
 def answer_tagging_api(region: Region, name: str, body: bytes) -> Response | None:
-    """Answer an operation, None when it is moto's to answer. Raises InvalidParameterFailure."""
+    """Answer an operation; None for operations that moto is to answer. Raises InvalidParameterFailure."""
     operation = _OPERATIONS.get(name)
     if operation is None:
         return None
@@ -188,17 +188,19 @@ _OPERATIONS: Mapping[str, Callable[[Region, Params], Record]] = {
 
 
 def _changed(
-    arns: Sequence[str], change: Callable[[str], object], motos: Callable[[list[str]], Mapping[str, Any]]
+    arns: Sequence[str],
+    change: Callable[[str], object],
+    change_in_moto: Callable[[list[str]], Mapping[str, Any]],
 ) -> Record:
-    """Change the tags of SageMaker's resources here, of the others in moto; return those that could not be changed."""
+    """Change the tags of SageMaker's resources here, of other resources in moto; return the failures by ARN."""
     failed: dict[str, Any] = {}
     for arn in arns:
         try:
             if arn.startswith("arn:aws:sagemaker:"):
                 change(arn)
             else:
-                failed |= motos([arn])
-        except Exception as refusal:  # noqa: BLE001 - moto's services raise what they like for one that is missing
+                failed |= change_in_moto([arn])
+        except Exception as refusal:  # noqa: BLE001 - moto's services raise any exception for a missing resource
             failed[arn] = {
                 "StatusCode": 400,
                 "ErrorCode": "InvalidParameterException",
@@ -208,9 +210,9 @@ def _changed(
 
 
 def _tagged(region: Region) -> Iterator[TaggedResource]:
-    """Yield moto's resources, then ours, those that have tags.
+    """Yield the tagged resources of moto, then those of this service.
 
-    SageMaker's records that moto keeps are left out: its own listing of them fails as soon as there is a model card.
+    moto's records of SageMaker are skipped: moto's listing of them fails as soon as there is a model card.
     """
     for backend in iter_taggable_backends(ACCOUNT_ID, region.name):
         if backend.SERVICE_NAMESPACE == "sagemaker":
@@ -219,7 +221,7 @@ def _tagged(region: Region) -> Iterator[TaggedResource]:
             if resource.tags or resource.extra.get("include_untagged"):
                 yield resource
     with region.lock:
-        ours = [
+        own_resources = [
             TaggedResource(
                 arn=arn,
                 tags={tag["Key"]: tag["Value"] for tag in record["_tags"]},
@@ -228,11 +230,11 @@ def _tagged(region: Region) -> Iterator[TaggedResource]:
             for arn, record in region.by_arn().items()
             if record.get("_tags")
         ]
-    yield from ours
+    yield from own_resources
 
 
 def _page(everything: Sequence[Mapped], params: Params) -> tuple[list[Mapped], str]:
-    """Return the page of at most so many resources and tags, and the token of the next; at least one resource."""
+    """Cut out a page, limited in resources and tags but with at least a resource; return it and the next token."""
     most, most_tags = params.get("ResourcesPerPage", 50), params.get("TagsPerPage", 500)
     if not 1 <= most <= 100:
         raise ValidationFailure(f"ResourcesPerPage must be from 1 to 100, not {most}.")

@@ -1,9 +1,11 @@
-"""Running models in processes that stand for containers.
+"""Containers: a process for each, which runs the code of ``local/serving``.
 
-``containers`` reads a model's record into specifications. ``model_data`` fetches archives and ``archives`` unpacks
-them within bounds; ``container_process`` starts the process, ``container_client`` speaks HTTP to it, and
-``container_logs`` carries its output to CloudWatch Logs. A ``pipelines.Pipeline`` is an instance: its containers run
-one after the other. Multi-model containers have a ``model_host`` that loads and evicts models (``target_models``).
+- ``containers``: a model's record as container specifications; the input and the reply of an invocation.
+- ``model_data``: fetches model data and source code from S3; ``archives`` unpacks them within limits.
+- ``container_process``: starts and stops a container's process.
+- ``container_client``: speaks HTTP to the process; ``container_logs`` sends its output to CloudWatch Logs.
+- ``pipelines``: an instance of an endpoint: its containers, called one after the other.
+- ``model_host``: fetches, loads and evicts the models of a multi-model container; ``target_models`` is its table.
 
 Read ``containers``, ``container_process``, ``pipelines``, then ``model_host``.
 """

@@ -1,4 +1,4 @@
-"""Unpack a tar.gz into a folder, within bounds: its content is not trusted."""
+"""Unpack a tar.gz into a folder, within limits: its content is not trusted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Self
 _MIB = 1024 * 1024
 _MOST_LEVELS = 100
 _LONGEST_PATH = 1000
-"""Folders below each other, and characters of a path below the folder: far below what the system's calls (4,096
-characters) and Python's recursion (1,000) bear, so that what is unpacked can be checked and removed again."""
+"""Nested folders, and characters of a path inside the folder. Both are far below the limits of the system's calls
+(4,096 characters) and of Python's recursion (1,000), so that the unpacked files can be checked and removed again."""
 _LONGEST_HEADER = _MIB
-"""Bytes of a header (names, PAX records): tarfile reads one into memory as a whole."""
+"""Bytes of a header (names, PAX records): tarfile reads a header into memory."""
 _LONGEST_PAX = 16 * 1024
 _MOST_GLOBALS = 100
 """Bytes of a PAX header, and records of global ones, which tarfile copies for each member."""
@@ -30,11 +30,11 @@ _DAMAGED = (
     *(tarfile.TarError, zlib.error, EOFError, OSError),
     *(ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
 )
-"""Raised by gzip and tarfile for a bad archive, the second line for odd headers."""
+"""Raised by gzip and tarfile for a damaged archive; those of the second line come from odd headers."""
 
 
 class BadArchive(Exception):
-    """An object is no tar.gz, or it would write outside of its folder."""
+    """The object is not a tar.gz, or it would write outside of its folder."""
 
 
 class TooLarge(BadArchive):
@@ -43,7 +43,7 @@ class TooLarge(BadArchive):
 
 @dataclass
 class Allowance:
-    """How many bytes and files (folders and links, too) can still be written for one model; 0 sets no limit."""
+    """How many bytes and files (folders and links, too) can be written for a model; 0 sets no limit."""
 
     size: int
     files: int
@@ -55,7 +55,6 @@ class Allowance:
         return cls(int(megabytes * _MIB), int(files))
 
     def take_file(self) -> None:
-        """Count a file. Raises TooLarge."""
         self._files_used += 1
         if self.files and self._files_used > self.files:
             raise TooLarge(
@@ -64,7 +63,6 @@ class Allowance:
             )
 
     def take(self, size: int) -> None:
-        """Count bytes. Raises TooLarge."""
         self._size_used += size
         if self.size and self._size_used > self.size:
             raise TooLarge(
@@ -74,12 +72,12 @@ class Allowance:
 
 
 def extract(archive: Path, folder: Path, allowance: Allowance, check: Callable[[], None]) -> None:
-    """Unpack a tar.gz. Raises BadArchive, TooLarge when it holds more than the allowance.
+    """Unpack a tar.gz. Raises BadArchive; TooLarge for more than the allowance.
 
     Bytes are counted as they are decompressed, whatever the headers claim. Links and paths stay in the folder, devices
     and sparse files are refused, and no mode has set-user-id (tarfile's ``data`` filter).
 
-    :param check: called for each member and each read; what it raises ends the unpacking
+    :param check: called for each member and each read; an exception of it ends the unpacking
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -90,16 +88,16 @@ def extract(archive: Path, folder: Path, allowance: Allowance, check: Callable[[
 
 
 def _extract_all(stream: _Bounded, folder: Path, allowance: Allowance, check: Callable[[], None]) -> None:
-    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as packed:
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_TarHeader) as packed:
         for member in _members(packed, folder, allowance, check):
             packed.extract(member, folder, filter="data")
-    while rest := stream.read(_LONGEST_HEADER):  # gzip verifies its checksum at its end only
+    while rest := stream.read(_LONGEST_HEADER):  # only the end has gzip's checksum
         if rest.strip(b"\0"):
             raise BadArchive("Data follow the archive's end")
 
 
 def check_path(folder: Path, relative: str) -> Path:
-    """Return where a file goes. Raises BadArchive if that is outside of the folder, or too deep in it."""
+    """Resolve a file's path. Raises BadArchive for a path outside of the folder, or too deep in it."""
     root = os.path.realpath(folder)
     return _check_target(root, os.path.realpath(Path(root, relative)), relative)
 
@@ -118,7 +116,6 @@ def _check_target(root: str, target: str, relative: str) -> Path:
 def _members(
     packed: tarfile.TarFile, folder: Path, allowance: Allowance, check: Callable[[], None]
 ) -> Iterator[tarfile.TarInfo]:
-    """Yield the members that are within bounds, each before it is unpacked."""
     parents = Parents(folder, allowance)
     for member in packed:
         check()
@@ -127,7 +124,7 @@ def _members(
         if member.issparse() or any(key.startswith("GNU.sparse.") for key in member.pax_headers):
             raise BadArchive(f"{member.name[:100]!r} is a sparse file")
         if member.islnk() and not check_path(folder, member.linkname).exists():
-            # tarfile would search the whole archive for it, and decompress it again
+            # tarfile would search the archive for it, and decompress it again
             raise BadArchive(f"{member.name[:100]!r} is a hard link to a file that does not come before it")
         if member.issym():
             parents.forget()
@@ -135,10 +132,7 @@ def _members(
 
 
 class Parents:
-    """The folders that files are unpacked or copied into, resolved once each.
-
-    Those that are made only because a file lies in them count towards the allowance, too.
-    """
+    """The folders of unpacked or copied files, each resolved once. Missing ones count towards the allowance, too."""
 
     def __init__(self, folder: Path, allowance: Allowance) -> None:
         self._root = os.path.realpath(folder)
@@ -146,8 +140,8 @@ class Parents:
         self._resolved: dict[str, Path] = {}
 
     def check(self, name: str) -> Path:
-        """Return where a file goes, and count its missing parents. Raises BadArchive, TooLarge."""
-        if ".." in name.split("/"):  # it has tarfile make folders that the resolved path does not show
+        """Resolve a file's path, and count its missing parents. Raises BadArchive, TooLarge."""
+        if ".." in name.split("/"):  # tarfile creates folders that the resolved path lacks
             raise BadArchive(f"{name[:100]!r} is outside of the model's folder, or holds '..'")
         parent, _, leaf = name.rpartition("/")
         if parent not in self._resolved:
@@ -155,12 +149,11 @@ class Parents:
             self._count_missing(resolved)
             self._resolved[parent] = resolved
         target = Path(self._resolved[parent], leaf)
-        return _check_target(
-            self._root, os.path.realpath(target) if target.is_symlink() else str(target), name
-        )
+        resolved_target = os.path.realpath(target) if target.is_symlink() else str(target)
+        return _check_target(self._root, resolved_target, name)
 
     def forget(self) -> None:
-        """Resolve all again: a symbolic link can change where a path leads."""
+        """Drop the resolved folders: a new symbolic link can change them."""
         self._resolved.clear()
 
     def _count_missing(self, parent: Path) -> None:
@@ -169,8 +162,8 @@ class Parents:
             parent = parent.parent
 
 
-class _Header(tarfile.TarInfo):
-    """A header that is refused when it is damaged, where tarfile would take it for the archive's end.
+class _TarHeader(tarfile.TarInfo):
+    """A header that is refused when it is damaged; tarfile would end the archive there.
 
     Sparse files are refused before their maps are read, which have no limit.
     """
@@ -193,7 +186,7 @@ class _Header(tarfile.TarInfo):
             raise TooLarge(f"A PAX header of {self.size} bytes is longer than {_LONGEST_PAX}")
         if len(archive.pax_headers) > _MOST_GLOBALS:
             raise TooLarge(f"Its global PAX headers have more than {_MOST_GLOBALS} records")
-        stream: _Bounded = archive.fileobj  # type: ignore[assignment] # the one that extract() opened
+        stream: _Bounded = archive.fileobj  # type: ignore[assignment] # opened by extract()
         content = stream.read(-(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         _check_pax(content[: self.size])
         stream.unread(content)
@@ -207,7 +200,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _check_pax(content: bytes) -> None:
-    """Raise BadArchive unless a PAX header is a sequence of records, each of the length that it says."""
+    """Raise BadArchive unless a PAX header is a sequence of records, each of its declared length."""
     start = 0
     while start < len(content):
         match = _PAX_RECORD.match(content, start)
@@ -220,7 +213,7 @@ def _check_pax(content: bytes) -> None:
 
 
 class _Bounded(io.RawIOBase):
-    """A gzip stream that ends with TooLarge once more was read from it than the allowance has."""
+    """A gzip stream that raises TooLarge once more bytes than the allowance were read."""
 
     def __init__(self, stream: gzip.GzipFile, allowance: Allowance, check: Callable[[], None]) -> None:
         super().__init__()
@@ -245,8 +238,8 @@ class _Bounded(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move forwards in small steps: gzip decompresses what lies between."""
-        if whence != io.SEEK_SET or offset < self._stream.tell():  # backwards it decompresses all again
+        """Move forwards in small steps: gzip decompresses the bytes between."""
+        if whence != io.SEEK_SET or offset < self._stream.tell():  # backwards, it decompresses from the start
             raise io.UnsupportedOperation("A header leads back to what was read already")
         while (left := offset - self._stream.tell()) and self.read(min(left, _LONGEST_HEADER)):
             pass

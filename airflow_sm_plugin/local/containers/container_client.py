@@ -1,4 +1,4 @@
-"""Speak HTTP to a container: kept-alive connections, a total time limit, no retries."""
+"""An HTTP client of a container: kept-alive connections, a total time limit, no retries."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_sm_plugin.local.containers.containers import ContainerInput
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 FROM_SERVER = "X-Embedded-Token"
-"""Proves that a request comes from the server: a web page, or another user, can find the container's port as well."""
+"""Proves that a request comes from the server: a web page, or another user, can connect to the port as well."""
 
 
 class Unreachable(Exception):
-    """The container gave no answer: it is gone or closed the connection."""
+    """The container gave no answer: its process has ended, or it closed the connection."""
 
 
 class TooSlow(Exception):
@@ -35,9 +35,9 @@ class RawAnswer:
 
 
 class ContainerClient:
-    """A container's address with its idle connections; safe to use from many threads.
+    """A container's address with its idle connections. Thread-safe.
 
-    :param is_alive: whether the container still runs: its port can be another's by now
+    :param is_alive: whether the container still runs; another process can get the port of a container that has ended
     :param token: proves to the container that a request comes from the server
     """
 
@@ -56,23 +56,21 @@ class ContainerClient:
             raise Unreachable from error
 
     def invoke(self, payload: ContainerInput, *, timeout: float, path: str = "/invocations") -> RawAnswer:
-        """Send an invocation by POST; any status is an answer. Raises Unreachable or TooSlow."""
-        headers = {"Content-Type": payload.content_type}
-        if payload.accept:
-            headers["Accept"] = payload.accept
-        if payload.custom_attributes is not None:
-            headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
-        if payload.target_model is not None:
-            headers[TARGET_MODEL] = payload.target_model
-        return self._send("POST", path, payload.body, headers, timeout)
+        """Send an invocation. As for all requests, any status is an answer. Raises Unreachable or TooSlow."""
+        headers = {
+            "Content-Type": payload.content_type,
+            "Accept": payload.accept or None,
+            CUSTOM_ATTRIBUTES: payload.custom_attributes,
+            TARGET_MODEL: payload.target_model,
+        }
+        given = {name: value for name, value in headers.items() if value is not None}
+        return self._send("POST", path, payload.body, given, timeout)
 
     def load_model(self, name: str, url: str, *, timeout: float) -> RawAnswer:
-        """Send ``POST /models``; any status is an answer. Raises Unreachable or TooSlow."""
         body = json.dumps({"model_name": name, "url": url}).encode()
         return self._send("POST", "/models", body, {"Content-Type": "application/json"}, timeout)
 
     def unload_model(self, name: str, *, timeout: float) -> RawAnswer:
-        """Send ``DELETE /models/{name}``; any status is an answer. Raises Unreachable or TooSlow."""
         return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
 
     def close(self) -> None:

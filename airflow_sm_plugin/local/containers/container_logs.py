@@ -1,6 +1,6 @@
-"""Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up.
+"""Send a container's output to CloudWatch Logs: in order, in batches, without delaying the container.
 
-SageMaker keeps a data log beside a container's own, in which it notes what became of the requests.
+SageMaker writes a data log beside the container's log, with the outcome of each request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BATCH_LINES = 1000
 _BATCH_BYTES = 1_000_000
 """CloudWatch takes 1,048,576 bytes and 10,000 events a call."""
 _LINE_CHARACTERS = 65_000
-"""At four bytes a character still below CloudWatch's 262,144 bytes an event."""
+"""At four bytes a character, this is below CloudWatch's 262,144 bytes an event."""
 _WAITING_LINES = 100_000
 """Lines kept while CloudWatch is slower than the container; older ones are dropped and counted."""
 
@@ -36,7 +36,7 @@ _STORE_SECONDS = 5.0
 
 
 class LogShipper:
-    """Ships what can be read from ``output`` until its end; ``finish`` waits for that."""
+    """Sends the lines of ``output`` until its end; ``finish`` waits for that."""
 
     def __init__(self, region: Region, target: LogTarget, output: IO[bytes]) -> None:
         self._region = region
@@ -44,7 +44,7 @@ class LogShipper:
         self._output = output
         self._lines: deque[InputLogEventTypeDef] = deque(maxlen=_WAITING_LINES)
         self._dropped = 0
-        self._there = threading.Event()
+        self._has_lines = threading.Event()
         self._ended = threading.Event()
         self._reader = threading.Thread(target=self._read, name=f"read {target.stream}", daemon=True)
         self._sender = threading.Thread(target=self._send, name=f"log {target.stream}", daemon=True)
@@ -64,19 +64,19 @@ class LogShipper:
                     continue
                 self._dropped += len(self._lines) == _WAITING_LINES
                 self._lines.append({"timestamp": int(time.time() * 1000), "message": line})
-                self._there.set()
+                self._has_lines.set()
         self._ended.set()
-        self._there.set()
+        self._has_lines.set()
 
     def _send(self) -> None:
         while True:
-            self._there.wait()
+            self._has_lines.wait()
             self._ended.wait(_BATCH_SECONDS)
-            self._there.clear()
-            ended = self._ended.is_set()
+            self._has_lines.clear()
+            is_last = self._ended.is_set()
             while self._lines:
                 _put(self._region, self._target, self._batch())
-            if ended:
+            if is_last:
                 return
 
     def _batch(self) -> list[InputLogEventTypeDef]:
@@ -95,15 +95,12 @@ class LogShipper:
 
 
 def announce(region: Region, target: LogTarget, message: str) -> None:
-    """Store the first line of a container's log, as every container of SageMaker writes one when it starts.
-
-    Returns when the log group exists, so that it does before the endpoint is in service.
-    """
+    """Store a first line in a container's log, so that the log group exists before the endpoint is in service."""
     _put(region, target, [{"timestamp": int(time.time() * 1000), "message": message}])
 
 
 def _put(region: Region, target: LogTarget, events: list[InputLogEventTypeDef]) -> None:
-    """Store a batch. What CloudWatch refuses is lost: serving goes on without its log."""
+    """Store a batch. Lines that CloudWatch refuses are lost; serving goes on."""
     logs = region.aws.logs(region.name)
     group, stream = target.group, target.stream
     try:
@@ -125,10 +122,7 @@ def _make_stream(region: Region, target: LogTarget) -> None:
 
 
 class DataLog:
-    """Takes lines from any thread; a context manager that has stored them all when it ends.
-
-    :param beside: where the instance's containers log
-    """
+    """The data log of an instance, *beside* its containers' log. Thread-safe; at its end, the lines are stored."""
 
     def __init__(self, region: Region, beside: LogTarget) -> None:
         target = LogTarget(beside.group, f"{beside.stream}/data-log")
@@ -138,7 +132,7 @@ class DataLog:
         self._lock = threading.Lock()
 
     def write(self, text: str, *, about: str = "") -> None:
-        """Write each line of ``text`` with the time, and the inference id it is ``about``, as the service does."""
+        """Write each line of ``text`` with the time and an inference id, ``about``, as the service does."""
         moment = now()
         stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}"
         source = f"[sagemaker logs] [{about}]" if about else "[sagemaker logs]:"

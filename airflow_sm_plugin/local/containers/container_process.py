@@ -1,4 +1,4 @@
-"""One container: a subprocess of its own environment, folder and port, its output in CloudWatch Logs."""
+"""A container: a subprocess with an environment, a folder and a port of its own; its output is in CloudWatch Logs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from airflow_sm_plugin.local.containers.model_data import unpack_model_data, unp
 
 _PACKAGES = str(Path(__file__).parents[3])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
-"""All that a container gets of the server's environment, and no AWS credentials."""
+"""The only variables of the server's environment that a container gets: no AWS credentials."""
 _LIBRARIES = "LD_LIBRARY_PATH"
-_OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
-"""A model cannot set these: made for the image's Python, they keep the server's from starting, or ending."""
+_NOT_SETTABLE = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
+"""Variables that a model cannot set: values for the image's Python keep the server's from starting, or ending."""
 _STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
@@ -44,7 +44,7 @@ class ContainerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._shipper: LogShipper | None = None
         self._stopped = threading.Event()
-        self._made_folder: Path | None = None
+        self._own_folder: Path | None = None
         self._code_dir: Path | None = None
 
     @property
@@ -53,11 +53,11 @@ class ContainerProcess:
 
     @property
     def _folder(self) -> Path:
-        """A folder of its own, made when first needed: a container that never runs leaves none behind."""
+        """The container's folder, created when first needed: a container that never runs leaves none behind."""
         with self._lock:
-            if self._made_folder is None:
-                self._made_folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
-            return self._made_folder
+            if self._own_folder is None:
+                self._own_folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
+            return self._own_folder
 
     @property
     def is_alive(self) -> bool:
@@ -72,10 +72,10 @@ class ContainerProcess:
         announce(self._region, self._logs, f"Starting container {self.spec.name}")
 
     def start(self) -> None:
-        """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.
+        """Unpack the model (a multi-model container has none), start the process and wait until ``/ping`` is answered.
 
-        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty text when
-        the container ends or stays silent for ``container_start_timeout_seconds``: the caller words that one.
+        Raises ContainerFailed with SageMaker's message when the model data is missing or damaged, and with an empty one
+        when the container ends, or is silent for ``container_start_timeout_seconds``.
         """
         model_dir = self.models_folder
         for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
@@ -84,7 +84,7 @@ class ContainerProcess:
             unpack_model_data(self._region, self.spec, model_dir, self._check_wanted)
         if self._code_dir is None:
             self._code_dir = unpack_source(self._region, self.spec, self._folder / "code", self._check_wanted)
-        self._end_process()  # of a container that is started again
+        self._end_process()  # when the container is restarted
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
         self.client.close()
@@ -107,8 +107,8 @@ class ContainerProcess:
         self.remove_folder()
 
     def remove_folder(self) -> None:
-        if self._made_folder is not None:
-            shutil.rmtree(self._made_folder, ignore_errors=True)
+        if self._own_folder is not None:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def _end_process(self) -> None:
         with self._lock:
@@ -129,13 +129,13 @@ class ContainerProcess:
         finally:
             os.close(port_in)
         with os.fdopen(port_out) as report:
-            output = select.poll()  # select() knows no descriptor beyond 1023
+            output = select.poll()  # select() takes no descriptor beyond 1023
             output.register(report, select.POLLIN)
             while not output.poll(_POLL_SECONDS * 1000):
                 if time.monotonic() > deadline or self._stopped.is_set() or self._region.closed.is_set():
                     raise ContainerFailed
             port = report.readline().strip()
-        if not port:  # closed without a word: the process is gone
+        if not port:  # closed without a port: the process has ended
             raise ContainerFailed
         return int(port)
 
@@ -175,15 +175,13 @@ class ContainerProcess:
         return process
 
     def _environment(self, model_dir: Path) -> dict[str, str]:
-        """Return the model's ``Environment`` and the variables that SageMaker and Python add to it.
+        """Build the environment: the model's ``Environment``, and the variables that SageMaker and Python add to it.
 
-        AWS calls of the model's own code reach this server, not the user's account. Paths to the server's own Python
-        and packages go before the model's, which was written for another machine's.
+        AWS calls of the model's code go to this server, not to the user's account. Paths to the server's own Python and
+        packages come before the model's paths, which are those of another machine.
         """
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        own = {
-            name: value for name, value in self.spec.environment.items() if name not in _OF_THE_INTERPRETER
-        }
+        own = {name: value for name, value in self.spec.environment.items() if name not in _NOT_SETTABLE}
         python_path = [_PACKAGES, *filter(None, [own.get("PYTHONPATH")])]
         libraries = list(filter(None, [passed_on.get(_LIBRARIES), own.get(_LIBRARIES)]))
         return {
@@ -205,10 +203,10 @@ class ContainerProcess:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process group: a moment to go by itself, then for certain."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """End the process group with SIGTERM, after ``_STOP_SECONDS`` with SIGKILL."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            os.killpg(process.pid, signal_number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
             break

@@ -1,4 +1,4 @@
-"""The containers of a model, their requests and replies."""
+"""The containers of a model; the input and the reply of an invocation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ DIRECT = "Direct"
 
 
 class ContainerFailed(Exception):
-    """A container did not come up; the text is what SageMaker puts into FailureReason."""
+    """A container did not start; the text is SageMaker's FailureReason."""
 
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """One container of a model, as CreateModel names it.
+    """A container of a model, from CreateModel.
 
-    ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model data is a
-    ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or (``is_object``) one
-    of them. Of a ``multi_model`` one it is the prefix of the target models' archives; ``keeps_models`` is
-    ModelCacheSetting.
+    ``name`` is its ContainerHostname, else ``primary`` for a model's only container, else ``container_<n>``. Model data
+    is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the files, or (``is_object``) a single
+    file. For ``multi_model``, it is the prefix of the target models' archives; ``keeps_models`` is ModelCacheSetting.
     """
 
     name: str
@@ -38,19 +37,19 @@ class ContainerSpec:
 
     @property
     def label(self) -> str:
-        """The name in failures to get its model data."""
+        """The container's name in messages about its model data."""
         return f"container_{self.number}" if self.name == PRIMARY else self.name
 
     @property
     def source_url(self) -> str | None:
-        """The location of code outside of the model data: SageMaker's SDK leaves it in S3 for some frameworks."""
+        """The location of code outside of the model data: SageMaker's SDK puts it in S3 for some frameworks."""
         directory = self.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
         return directory if directory.startswith("s3://") else None
 
 
 @dataclass(frozen=True)
 class ContainerInput:
-    """The input of one invocation."""
+    """The input of an invocation."""
 
     body: bytes = field(repr=False)
     content_type: str
@@ -70,17 +69,14 @@ class ContainerReply:
 
 @dataclass(frozen=True)
 class LogTarget:
-    """A log group and stream in CloudWatch; each of several containers appends ``/<name>`` to the stream."""
+    """A log group and stream of CloudWatch; each of several containers appends ``/<name>`` to the stream."""
 
     group: str
     stream: str
 
 
 def containers_of(model: Record) -> list[Record]:
-    """Return the container definitions of a CreateModel record, in pipeline order.
-
-    In a stored record, those of model packages are resolved.
-    """
+    """List the container definitions of CreateModel in pipeline order; a stored record has model packages resolved."""
     if "_containers" in model:
         return list(model["_containers"])
     if model.get("Containers"):
@@ -90,7 +86,8 @@ def containers_of(model: Record) -> list[Record]:
 
 def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
     definitions = containers_of(model)
-    return tuple(_spec(one, number, len(definitions)) for number, one in enumerate(definitions, start=1))
+    count = len(definitions)
+    return tuple(_spec(definition, number, count) for number, definition in enumerate(definitions, start=1))
 
 
 def is_multi_model(model: Record) -> bool:
@@ -98,7 +95,7 @@ def is_multi_model(model: Record) -> bool:
 
 
 def is_direct(model: Record) -> bool:
-    """Return whether each invocation names the one container that answers it (InferenceExecutionConfig)."""
+    """Detect InferenceExecutionConfig's mode Direct: each invocation names the only container that answers it."""
     return bool((model.get("InferenceExecutionConfig") or {}).get("Mode") == DIRECT)
 
 

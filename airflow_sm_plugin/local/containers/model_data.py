@@ -1,4 +1,4 @@
-"""Fetch a container's model data and source code from S3 and lay them out as a container sees ``/opt/ml``."""
+"""Fetch a container's model data and source code from S3, for the folders that a container has in ``/opt/ml``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from airflow_sm_plugin.local.containers.containers import ContainerFailed, Conta
 
 
 def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path, check: Callable[[], None]) -> None:
-    """Fill ``folder`` with the model data, nothing when the model has none.
+    """Fill ``folder`` with the model data, if the model has any.
 
-    Raises ContainerFailed in SageMaker's words when the object is missing or is no archive, and with the limit when it
-    is larger than the settings permit.
+    Raises ContainerFailed: with SageMaker's message when the object is missing or not an archive; with the limit, when
+    the data is larger than the settings permit.
 
-    :param check: called repeatedly meanwhile; what it raises ends the work
+    :param check: called repeatedly meanwhile; an exception of it ends the work
     """
     if spec.model_data_url is None:
         return
@@ -44,9 +44,9 @@ def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path, check: 
 def unpack_source(
     region: Region, spec: ContainerSpec, folder: Path, check: Callable[[], None]
 ) -> Path | None:
-    """Fill ``folder`` with the code that SAGEMAKER_SUBMIT_DIRECTORY names in S3; None when it names none.
+    """Fill ``folder`` with the code in S3 that SAGEMAKER_SUBMIT_DIRECTORY names; None without such code.
 
-    Raises ContainerFailed; the text is ours (a container of SageMaker's only fails its health check then).
+    Raises ContainerFailed with a message of our own: a container of SageMaker then only fails its health check.
     """
     if spec.source_url is None:
         return None
@@ -61,7 +61,7 @@ def unpack_source(
 
 
 def reason(error: BadArchive) -> str:
-    """Return what to add to SageMaker's text: which of our own limits is passed."""
+    """Name the exceeded limit of the settings, as an addition to SageMaker's message."""
     return f" {error}" if isinstance(error, TooLarge) else ""
 
 
@@ -74,10 +74,7 @@ def _not_downloaded(spec: ContainerSpec, why: str = "") -> ContainerFailed:
 
 
 def unpack(region: Region, location: Location, folder: Path, check: Callable[[], None]) -> None:
-    """Fill ``folder`` with an archive.
-
-    Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz, or larger than the settings permit.
-    """
+    """Fill ``folder`` with an archive from S3. Raises ObjectFailure; BadArchive if it is not a tar.gz, or too large."""
     archive = folder.with_name(f"{folder.name}.tar.gz")
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -91,7 +88,7 @@ def unpack(region: Region, location: Location, folder: Path, check: Callable[[],
 def _copy_files(
     region: Region, location: Location, folder: Path, check: Callable[[], None], *, is_object: bool
 ) -> None:
-    """Copy the object, or those below a prefix. Raises ObjectFailure, also when there is none, and BadArchive."""
+    """Copy an object, or the objects below a prefix. Raises ObjectFailure, also for an empty prefix; BadArchive."""
     allowance = _allowance(region.settings)
     parents = Parents(folder, allowance)
     keys = {location.key: location.key.rpartition("/")[2]}

@@ -1,7 +1,7 @@
-"""The models of one multi-model container: loaded when first asked for, evicted when memory is short.
+"""The models of a multi-model container: loaded by the first call that needs them, evicted when memory is short.
 
-What SageMaker does around a multi-model container: it fetches an archive, has the container load it, has it unload
-the models that were not used for longest when there is no room, and forgets a load that failed.
+As SageMaker does, the host fetches an archive, has the container load it, has it unload the least recently used models
+when there is no room, and forgets a failed load.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _LOAD_SECONDS = 360.0
-"""How long SageMaker lets a container load a model."""
+"""SageMaker's limit for loading a model."""
 _UNLOAD_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 
 Fail = Callable[[int, str], ServiceFailure]
-"""Makes the error of an invocation of which the container answers this status and text."""
+"""Makes the error of an invocation from a container's status and text."""
 
 
 class _Failed(Exception):
@@ -42,9 +42,9 @@ class _Failed(Exception):
 
 
 class ModelHost:
-    """One multi-model container and its models. Thread-safe.
+    """A multi-model container and its models. Thread-safe.
 
-    The container's process is started by the first load: an endpoint that is not invoked costs none.
+    The first load starts the container's process: an endpoint that is not invoked has none.
     """
 
     def __init__(self, region: Region, container: ContainerProcess, fail: Fail) -> None:
@@ -67,7 +67,7 @@ class ModelHost:
             return len(self._table)
 
     def lease(self, name: str) -> TargetModel:
-        """Keep a model here until it is given back; begin to load it when it is missing."""
+        """Protect a model from eviction until it is given back; begin to load a missing one."""
         with self._lock:
             model, is_new = self._table.take(name)
             self._working += is_new
@@ -76,9 +76,9 @@ class ModelHost:
         return model
 
     def wait(self, model: TargetModel, *, seconds: float) -> None:
-        """Return once a leased model is loaded.
+        """Wait until a leased model is loaded.
 
-        Raises ModelNotReadyException when it is not after ``seconds`` (loading goes on), or what loading ended with.
+        Raises ModelNotReadyException after ``seconds`` (loading goes on), or the error of a failed load.
         """
         if not model.settled.wait(seconds):
             raise recorded("the target model is being loaded")
@@ -87,11 +87,11 @@ class ModelHost:
         model.was_invoked = True
 
     def give_back(self, model: TargetModel) -> None:
-        """End a lease. A model whose cache is off is unloaded after its call."""
+        """End a lease. Without a model cache, unload the model after its call."""
         with self._lock:
             self._table.give_back(model)
-            is_done = not model.users and model.is_loaded and model.was_invoked
-            unloads = is_done and not self.container.spec.keeps_models
+            is_unused = not model.users and model.is_loaded and model.was_invoked
+            unloads = is_unused and not self.container.spec.keeps_models
             if unloads:
                 self._table.forget(model)
             self._changed.notify_all()
@@ -99,7 +99,7 @@ class ModelHost:
             self._unload(model)
 
     def lost(self) -> None:
-        """Forget what the container held, if its process is gone; the next load starts it again."""
+        """Forget the loaded models if the container's process has ended; the next load restarts it."""
         if self.container.is_alive:
             return
         with self._lock:
@@ -108,13 +108,13 @@ class ModelHost:
             self._unload(model)
 
     def close(self) -> None:
-        """Begin nothing more; callers that wait get the error that the instance is gone."""
+        """Begin no further load; waiting callers get the error that the instance was taken away."""
         self._closed.set()
         with self._lock:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """After :meth:`close` and the container's end: wait for the loads to end, and leave nothing on the disk."""
+        """Wait for the loads to end, and remove the folder. Call it after :meth:`close` and the container's end."""
         with self._lock:
             self._changed.wait_for(lambda: not self._working, _STOP_SECONDS)
         self.container.remove_folder()
@@ -127,7 +127,7 @@ class ModelHost:
         try:
             self._fetch(model)
             self._admit(model)
-            while not self._place(model):
+            while not self._load_in_container(model):
                 self._unload(self._evicted(model))
         except _Failed as failed:
             self._failed(model, failed.failure)
@@ -161,14 +161,14 @@ class ModelHost:
     def _location(self, model: TargetModel) -> Location:
         url = self.container.spec.model_data_url or ""
         try:
-            return Location.parse(f"{url}{model.name}")  # plainly: both together need exactly one slash
+            return Location.parse(f"{url}{model.name}")  # no slash is added: the two have it
         except ValueError as error:
             raise _not_found(Location("", model.name)) from error
 
     def _admit(self, model: TargetModel) -> None:
-        """Make room: evict idle models, or wait for one to become idle. Raises _Failed.
+        """Make room: evict idle models, or wait until a model becomes idle. Raises _Failed.
 
-        That takes half as long as a call waits for its model, so that the call gets the error.
+        The limit is half as long as a call waits for its model, so that the call gets this error.
         """
         settings = self._region.settings
         room = Room(settings.multi_model_capacity, settings.multi_model_memory_mb)
@@ -177,7 +177,7 @@ class ModelHost:
             self._unload(victim)
 
     def _next_victim(self, model: TargetModel, room: Room, deadline: float) -> TargetModel | None:
-        """Return the model to unload next, None once ``model`` is admitted. Raises _Failed."""
+        """Choose the model to unload next; None once ``model`` is admitted. Raises _Failed."""
         with self._lock:
             while not self._table.admit(model, room):
                 victim = self._table.evict() if room.holds(model) else None
@@ -191,7 +191,7 @@ class ModelHost:
         return None
 
     def _evicted(self, model: TargetModel) -> TargetModel:
-        """Return a model to unload because the container itself has no memory for ``model``. Raises _Failed."""
+        """Choose a model to unload because the container has no memory for ``model``. Raises _Failed."""
         with self._lock:
             victim = self._table.evict()
         if victim is None:
@@ -202,8 +202,8 @@ class ModelHost:
         reply = container_answer("no memory for the model", model=model.name)
         return _Failed(lambda: self._fail(*reply))
 
-    def _place(self, model: TargetModel) -> bool:
-        """Have the container load an unpacked model; False when it has no memory for it. Raises _Failed."""
+    def _load_in_container(self, model: TargetModel) -> bool:
+        """Have the container load an unpacked model; False when the container has no memory for it. Raises _Failed."""
         folder = str(self._folder(model))
         try:
             with self._at_least(lambda: self._region.settings.multi_model_load_seconds):
@@ -248,7 +248,7 @@ class ModelHost:
 
     @contextlib.contextmanager
     def _at_least(self, seconds: Callable[[], float]) -> Iterator[None]:
-        """Let a step last so long. Raises _Failed when the instance is taken away meanwhile."""
+        """Let a step take at least so long. Raises _Failed when the instance is taken away meanwhile."""
         began = time.monotonic()
         yield
         self._region.wait(lambda: 0.0 if self._closed.is_set() else seconds(), since=began)

@@ -1,4 +1,4 @@
-"""An instance's containers, run one after the other on every invocation; a single one is a pipeline too."""
+"""An instance's containers, called one after the other by every invocation; a single container is a pipeline, too."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _IDLE_POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Lease:
-    """A target model that stays on its instance until the block ends: ``wait`` for it, then invoke the ``pipeline``."""
+    """A target model that stays loaded until the block ends: ``wait`` for it, then invoke the ``pipeline``."""
 
     pipeline: Pipeline
     models: Sequence[tuple[ModelHost, TargetModel]]
 
     def wait(self, *, seconds: float) -> None:
-        """Return once the model is loaded. Raises ModelNotReadyException, or what loading it ended with."""
+        """Wait until the model is loaded. Raises ModelNotReadyException, or the error of a failed load."""
         deadline = time.monotonic() + seconds
         for host, model in self.models:
             host.wait(model, seconds=max(deadline - time.monotonic(), 0))
@@ -51,11 +51,11 @@ class Lease:
 
 
 class Pipeline:
-    """Running containers; ``start`` makes one, ``stop`` ends it."""
+    """An instance's running containers."""
 
     def __init__(self, region: Region, logs: LogTarget, containers: Sequence[ContainerProcess]) -> None:
         self._region = region
-        self._logs = logs
+        self.logs = logs
         self._containers = tuple(containers)
         self._lock = threading.Lock()
         self._in_flight = 0
@@ -65,16 +65,15 @@ class Pipeline:
             for container in self._containers
             if container.spec.multi_model
         }
-        self._take_back = region.at_close(self.stop)
+        self._forget_close = region.at_close(self.stop)
 
     @classmethod
     def start(
         cls, region: Region, specs: Sequence[ContainerSpec], logs: LogTarget, *, variant: str = ""
     ) -> Pipeline:
-        """Start the containers side by side and return when every one answers its ping.
+        """Start the containers in parallel, and wait until all answer their ping.
 
-        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is the
-        production variant in that text.
+        Raises ContainerFailed with the text for FailureReason, which names ``variant``; no container runs then.
         """
         several = len(specs) > 1
         streams = [f"{logs.stream}/{spec.name}" if several else logs.stream for spec in specs]
@@ -96,10 +95,6 @@ class Pipeline:
         return pipeline
 
     @property
-    def logs(self) -> LogTarget:
-        return self._logs
-
-    @property
     def hosts(self) -> tuple[ModelHost, ...]:
         return tuple(self._hosts.values())
 
@@ -111,9 +106,9 @@ class Pipeline:
         return sum(len(host) for host in self._hosts.values())
 
     def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
-        """Keep a target model, and this instance, until the lease is given back; it is loaded if need be.
+        """Protect a target model and this instance until the lease is given back; begin to load a missing model.
 
-        :param hostname: of the only container to load it, None for all
+        :param hostname: of the only container that loads it; None for all
         """
         with self._lock:
             self._in_flight += 1
@@ -136,10 +131,10 @@ class Pipeline:
     ) -> ContainerReply:
         """Send ``payload`` through the containers in order, or to the one called ``hostname``.
 
-        One's output is the next one's input. The request's Accept is for the last container, the ones before choose
-        their own (SAGEMAKER_DEFAULT_ INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are
-        answered. Multi-model containers need a ``lease`` that has been waited for. Raises ModelFailure when a
-        container answers an error, is gone, or all together take over ``timeout`` seconds.
+        A container's output is the input of the next. The request's Accept is for the last container; the others have
+        their own (SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT). Custom attributes go to every container; those of the last are
+        answered. Multi-model containers need a loaded ``lease``. Raises ModelFailure when a container answers an error
+        or has ended, or when all together take over ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         containers = [container for container in self._containers if hostname in (None, container.spec.name)]
@@ -161,7 +156,7 @@ class Pipeline:
                 self._in_flight -= 1
 
     def stop(self) -> None:
-        self._take_back()
+        self._forget_close()
         for host in self._hosts.values():
             host.close()
         for container in self._containers:
@@ -172,13 +167,13 @@ class Pipeline:
     def retire(self, *, timeout: float) -> None:
         """Stop once no invocation runs, at the latest after ``timeout`` seconds.
 
-        A caller that chose this pipeline just before it was taken out of service has one poll's time to use it.
+        A caller that chose this pipeline just before its removal has the time of a poll to begin its invocation.
         """
         deadline = time.monotonic() + timeout
         while not self._region.closed.wait(_IDLE_POLL_SECONDS):
             with self._lock:
-                idle = self._in_flight == 0
-            if idle or time.monotonic() > deadline:
+                is_idle = self._in_flight == 0
+            if is_idle or time.monotonic() > deadline:
                 break
         self.stop()
 
@@ -198,9 +193,8 @@ class Pipeline:
             timeout = max(deadline - time.monotonic(), 0.001)
             answer = container.client.invoke(payload, timeout=timeout, path=path)
         except TooSlow:
-            raise self.failure(
-                name, *container_answer("no answer within 60 seconds", container=name)
-            ) from None
+            answered = container_answer("no answer within 60 seconds", container=name)
+            raise self.failure(name, *answered) from None
         except Unreachable:
             self._restart(container)
             raise self.failure(name, *container_answer("the model process exited")) from None
@@ -210,7 +204,7 @@ class Pipeline:
 
     def failure(self, name: str, status: int, message: str) -> ModelFailure:
         side = "client" if 400 <= status < 500 else "server"
-        region, group = self._region.name, self._logs.group
+        region, group = self._region.name, self.logs.group
         answer = recorded(
             "a container answered an error",
             side=side,
@@ -230,9 +224,9 @@ class Pipeline:
         )
 
     def _restart(self, container: ContainerProcess) -> None:
-        """Start a container that died again, as SageMaker does; in the background, once at a time.
+        """Restart a container that has ended, as SageMaker does: in the background, one restart at a time.
 
-        A multi-model one has lost its models; it starts when the next is loaded.
+        A multi-model container has lost its models; the next load restarts it.
         """
         if container in self._hosts:
             self._hosts[container].lost()
@@ -242,19 +236,19 @@ class Pipeline:
                 return
             self._restarting = True
 
-        def again() -> None:
+        def restart() -> None:
             try:
-                with contextlib.suppress(ContainerFailed):  # the next invocation tries again
+                with contextlib.suppress(ContainerFailed):  # the next invocation restarts it
                     container.start()
             finally:
                 with self._lock:
                     self._restarting = False
 
-        self._region.in_background(f"restart {self._logs.stream}", again)
+        self._region.in_background(f"restart {self.logs.stream}", restart)
 
 
 def _begin(container: ContainerProcess) -> None:
-    """Start a container; a multi-model one is started by the first model to be loaded."""
+    """Start a container, unless it is multi-model: then the first load starts it."""
     container.announce()
     if not container.spec.multi_model:
         container.start()

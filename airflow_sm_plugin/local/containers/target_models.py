@@ -16,13 +16,13 @@ _MIB = 1024 * 1024
 
 @dataclass(eq=False)
 class TargetModel:
-    """A model that is loaded, or on its way.
+    """A model that is loaded, or being loaded.
 
-    :param name: its path below the endpoint's prefix; ``key`` is its name inside the container, a new one for each load
-    :param users: calls that wait for it or run on it; it is not evicted then
+    :param name: its path below the endpoint's prefix; ``key`` is its name inside the container, new for each load
+    :param users: calls that wait for the model or run on it; it is not evicted then
     :param size: bytes, unpacked
-    :param last_used: when the last of them ended, in ticks of the table
-    :param failure: makes the error that loading ended with; ``settled`` is set then, or once it is loaded
+    :param last_used: the end of its last call, in ticks of the table
+    :param failure: makes the error of a failed load; ``settled`` is set after a load and after its failure
     """
 
     name: str
@@ -38,7 +38,7 @@ class TargetModel:
 
 @dataclass(frozen=True)
 class Room:
-    """How much an instance holds: models, and MiB of them; 0 sets no limit."""
+    """An instance's limits: number of models, and their MiB; 0 sets no limit."""
 
     capacity: float
     memory_mb: float
@@ -51,9 +51,9 @@ class Room:
 
 
 class ModelTable:
-    """The models by name, and those that take up memory. Not thread-safe: its owner holds a lock.
+    """The models by name, and those in memory. Not thread-safe: its owner holds a lock.
 
-    A model is in memory from :meth:`admit` to :meth:`gone`, also while it is forgotten already and being unloaded.
+    A model is in memory from :meth:`admit` to :meth:`gone`, also while it is forgotten and being unloaded.
     """
 
     def __init__(self) -> None:
@@ -70,9 +70,9 @@ class ModelTable:
         return len(self._models)
 
     def take(self, name: str) -> tuple[TargetModel, bool]:
-        """Return a model with one user more, and whether it is new.
+        """Add a user to a model; return it, and whether it is new.
 
-        A failure that no caller has got yet is kept for the next one; the one after it begins a new load.
+        The failure of a load without callers is kept for the next call; the call after it begins a new load.
         """
         model = self._models.get(name)
         is_new = model is None
@@ -94,7 +94,7 @@ class ModelTable:
         model.settled.set()
 
     def failed(self, model: TargetModel, failure: Callable[[], ServiceFailure]) -> None:
-        """Record that a model could not be loaded, and forget it if a caller waits for it."""
+        """Record a failed load; forget the model if a caller waits for it."""
         model.failure = failure
         self._in_memory.discard(model)
         if model.users:
@@ -108,7 +108,7 @@ class ModelTable:
         return fits
 
     def evict(self) -> TargetModel | None:
-        """Forget and return the idle model that was not used for longest; None when all are in use."""
+        """Forget and return the least recently used idle model; None when all are in use."""
         idle = [model for model in self._models.values() if model.is_loaded and not model.users]
         victim = min(idle, key=lambda model: model.last_used, default=None)
         if victim is not None:
@@ -117,21 +117,21 @@ class ModelTable:
         return victim
 
     def forget(self, model: TargetModel) -> None:
-        """Let the next caller begin a new load; its memory is still taken."""
+        """Drop the name, so that the next call begins a new load; the model is still in memory."""
         if self._models.get(model.name) is model:
             del self._models[model.name]
 
     def forget_loaded(self) -> list[TargetModel]:
-        found = [model for model in self._models.values() if model.is_loaded]
-        for model in found:
+        loaded = [model for model in self._models.values() if model.is_loaded]
+        for model in loaded:
             self.forget(model)
-        return found
+        return loaded
 
     def gone(self, model: TargetModel) -> None:
         self._in_memory.discard(model)
 
     def as_json(self) -> Record:
-        """Return the models loaded (first what is to be evicted first), those loading, and counts, for JSON."""
+        """List the loaded models (in the order of eviction) and those being loaded, with counts, for JSON."""
         models = sorted(self._models.values(), key=lambda model: model.last_used)
         return {
             "loaded": [model.name for model in models if model.is_loaded],

@@ -1,9 +1,12 @@
 """Real-time endpoints.
 
-``endpoint_configs`` and ``endpoint_operations`` have the operations, ``endpoint_descriptions`` the answer of
-DescribeEndpoint. ``endpoints`` has what serves: variants and their instances. ``deployments`` brings them up and down
-in the background, through the stages of ``guardrails``. ``runtime`` is InvokeEndpoint, ``data_capture`` writes its
-requests and answers to S3.
+- ``endpoint_configs``: the operations on endpoint configurations.
+- ``endpoint_operations``: the operations on endpoints; they check a request, change the record, and leave the rest to
+  ``deployments``.
+- ``endpoints``: a serving endpoint: its variants, and the instances of each.
+- ``deployments``: creates, updates, scales and deletes endpoints in background threads, through the stages that
+  ``guardrails`` computes from a DeploymentConfig.
+- ``runtime``: InvokeEndpoint; ``data_capture`` writes its requests and answers to S3.
 
-Read ``endpoint_operations``, ``endpoints``, ``deployments``.
+Read ``endpoint_operations``, ``endpoints``, ``deployments``. Asynchronous inference has a folder of its own.
 """

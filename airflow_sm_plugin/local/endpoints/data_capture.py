@@ -1,6 +1,6 @@
-"""Data capture of endpoints: requests and answers as JSON Lines in S3, as Model Monitor reads them.
+"""Data capture of endpoints: requests and answers as JSON Lines in S3, in the format that Model Monitor reads.
 
-Form and places: Developer Guide, "Capture data from real-time endpoint". Captured are the invocations that succeeded.
+Format and keys: Developer Guide, "Capture data from real-time endpoint". Only successful invocations are captured.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from airflow_sm_plugin.local.containers.containers import ContainerInput, Contai
 log = logging.getLogger(__name__)
 
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
-"""Waiting to be written; beyond it invocations go uncaptured, as in SageMaker when an instance's disk fills."""
+"""Of lines not written yet. Beyond it, invocations go uncaptured, as in SageMaker when an instance's disk fills."""
 
 
 @dataclass(frozen=True)
 class CaptureConfig:
-    """A DataCaptureConfig that is enabled.
+    """An enabled DataCaptureConfig.
 
     :param modes: ``Input``, ``Output`` or both
     :param encodings: CSV or JSON by content type; others are captured in Base64
@@ -44,7 +44,7 @@ class CaptureConfig:
 
     @classmethod
     def of(cls, config: Record) -> CaptureConfig | None:
-        """Read an endpoint configuration; None when it captures nothing."""
+        """Read an endpoint configuration; None when it enables no data capture."""
         capture: Record = config.get("DataCaptureConfig") or {}
         if not is_enabled(capture):
             return None
@@ -63,7 +63,7 @@ class CaptureConfig:
 
 
 def is_enabled(capture: Record) -> bool:
-    """Return whether a DataCaptureConfig is enabled; one that does not say so is (API reference)."""
+    """Detect an enabled DataCaptureConfig. Without EnableCapture it is enabled (API reference)."""
     return bool(capture) and bool(capture.get("EnableCapture", True))
 
 
@@ -91,9 +91,9 @@ def captured(
 
 
 class DataCapture:
-    """Captures an endpoint's invocations. Thread-safe; an invocation is neither held up nor failed by it.
+    """Captures an endpoint's invocations. Thread-safe; it neither delays nor fails an invocation.
 
-    Lines wait in memory for ``data_capture_seconds``, then those of a variant and an hour become one object.
+    Lines wait in memory for ``data_capture_seconds``; then all lines of a variant and an hour become one object.
     """
 
     def __init__(self, region: Region, endpoint: str, config: CaptureConfig) -> None:
@@ -123,7 +123,7 @@ class DataCapture:
             self._region.in_background(f"data capture {self._endpoint}", self._write_later)
 
     def flush(self) -> None:
-        """Write what waits. What S3 refuses is lost."""
+        """Write the waiting lines. Lines that S3 refuses are lost and logged."""
         with self._lock:
             waiting, self._waiting, self._size = self._waiting, defaultdict(list), 0
             self._is_scheduled = False

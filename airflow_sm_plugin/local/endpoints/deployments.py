@@ -1,9 +1,9 @@
-"""How endpoints come and go, in the background: real containers, real statuses, settable times and ends.
+"""Create, update, scale and delete endpoints in the background: real containers, real statuses, settable durations.
 
-Blue/green: the instances of the old configuration serve until the new ones answer, and through the stages of a
-DeploymentConfig both serve. An update whose containers do not come up, whose alarm goes off, or which is set to fail
-(:mod:`.outcomes`) stays Updating until the endpoint is InService with the old configuration again; only a scaling
-(UpdateEndpointWeightsAndCapacities) that fails shows RollingBack.
+Updates are blue/green: the old instances serve until the new ones answer; through the stages of a DeploymentConfig,
+both serve. An update fails when its containers do not start, when its alarm goes off, or when it is set to fail
+(``faults/outcomes``). It stays Updating until the endpoint is InService with the old configuration again; only a failed
+scaling (UpdateEndpointWeightsAndCapacities) shows RollingBack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.containers.containers import ContainerFailed
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.endpoints import guardrails
-from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, notify_deleted, notify_serving
+from airflow_sm_plugin.local.endpoints.endpoints import (
+    DELETED_HOOKS,
+    KIND,
+    SERVING_HOOKS,
+    LiveEndpoint,
+    notify,
+)
 from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, DeploymentStage
 from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, DeploymentOutcome
 
@@ -29,7 +35,7 @@ _ALARM_POLL_SECONDS = 0.1
 
 
 class _RollBack(Exception):
-    """The update is to be undone; the text is for FailureReason, None for none."""
+    """The update is to be undone; ``reason`` becomes the FailureReason."""
 
     def __init__(self, reason: str | None) -> None:
         super().__init__(reason or "")
@@ -37,7 +43,7 @@ class _RollBack(Exception):
 
 
 def create(region: Region, live: LiveEndpoint) -> None:
-    """Bring a new endpoint up: InService (or OutOfService, when so set), or Failed with the reason."""
+    """Start a new endpoint. It ends InService (or OutOfService, when so set), or Failed with the reason."""
     outcome = region.outcomes.take(live.name, CREATE)
 
     def work() -> None:
@@ -48,13 +54,13 @@ def create(region: Region, live: LiveEndpoint) -> None:
             return
         _settle(region, live.name, outcome.end, _live=live)
         if outcome.end == "InService":
-            notify_serving(region, live.name)
+            notify(SERVING_HOOKS, region, live.name)
 
     region.in_background(f"create endpoint {live.name}", work)
 
 
 def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint, config: DeploymentConfig | None) -> None:
-    """Put ``new`` in the place of ``old`` as ``config`` says, or leave ``old`` where it is."""
+    """Replace ``old`` by ``new`` as ``config`` prescribes. When that fails, ``old`` goes on serving."""
     outcome = region.outcomes.take(old.name, UPDATE)
 
     def work() -> None:
@@ -67,7 +73,7 @@ def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint, config: Deploy
             return
         config_name = new.config["EndpointConfigName"]
         _settle(region, new.name, outcome.end, _live=new, EndpointConfigName=config_name)
-        notify_serving(region, new.name)
+        notify(SERVING_HOOKS, region, new.name)
         old.retire(timeout=_longest_invocation(region, old))
 
     region.in_background(f"update endpoint {old.name}", work)
@@ -95,7 +101,7 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
             _roll_back(region, live, outcome, failed.reason, shown="RollingBack")
             return
         _settle(region, live.name, outcome.end)
-        notify_serving(region, live.name)
+        notify(SERVING_HOOKS, region, live.name)
         for pipeline in removed:
             pipeline.retire(timeout=_longest_invocation(region, live))
 
@@ -111,7 +117,7 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
         )
         with region.table(KIND) as endpoints:
             endpoints.pop(name, None)
-        notify_deleted(region, name)
+        notify(DELETED_HOOKS, region, name)
 
     region.in_background(f"delete endpoint {name}", work)
 
@@ -150,9 +156,9 @@ def _wait_out(region: Region, stage: DeploymentStage, alarms: list[str]) -> None
 
     began = time.monotonic()
     while alarms:
-        if gone_off := _in_alarm(region, alarms):
+        if alarmed := _in_alarm(region, alarms):
             raise _RollBack(
-                f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(gone_off)}."
+                f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(alarmed)}."
             )
         left = began + seconds() - time.monotonic()
         if left <= 0 or region.closed.wait(min(left, _ALARM_POLL_SECONDS)):
@@ -162,11 +168,11 @@ def _wait_out(region: Region, stage: DeploymentStage, alarms: list[str]) -> None
 
 def _in_alarm(region: Region, names: list[str]) -> list[str]:
     try:
-        found = region.aws.cloudwatch(region.name).describe_alarms(AlarmNames=names)
+        response = region.aws.cloudwatch(region.name).describe_alarms(AlarmNames=names)
     except (BotoCoreError, ClientError):
         log.warning("the alarms of a deployment cannot be read")
         return []
-    return [alarm["AlarmName"] for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
+    return [alarm["AlarmName"] for alarm in response["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
 
 
 def _roll_back(
@@ -176,7 +182,7 @@ def _roll_back(
         record = endpoints.get(old.name)
         if record is not None:
             record.update({"EndpointStatus": shown, "LastModifiedTime": now()})
-            record["_pending"] = {**(record["_pending"] or {}), "stage": None} if record["_pending"] else None
+            record["_pending"] = {**record["_pending"], "stage": None} if record["_pending"] else None
 
     def seconds() -> float:
         if outcome.rolling_back_seconds is None:
@@ -189,13 +195,13 @@ def _roll_back(
 
 
 def _longest_invocation(region: Region, live: LiveEndpoint) -> float:
-    """Return for how many seconds an instance taken out of service can still be answering."""
+    """For so many seconds, a removed instance can still be answering."""
     settings = region.settings
     return settings.async_invocation_timeout_seconds if live.is_async else settings.invocation_timeout_seconds
 
 
 def _attempt(region: Region, work: Callable[[], None], seconds: Callable[[], float]) -> str | None:
-    """Do the work, taking so many seconds at least; return why it failed, None when it did not."""
+    """Do the work, taking at least so many seconds; return why it failed, or None."""
     started = time.monotonic()
     reason = None
     try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import containers_of, is_direct, is_multi_model
 from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
@@ -42,7 +41,7 @@ def describe_endpoint_config(region: Region, params: Params) -> Record:
 
 @operation("DeleteEndpointConfig")
 def delete_endpoint_config(region: Region, params: Params) -> Record:
-    """Forget a configuration; endpoints that run it go on."""
+    """Delete a configuration; endpoints that run it go on."""
     with region.table(KIND) as configs:
         config_called(region, params["EndpointConfigName"])
         del configs[params["EndpointConfigName"]]
@@ -64,7 +63,6 @@ def config_called(region: Region, name: str) -> Record:
 
 
 def not_found(region: Region, name: str) -> RecordedFailure:
-    """Return the service's error for a configuration that it does not know, or does not know yet."""
     return recorded("no such endpoint configuration", arn=region.arn(KIND, name))
 
 
@@ -87,15 +85,15 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
 
 
 def _check_together(region: Region, config: Record) -> None:
-    """Refuse what SageMaker does not combine (Developer Guide: serverless endpoints, multi-container endpoints).
+    """Refuse combinations that SageMaker excludes (Developer Guide: serverless endpoints, multi-container endpoints).
 
-    Not refused for serverless, though SageMaker does: images for GPUs, which run nothing here, and packages of AWS
+    Two exclusions of serverless are not checked: images for GPUs, which run nothing here, and packages of AWS
     Marketplace, which cannot be subscribed to here.
     """
     models = [model_called(region, variant["ModelName"]) for variant in config["ProductionVariants"]]
     if is_serverless(config):
         containers = [container for model in models for container in containers_of(model)]
-        for is_asked_for, what in (
+        for is_given, feature in (
             (config.get("DataCaptureConfig"), "data capture (DataCaptureConfig)"),
             (config.get("AsyncInferenceConfig"), "asynchronous inference (AsyncInferenceConfig)"),
             (len(models) > 1, "several production variants"),
@@ -105,19 +103,19 @@ def _check_together(region: Region, config: Record) -> None:
             (any(model.get("EnableNetworkIsolation") for model in models), "network isolation"),
             (any(container.get("ModelDataSource") for container in containers), "ModelDataSource"),
         ):
-            if is_asked_for:
-                raise recorded("a serverless endpoint with what it excludes", what=what)
+            if is_given:
+                raise recorded("a serverless endpoint with what it excludes", what=feature)
     if config.get("AsyncInferenceConfig") and any(map(is_direct, models)):
         raise recorded("asynchronous with direct invocation")
 
 
 def is_serverless(config: Record) -> bool:
-    """Return whether an endpoint of this configuration has no instances: all of its variants are alike."""
+    """Detect a serverless configuration. Its variants are all serverless, or none is."""
     return any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"])
 
 
 def _check_serverless(variant: Record) -> None:
-    """Refuse members of instances beside ServerlessConfig, as SageMaker does, and sizes that it does not have."""
+    """Refuse ServerlessConfig with members of instances, and memory sizes that SageMaker does not have."""
     name, config = variant["VariantName"], variant["ServerlessConfig"]
     for member in ("InstanceType", "InitialInstanceCount", "InstancePools"):
         if variant.get(member):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 from collections.abc import Iterator
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
-from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
+from airflow_sm_plugin.local.account.state import Record, Region, now, public
+from airflow_sm_plugin.local.containers.containers import containers_of
+from airflow_sm_plugin.local.endpoints import deployments, guardrails
+from airflow_sm_plugin.local.endpoints.data_capture import is_enabled
 from airflow_sm_plugin.local.endpoints.endpoint_configs import config_called, is_serverless, not_found
-from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, LiveVariant
 from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
 from airflow_sm_plugin.local.faults.recorded import recorded
 from airflow_sm_plugin.local.models.models import model_called
@@ -22,7 +24,7 @@ _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack
 
 log = logging.getLogger(__name__)
 FOLLOWER = "scaling-follower"
-"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
+"""A table. While it is empty, no variant is a scalable target, and Application Auto Scaling is not called."""
 
 
 @operation("CreateEndpoint")
@@ -54,12 +56,12 @@ def create_endpoint(region: Region, params: Params) -> Record:
 def update_endpoint(region: Region, params: Params) -> Record:
     name = params["EndpointName"]
     guardrails.check(params.get("DeploymentConfig"))
-    # Application Auto Scaling is asked over HTTP, so outside of the lock.
+    # An HTTP call to Application Auto Scaling, so outside of the lock.
     scaled = _scaled_variants(region, name)
     with region.table(KIND):
         record = _changeable(region, name)
         old: LiveEndpoint = record["_live"]
-        # Deleted behind its back, it cannot be rolled back to: hashicorp/terraform-provider-aws issue 48997.
+        # A deleted configuration cannot be rolled back to: hashicorp/terraform-provider-aws issue 48997.
         config_called(region, record["EndpointConfigName"])
         new = _assemble(region, name, params["EndpointConfigName"])
         _check_change(old, new, scaled)
@@ -95,7 +97,7 @@ def update_weights_and_capacities(region: Region, params: Params) -> Record:
 
 
 def scale_variant(region: Region, name: str, variant: str, count: int) -> bool:
-    """Begin to scale a variant, as Application Auto Scaling does; return whether the endpoint was free for it."""
+    """Begin to scale a variant, as Application Auto Scaling does; return False for a busy or missing endpoint."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(name, {})
         live = record.get("_live")
@@ -108,7 +110,7 @@ def scale_variant(region: Region, name: str, variant: str, count: int) -> bool:
 
 @operation("DeleteEndpoint")
 def delete_endpoint(region: Region, params: Params) -> Record:
-    """Begin to end an endpoint; its configuration and models stay."""
+    """Begin to delete an endpoint; its configuration and models stay."""
     name = params["EndpointName"]
     with region.table(KIND):
         record = _idle(region, name)
@@ -122,7 +124,7 @@ def delete_endpoint(region: Region, params: Params) -> Record:
 @operation("DescribeEndpoint")
 def describe_endpoint(region: Region, params: Params) -> Record:
     with region.table(KIND):
-        return endpoint_descriptions.describe(_called(region, params["EndpointName"]))
+        return describe(_called(region, params["EndpointName"]))
 
 
 @operation("ListEndpoints")
@@ -159,10 +161,7 @@ def _variants_of(live: LiveEndpoint) -> dict[str, Record]:
 
 
 def _check_change(old: LiveEndpoint, new: LiveEndpoint, scaled: set[str]) -> None:
-    """Raise RecordedFailure for an update that SageMaker refuses.
-
-    :param scaled: the names of the variants that are scalable targets
-    """
+    """Refuse an update as SageMaker does; *scaled* are the names of the variants that are scalable targets."""
     kinds = {True: "serverless variants", False: "variants with instances"}
     before, after = kinds[is_serverless(old.config)], kinds[is_serverless(new.config)]
     if before != after:
@@ -211,7 +210,7 @@ def _scaled_variants(region: Region, name: str) -> set[str]:
 
 
 def _deregister(region: Region, name: str) -> None:
-    """Deregister all variants of an endpoint, as SageMaker does where the caller of DeleteEndpoint is permitted to."""
+    """Deregister an endpoint's variants, as SageMaker does where DeleteEndpoint's caller is permitted to do so."""
     client = region.aws.autoscaling(region.name)
     for target in _targets_of(region, name):
         try:
@@ -234,3 +233,96 @@ def scalable_targets(region: Region) -> Iterator[Record]:
     pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
     for page in pages.paginate(ServiceNamespace="sagemaker"):
         yield from map(dict, page["ScalableTargets"])
+
+
+_OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
+"""Members that DescribeEndpoint repeats from the configuration."""
+_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig", "InstancePools")
+"""Members that a variant's summary repeats from the configuration."""
+
+
+def describe(record: Record) -> Record:
+    """Describe an endpoint's record. The caller holds the region's lock."""
+    live: LiveEndpoint | None = record.get("_live")
+    config: Record = live.config if live else record["_config"]
+    pending: Record | None = record.get("_pending")
+    answer = {
+        **record,
+        "PendingDeploymentSummary": _pending_summary(pending) if pending else None,
+        "DataCaptureConfig": _data_capture(config),
+        **{member: config.get(member) for member in _OF_CONFIG},
+    }
+    if live is not None:
+        answer["ProductionVariants"] = [_variant_summary(variant) for variant in live.variants.values()]
+    return public(answer)
+
+
+def _variant_summary(variant: LiveVariant) -> Record:
+    return {
+        "VariantName": variant.name,
+        "DeployedImages": [_image(container, variant.model) for container in containers_of(variant.model)],
+        "CurrentWeight": variant.weight,
+        "DesiredWeight": variant.weight,
+        **_capacity(variant),
+    }
+
+
+def _pending_summary(pending: Record) -> Record:
+    new: LiveEndpoint = pending["live"]
+    stage: DeploymentStage | None = pending["stage"]
+    status = {"Status": stage.status if stage else "Deleting", "StartTime": pending["since"]}
+    if stage is None:
+        status["StatusMessage"] = "The deployment is being rolled back."
+    variants = [
+        {
+            **_variant_summary(variant),
+            **_members_of(variant, "InstanceType", "AcceleratorType"),
+            "VariantStatus": [status],
+        }
+        for variant in new.variants.values()
+    ]
+    return {
+        "EndpointConfigName": new.config["EndpointConfigName"],
+        "ProductionVariants": variants,
+        "StartTime": pending["start"],
+    }
+
+
+def _members_of(variant: LiveVariant, *members: str) -> Record:
+    return {member: variant.config[member] for member in members if variant.config.get(member)}
+
+
+def _capacity(variant: LiveVariant) -> Record:
+    repeated = _members_of(variant, *_OF_VARIANT)
+    serverless = variant.config.get("ServerlessConfig")
+    if serverless:
+        return {**repeated, "CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
+    return {
+        **repeated,
+        "CurrentInstanceCount": variant.instance_count,
+        "DesiredInstanceCount": variant.wanted_count,
+    }
+
+
+def _image(container: Record, model: Record) -> Record:
+    image = container.get("Image", "")
+    digest = hashlib.sha256(image.encode()).hexdigest()
+    return {
+        "SpecifiedImage": image,
+        "ResolvedImage": f"{image.split(':')[0]}@sha256:{digest}",
+        "ResolutionTime": model["CreationTime"],
+    }
+
+
+def _data_capture(config: Record) -> Record | None:
+    capture = config.get("DataCaptureConfig")
+    if not capture:
+        return None
+    enabled = is_enabled(capture)
+    return {
+        "EnableCapture": enabled,
+        "CaptureStatus": "Started" if enabled else "Stopped",
+        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+        "DestinationS3Uri": capture["DestinationS3Uri"],
+        **({"KmsKeyId": capture["KmsKeyId"]} if capture.get("KmsKeyId") else {}),
+    }

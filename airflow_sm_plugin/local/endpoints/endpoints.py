@@ -1,7 +1,4 @@
-"""Endpoints that serve: their variants, and each variant's instances.
-
-What the API answers about endpoints is in ``endpoint_operations``, how they come and go in ``deployments``.
-"""
+"""Endpoints that serve: their variants, and each variant's instances."""
 
 from __future__ import annotations
 
@@ -29,17 +26,19 @@ from airflow_sm_plugin.local.faults.recorded import recorded
 
 KIND = "endpoint"
 MAX_PROCESSES = 4
-"""Instances of a variant that are really started: each costs a process a container. Beyond it, an instance
-is only counted; its requests are shared among these."""
+"""Instances of a variant that are really started: each costs a process per container. Further instances are only
+counted; the started ones share their requests."""
 
 _SECONDS_COUNTED = 600
-"""Seconds of which a variant remembers how many invocations came in each."""
+"""For so many seconds back, a variant remembers how many invocations each second had."""
 
 _NOT_SERVING = ("Creating", "OutOfService", "Failed", "Deleting")
 
 Hook = Callable[[Region, str], None]
-_SERVING_HOOKS: list[Hook] = []
-_DELETED_HOOKS: list[Hook] = []
+SERVING_HOOKS: list[Hook] = []
+"""Called in the background after each creation, update or scaling of an endpoint, with its name."""
+DELETED_HOOKS: list[Hook] = []
+"""Called in the background after each deletion of an endpoint, with its name."""
 
 
 class LiveVariant:
@@ -70,18 +69,17 @@ class LiveVariant:
             return tuple(self._pipelines)
 
     def next_pipeline(self) -> Pipeline:
-        """Return the next instance of the round robin. Raises ServiceUnavailable when there is none.
+        """Choose the next instance by round robin. Raises ServiceUnavailable when there is none.
 
-        A serverless variant that was idle takes its cold start's time.
+        A serverless variant that was idle first takes its cold start's time.
         """
         self._wake_up()
         with self._lock:
             return self._from_next()[0]
 
     def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
-        """Lease a target model on the instance that holds it, else on the one that holds the fewest.
+        """Lease a target model on an instance that has it, else on that with the fewest models.
 
-        :param hostname: of the only container to load it, None for all
         Raises ServiceUnavailable when there is no instance.
         """
         self._wake_up()
@@ -92,7 +90,7 @@ class LiveVariant:
             return chosen.lease(target_model, hostname=hostname)
 
     def _from_next(self) -> list[Pipeline]:
-        """Return the instances, the next of the round robin first, and count an invocation."""
+        """Count an invocation, and list the instances with the next of the round robin first."""
         self._count()
         if not self._pipelines:
             raise recorded("no instance serves", variant=self.name)
@@ -121,9 +119,9 @@ class LiveVariant:
             self._region.wait(lambda: settings.serverless_cold_start_seconds)
 
     def scale_to(self, count: int) -> list[Pipeline]:
-        """Start or take out instances until there are ``count``; return those taken out, for the caller to end.
+        """Start or remove instances until there are ``count``; return the removed ones, for the caller to end.
 
-        Raises ContainerFailed when a new one does not come up; then nothing has changed.
+        Raises ContainerFailed when a new instance does not start; then nothing has changed.
         """
         processes = min(count, MAX_PROCESSES)
         with self._lock:
@@ -136,23 +134,18 @@ class LiveVariant:
         return removed
 
     def _start(self, count: int) -> list[Pipeline]:
+        def start() -> Pipeline:
+            logs = LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}")
+            return Pipeline.start(self._region, self.specs, logs, variant=self.name)
+
         with ThreadPoolExecutor(max_workers=count) as pool:
-            starting = [
-                pool.submit(
-                    Pipeline.start,
-                    self._region,
-                    self.specs,
-                    LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}"),
-                    variant=self.name,
-                )
-                for _ in range(count)
-            ]
-        errors = [error for start in starting if (error := start.exception())]
+            starting = [pool.submit(start) for _ in range(count)]
+        errors = [error for future in starting if (error := future.exception())]
         if errors:
-            for started in [start.result() for start in starting if not start.exception()]:
+            for started in [future.result() for future in starting if not future.exception()]:
                 started.stop()
             raise errors[0]
-        return [start.result() for start in starting]
+        return [future.result() for future in starting]
 
 
 class LiveEndpoint:
@@ -178,13 +171,13 @@ class LiveEndpoint:
             starting = [
                 pool.submit(variant.scale_to, variant.wanted_count) for variant in self.variants.values()
             ]
-        errors = [error for start in starting if (error := start.exception())]
+        errors = [error for future in starting if (error := future.exception())]
         if errors:
             self.retire(timeout=0)
             raise errors[0]
 
     def retire(self, *, timeout: float) -> None:
-        """End every instance once it is idle, at the latest after ``timeout`` seconds, and write what was captured."""
+        """End every instance once it is idle, at the latest after ``timeout`` seconds, and write the captured data."""
         for variant in self.variants.values():
             for pipeline in variant.scale_to(0):
                 pipeline.retire(timeout=timeout)
@@ -192,7 +185,7 @@ class LiveEndpoint:
             self.data_capture.flush()
 
     def choose_variant(self, target_variant: str | None) -> LiveVariant:
-        """Return the variant asked for, or one by weight. Raises ValidationError for an unknown one."""
+        """Choose the target variant, or any by weight. Raises ValidationError for an unknown one."""
         if target_variant is None:
             variants = list(self.variants.values())
             weights = [variant.weight for variant in variants]
@@ -203,10 +196,10 @@ class LiveEndpoint:
 
 
 def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
-    """Return the serving endpoint, also while it is updated. Raises ValidationError in the runtime's words.
+    """Find an endpoint that serves or is being updated. Raises ValidationError with the runtime's message.
 
-    The runtime knows only endpoints that serve: one that is being created or has failed is not found either. While
-    traffic shifts, it is the new endpoint by its share.
+    For the runtime, an endpoint that is being created or has failed does not exist. While traffic shifts, the new
+    instances get their share of the calls.
     """
     with region.table(KIND) as endpoints:
         record = endpoints.get(name, {})
@@ -219,24 +212,6 @@ def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
     return live
 
 
-def when_serving(hook: Hook) -> None:
-    """Call ``hook`` (in the background) whenever an endpoint was created, updated or scaled."""
-    _SERVING_HOOKS.append(hook)
-
-
-def when_deleted(hook: Hook) -> None:
-    """Call ``hook`` (in the background) whenever an endpoint is gone."""
-    _DELETED_HOOKS.append(hook)
-
-
-def notify_serving(region: Region, name: str) -> None:
-    _notify(_SERVING_HOOKS, region, name)
-
-
-def notify_deleted(region: Region, name: str) -> None:
-    _notify(_DELETED_HOOKS, region, name)
-
-
-def _notify(hooks: list[Hook], region: Region, name: str) -> None:
+def notify(hooks: list[Hook], region: Region, name: str) -> None:
     for hook in hooks:
         region.in_background(f"{hook.__name__} {name}", functools.partial(hook, region, name))

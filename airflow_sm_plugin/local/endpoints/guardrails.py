@@ -1,7 +1,8 @@
-"""Deployment guardrails: the stages that a DeploymentConfig leads an update through, as pure decisions."""
+"""Deployment guardrails: checks of a DeploymentConfig, and the stages of its update. Pure decisions."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ class DeploymentStage:
 
     :param status: VariantStatus: Creating, ActivatingTraffic, Baking or Deleting
     :param share: of the traffic that the new configuration gets, 0 to 1
-    :param seconds: how long it lasts, and alarms are polled, at least
+    :param seconds: how long the stage lasts at least; its alarms are polled all the time
     """
 
     status: str
@@ -45,10 +46,7 @@ def check(config: DeploymentConfig | None) -> None:
 
 
 def check_update(config: DeploymentConfig | None, before: VariantsByName, after: VariantsByName) -> None:
-    """Raise RecordedFailure for a DeploymentConfig that does not fit the variants before and after an update.
-
-    :param before: production variants of the endpoint's configuration, by name
-    """
+    """Raise RecordedFailure for a DeploymentConfig that does not fit the variants before and after an update."""
     if config is None:
         return
     if set(before) != set(after):
@@ -56,9 +54,9 @@ def check_update(config: DeploymentConfig | None, before: VariantsByName, after:
         raise recorded("guardrails with other variants", **names)
     if config.get("RollingUpdatePolicy"):
         serverless = any(variant.get("ServerlessConfig") for variant in after.values())
-        for excluded, what in ((serverless, "serverless variants"), (len(after) > 1, "several variants")):
-            if excluded:
-                raise recorded("a rolling update of several or serverless variants", what=what)
+        for is_excluded, kind in ((serverless, "serverless variants"), (len(after) > 1, "several variants")):
+            if is_excluded:
+                raise recorded("a rolling update of several or serverless variants", what=kind)
 
 
 def alarms_of(config: DeploymentConfig | None) -> list[str]:
@@ -67,9 +65,9 @@ def alarms_of(config: DeploymentConfig | None) -> list[str]:
 
 
 def stages(config: DeploymentConfig | None, *, instances: int) -> tuple[DeploymentStage, ...]:
-    """Return the stages after the first instances have come up; the last has all the traffic.
+    """Plan the stages after the start of the first instances; the last has all the traffic.
 
-    :param instances: of the largest variant, to which a size in instances relates
+    :param instances: of the largest variant; a size in instances is relative to it
     """
     config = config or {}
     if config.get("RollingUpdatePolicy"):
@@ -80,12 +78,12 @@ def stages(config: DeploymentConfig | None, *, instances: int) -> tuple[Deployme
     step = _share(size, instances) if size else 1.0
     shares = [step, 1.0] if routing.get("Type") == "CANARY" else _steps(step)
     wait = float(routing.get("WaitIntervalInSeconds", 0))
-    found = [
+    shifts = [
         stage
         for share in shares
         for stage in (DeploymentStage("ActivatingTraffic", share), DeploymentStage("Baking", share, wait))
     ]
-    return (*found, DeploymentStage("Deleting", 1.0, float(policy.get("TerminationWaitInSeconds", 0))))
+    return (*shifts, DeploymentStage("Deleting", 1.0, float(policy.get("TerminationWaitInSeconds", 0))))
 
 
 def _rolling(policy: Mapping[str, Any], instances: int) -> Iterator[DeploymentStage]:
@@ -105,8 +103,5 @@ def _share(size: Mapping[str, Any], instances: int) -> float:
 
 
 def _steps(step: float) -> list[float]:
-    found: list[float] = []
-    while not found or found[-1] < 1.0:
-        share = step * (len(found) + 1)
-        found.append(share if share < 0.999 else 1.0)
-    return found
+    multiples = (step * count for count in itertools.count(1))
+    return [*itertools.takewhile(lambda share: share < 0.999, multiples), 1.0]

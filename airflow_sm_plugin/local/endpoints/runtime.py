@@ -10,7 +10,7 @@ from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVarian
 from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 
 MAX_BODY_BYTES = 26_214_400
-"""Of a request and of a response: 25 MB, as AWS's FAQ on hosting says. botocore's model still says 6,291,456."""
+"""Of a request and of a response: 25 MB (AWS's FAQ on hosting). botocore's model still has 6,291,456."""
 
 MAX_SERVERLESS_BODY_BYTES = 4 * 1_048_576
 """Of a request to a serverless endpoint (Developer Guide, "Serverless Inference")."""
@@ -73,7 +73,7 @@ def _check_size(variant: LiveVariant, body: bytes) -> None:
 
 
 def _check_hostname(live: LiveEndpoint, variant: LiveVariant, hostname: str | None) -> None:
-    """Refuse as the Developer Guide says ("Invoke a multi-container endpoint with direct invocation")."""
+    """Check TargetContainerHostname (Developer Guide, "Invoke a multi-container endpoint with direct invocation")."""
     if hostname is None and variant.is_direct:
         raise recorded("a direct endpoint needs a container's name", endpoint=live.name)
     if hostname is not None and not variant.is_direct:

@@ -1,4 +1,4 @@
-"""The rules of a fault plan: their JSON, the calls that a rule is for, and the error it answers."""
+"""The rules of a fault plan: their JSON, the calls that a rule matches, and the error that it answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RESOURCE_LIMIT = (
     "Instances and a request delta of 1 Instances. Please use AWS Service Quotas to request an increase for this "
     "quota. If AWS Service Quotas is not available, contact AWS support to request an increase for this quota."
 )
-_KNOWN_CODES: Mapping[str, tuple[int, str]] = {
+_OF_CODE: Mapping[str, tuple[int, str]] = {
     "AccessDenied": (403, "Access Denied"),
     "AccessDeniedException": (400, "User is not authorized to perform this operation"),
     "InternalDependencyException": (530, "An internal dependency failed."),
@@ -36,7 +36,7 @@ _KNOWN_CODES: Mapping[str, tuple[int, str]] = {
     "ValidationError": (400, "The request is not valid."),
     "ValidationException": (400, "The request is not valid."),
 }
-"""Status and text of codes that a rule can name without saying more."""
+"""Status and message of a code, for rules that give only the code."""
 
 _CODE_OF_STATUS: Mapping[int, str] = {
     400: "ValidationException",
@@ -51,7 +51,7 @@ _QUERY_PROTOCOL = frozenset({"sns", "sts", "iam"})
 
 
 class BadRule(ValueError):
-    """A rule cannot be used; the text says which and why."""
+    """A rule is wrong; the message names the reason."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,17 @@ class Rule:
     :param fault: one of :data:`FAULTS`
     :param operation: glob: ``CreateEndpoint``, ``Describe*``, ``*`` (SageMaker and its runtime), or with a service,
         ``s3:GetObject``, ``application-autoscaling:*``, ``*:*``
-    :param resource: glob on the resource's name; the rule is not for a call without one
-    :param target_model: glob on the model that an InvokeEndpoint names; the rule is not for a call without one
-    :param body_contains: text in the body of an invocation; the rule is for no other calls
+    :param resource: glob on the resource's name; a call without a resource does not match
+    :param target_model: glob on TargetModel of InvokeEndpoint; a call without it does not match
+    :param body_contains: text in the body of an invocation; other calls do not match
     :param method: HTTP method
     :param path: glob on the HTTP path, for calls of any service
-    :param probability: of striking a call that matches, 0 to 1
-    :param times: strike so often at most; None for ever
+    :param probability: of striking a matching call, 0 to 1
+    :param times: strike at most so often; None sets no limit
     :param after: let the first so many matching calls pass
     :param status: HTTP status of the error, 400 to 599
     :param situation: of ``recorded_answers.json``: status, code and body of the error are that row's
-    :param seconds: hold the call for so long: before anything is done, but ``lost_answer`` holds after it was
+    :param seconds: hold the call for so long before it is carried out; ``lost_answer`` holds it afterwards
     """
 
     fault: str
@@ -101,21 +101,18 @@ class Rule:
         )
 
     def recorded(self, call: CallName) -> RecordedFailure | None:
-        """Return the recorded answer that it names; None where it words the answer, or leaves it open."""
+        """Make the error of the rule's situation, or the runtime's throttling; None for any other error."""
         if self.situation is not None:
             return recorded_for_rule(self.situation, endpoint=call.resource or "")
-        if (
-            self.fault == "throttle"
-            and call.service == RUNTIME
-            and not (self.status or self.code or self.message)
-        ):
+        is_plain_throttle = self.fault == "throttle" and not (self.status or self.code or self.message)
+        if is_plain_throttle and call.service == RUNTIME:
             return recorded_for_rule("throttled at the runtime", endpoint=call.resource or "")
         return None
 
     def answer(self, call: CallName) -> tuple[int, str, str]:
-        """Return status, code and message of the error, those of the call's service where the rule names none."""
+        """Choose status, code and message of the error; the call's service has the defaults."""
         code = self.code or _default_code(self, call)
-        status, message = _KNOWN_CODES.get(code, (500, "A fault of the fault plan."))
+        status, message = _OF_CODE.get(code, (500, "A fault of the fault plan."))
         return self.status or status, code, self.message or message
 
 
@@ -123,10 +120,10 @@ def rule_from(value: object) -> Rule:
     """Read a rule from JSON. Raises BadRule."""
     if not isinstance(value, Mapping):
         raise BadRule(f"a rule is an object, not {value!r}")
-    known = {field.name for field in fields(Rule)}
-    unknown = sorted(set(value) - known)
+    names = {field.name for field in fields(Rule)}
+    unknown = sorted(set(value) - names)
     if unknown:
-        raise BadRule(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise BadRule(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(names))}")
     given = {name: item for name, item in value.items() if item is not None}
     for name, item in given.items():
         check, expected = _CHECKS[name]
@@ -143,9 +140,8 @@ def rule_from(value: object) -> Rule:
     if refused and rule.fault not in ("error", "throttle"):
         raise BadRule(f"{rule.fault} answers no error of its own: it takes no {', '.join(sorted(refused))}")
     if rule.situation is not None and len(refused) > 1:
-        raise BadRule(
-            f"a situation says what is answered: no {', '.join(sorted(refused - {'situation'}))} beside it"
-        )
+        others = ", ".join(sorted(refused - {"situation"}))
+        raise BadRule(f"a situation determines the whole answer: no {others} beside it")
     return rule
 
 
@@ -163,9 +159,8 @@ def _operation_matches(pattern: str | None, call: CallName) -> bool:
 
 def _default_code(rule: Rule, call: CallName) -> str:
     if call.service == "s3":
-        return _S3_CODE_OF_STATUS.get(
-            rule.status or 0, "SlowDown" if rule.fault == "throttle" else "InternalError"
-        )
+        code = "SlowDown" if rule.fault == "throttle" else "InternalError"
+        return _S3_CODE_OF_STATUS.get(rule.status or 0, code)
     if rule.fault == "throttle":
         return "Throttling" if call.service in _QUERY_PROTOCOL else "ThrottlingException"
     code = _CODE_OF_STATUS.get(rule.status or 500, "InternalFailure")
@@ -185,7 +180,7 @@ def _is_number(value: object, *, least: float, most: float = float("inf")) -> bo
     )
 
 
-def _is_whole(value: object, *, least: int, most: float = float("inf")) -> bool:
+def _is_integer(value: object, *, least: int, most: float = float("inf")) -> bool:
     return isinstance(value, int) and _is_number(value, least=least, most=most)
 
 
@@ -198,9 +193,9 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "method": (_is_text, "an HTTP method"),
     "path": (_is_text, "a glob"),
     "probability": (lambda value: _is_number(value, least=0, most=1), "a number from 0 to 1"),
-    "times": (lambda value: _is_whole(value, least=1), "a whole number from 1"),
-    "after": (lambda value: _is_whole(value, least=0), "a whole number from 0"),
-    "status": (lambda value: _is_whole(value, least=400, most=599), "a whole number from 400 to 599"),
+    "times": (lambda value: _is_integer(value, least=1), "a whole number from 1"),
+    "after": (lambda value: _is_integer(value, least=0), "a whole number from 0"),
+    "status": (lambda value: _is_integer(value, least=400, most=599), "a whole number from 400 to 599"),
     "code": (_is_text, "an error code"),
     "message": (_is_text, "a text"),
     "situation": (lambda value: value in recorded_answers(), "a situation of recorded_answers.json"),

@@ -1,4 +1,4 @@
-"""The fault plan: which calls meet an error, a delay, or a connection that closes."""
+"""The fault plan: which calls get an error, a delay, or a closed connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_sm_plugin.local.protocol.call_names import CallName
 
 @dataclass(frozen=True)
 class Hold:
-    """A call is held for so many seconds, or until the rule that holds it is forgotten."""
+    """A call is held for so many seconds, or until its rule is removed from the plan."""
 
     seconds: float
     forgotten: threading.Event
@@ -25,11 +25,11 @@ class Hold:
 
 @dataclass(frozen=True)
 class Strike:
-    """The effect of the plan on one call.
+    """The effect of the plan on a call.
 
-    :param before: holds the call before anything is done
-    :param after: holds the answer of a ``lost_answer``, once it was carried out
-    :param rule: the fault that ends it, None when it is only held
+    :param before: hold the call before it is carried out
+    :param after: holds the call of a ``lost_answer`` after it was carried out
+    :param rule: the fault that ends the call; None for a call that is only held
     """
 
     before: tuple[Hold, ...] = ()
@@ -68,8 +68,8 @@ class _Counted:
 class FaultPlan:
     """Rules in order, with how often each struck. Thread-safe.
 
-    A call passes the rules one after the other: every latency that strikes adds up, the first other fault that
-    strikes decides, and the rules behind it do not see the call.
+    A call passes the rules one after the other. All latencies that strike add up. The first other fault that strikes
+    ends the pass; the rules behind it do not count the call.
     """
 
     _rules: list[_Counted] = field(default_factory=list)
@@ -78,12 +78,12 @@ class FaultPlan:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def replace(self, rules: Iterable[object], *, seed: int | None = None) -> None:
-        """Replace the rules, all or none.
+        """Replace all rules, or none when one is wrong.
 
         :param rules: :class:`Rule` or the JSON object of one
-        :param seed: makes probabilities repeatable: the same calls are struck each time
+        :param seed: makes probabilities repeatable: the same calls are struck in each run
 
-        Raises BadRule naming the rule that is wrong.
+        Raises BadRule naming the wrong rule.
         """
         read = _read(rules)
         with self._lock:
@@ -97,11 +97,11 @@ class FaultPlan:
             self._append(read)
 
     def clear(self) -> None:
-        """Forget the rules, and release at once the calls they hold."""
+        """Remove the rules, and release the calls that they hold."""
         self.replace(())
 
     def forget(self, resource: str) -> None:
-        """Forget the rules with exactly this ``resource``, and release at once the calls they hold; others stay."""
+        """Remove the rules with exactly this ``resource``, and release the calls that they hold; other rules stay."""
         with self._lock:
             self._keep(lambda rule: rule.resource != resource)
 
@@ -130,9 +130,9 @@ class FaultPlan:
 
     def _append(self, rules: Iterable[Rule]) -> None:
         for rule in rules:
-            # Each has its own, so that a rule strikes the same calls whatever other rules there are.
-            number, self._appended = self._appended, self._appended + 1
-            chance = random.Random(None if self._seed is None else f"{self._seed}/{number}")  # noqa: S311 - not a secret
+            # A generator per rule: a rule strikes the same calls whatever the other rules.
+            position, self._appended = self._appended, self._appended + 1
+            chance = random.Random(None if self._seed is None else f"{self._seed}/{position}")  # noqa: S311 - not a secret
             self._rules.append(_Counted(rule, chance))
 
     def _keep(self, kept: Callable[[Rule], bool]) -> None:
@@ -160,11 +160,11 @@ def plan_from(value: object) -> tuple[list[object], int | None]:
 
 def _read(rules: Iterable[object]) -> list[Rule]:
     read = []
-    for number, rule in enumerate(rules, start=1):
+    for position, rule in enumerate(rules, start=1):
         try:
             read.append(rule if isinstance(rule, Rule) else rule_from(rule))
         except BadRule as error:
-            raise BadRule(f"rule {number}: {error}") from None
+            raise BadRule(f"rule {position}: {error}") from None
     return read
 
 

@@ -1,6 +1,6 @@
-"""The ends that a user has set for the next creation, update or scaling of an endpoint.
+"""The ends that a user has set for the next creations, updates or scalings of an endpoint.
 
-Without one, things go as they really go: containers that do not come up fail a creation and roll an update back.
+Without an outcome, the containers decide: if they do not start, a creation fails and an update is rolled back.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ _WHEN = ("any", CREATE, UPDATE, SCALE)
 
 @dataclass(frozen=True)
 class DeploymentOutcome:
-    """How one deployment goes.
+    """The course and the end of a deployment.
 
-    :param end: one of :data:`ENDS`. ``RolledBack`` ends InService with what was there before; only updates and
-        scalings can
-    :param on: ``create``, ``update``, ``scale`` or ``any`` (create or update), the deployments it is for
+    :param end: one of :data:`ENDS`. ``RolledBack`` ends InService with the old configuration, for updates and scalings
+    :param on: ``create``, ``update``, ``scale`` or ``any`` (create or update): the matching deployments
     :param reason: FailureReason; None for none, as the service sometimes does after a rollback
-    :param seconds: how long Creating or Updating lasts; None: as the settings say
-    :param rolling_back_seconds: how long RollingBack lasts; None: as the settings say
+    :param seconds: how long Creating or Updating lasts; None takes the setting
+    :param rolling_back_seconds: how long RollingBack lasts; None takes the setting
     :param times: for how many deployments; None for all
     """
 
@@ -50,11 +49,11 @@ class DeploymentOutcome:
         return self.on == deployment or (self.on == "any" and deployment != SCALE)
 
 
-AS_IT_GOES = DeploymentOutcome()
+NO_OUTCOME = DeploymentOutcome()
 
 
 class BadOutcome(ValueError):
-    """An outcome or a status cannot be set; the text says why."""
+    """An outcome or a status is wrong; the message names the reason."""
 
 
 def outcome_from(value: object) -> DeploymentOutcome:
@@ -96,14 +95,14 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 
 
 class Outcomes:
-    """The outcomes that are set, by glob on the endpoint's name, each used up in the order of setting."""
+    """Outcomes by glob on the endpoint's name, used in the order in which they were set."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._set: list[tuple[str, DeploymentOutcome]] = []
 
     def replace(self, endpoints: str, outcomes: Iterable[DeploymentOutcome]) -> None:
-        """Set the outcomes of these endpoints' next deployments, in the place of those set for this glob."""
+        """Set the outcomes of these endpoints' next deployments, instead of those set for the same glob."""
         with self._lock:
             self._set = [(glob, outcome) for glob, outcome in self._set if glob != endpoints]
             self._set += [(endpoints, outcome) for outcome in outcomes]
@@ -113,17 +112,17 @@ class Outcomes:
             self._set = []
 
     def take(self, endpoint: str, deployment: str) -> DeploymentOutcome:
-        """Use one up for a ``create``, ``update`` or ``scale``; :data:`AS_IT_GOES` when none is set."""
+        """Use the first outcome for a ``create``, ``update`` or ``scale``; :data:`NO_OUTCOME` when none is set."""
         with self._lock:
-            for number, (glob, outcome) in enumerate(self._set):
+            for position, (glob, outcome) in enumerate(self._set):
                 if not fnmatchcase(endpoint, glob) or not outcome.is_for(deployment):
                     continue
                 if outcome.times == 1:
-                    del self._set[number]
+                    del self._set[position]
                 elif outcome.times is not None:
-                    self._set[number] = (glob, dataclasses.replace(outcome, times=outcome.times - 1))
+                    self._set[position] = (glob, dataclasses.replace(outcome, times=outcome.times - 1))
                 return outcome
-        return AS_IT_GOES
+        return NO_OUTCOME
 
     def as_json(self) -> list[dict[str, object]]:
         with self._lock:

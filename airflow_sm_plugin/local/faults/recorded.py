@@ -1,8 +1,8 @@
-"""The answers that AWS and its containers were observed to give, and the errors that are made of them here.
+"""Error answers of AWS and its containers, and the errors made from them.
 
-``recorded_answers.json`` has a row for each situation. Its grade says how much is known: ``recorded`` (seen in a log,
-an issue or a sample), ``documented`` (AWS's documentation or service model), ``source`` (read in a container's source),
-or ``invented``: the situation is real, but its text is not published. ``$name`` stands for a value of the request.
+``recorded_answers.json`` has a row for each situation. Its grade is the kind of its source: ``recorded`` (a log, an
+issue or a sample), ``documented`` (AWS's documentation or service model), ``source`` (a container's source code), or
+``invented``: the situation is real, but its text is not published. ``$name`` stands for a value of the request.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ GRADES = ("recorded", "documented", "source", "invented")
 class RecordedAnswer:
     """A row of the table.
 
-    :param situation: what has happened, in words; it names the row
-    :param body: members of the answer's body, with ``$name`` in place of what differs from request to request
-    :param grade: one of :data:`GRADES`; ``source`` says where it was seen, or what of it is not known
+    :param situation: a description of the situation; it names the row
+    :param body: members of the answer's body, with ``$name`` for values that differ from request to request
+    :param grade: one of :data:`GRADES`; ``source`` names the source, or the unknown part of the text
     """
 
     situation: str
@@ -38,7 +38,6 @@ class RecordedAnswer:
     source: str
 
     def filled(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Return the body with the values in their places. Raises KeyError when one is missing."""
         return {
             name: Template(member).substitute(values) if isinstance(member, str) else member
             for name, member in self.body.items()
@@ -55,7 +54,7 @@ class RecordedFailure(ServiceFailure):
         super().__init__("" if text is None else str(text))
 
     def body_for(self, service: str) -> dict[str, object]:
-        """Return the body as it was recorded; the control plane says the code in it."""
+        """Repeat the recorded body; the control plane adds the code."""
         return {"__type": self.code, **self.body} if service == "sagemaker" else self.body
 
 
@@ -66,19 +65,16 @@ def recorded_answers() -> Mapping[str, RecordedAnswer]:
 
 
 def recorded(situation: str, **values: object) -> RecordedFailure:
-    """Return the error that AWS answers in a situation. Raises KeyError for an unknown row, or a missing value.
+    """Make AWS's error for a situation. Raises KeyError for an unknown situation, or a missing value.
 
-    :param values: what the row's ``$names`` stand for; ``request``, the request's id, is made up
+    :param values: for the row's ``$names``; ``request``, the request's id, is generated
     """
     answer = recorded_answers()[situation]
     return RecordedFailure(answer, answer.filled({"request": uuid.uuid4(), **values}))
 
 
 def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedFailure:
-    """Return the error of a situation that a fault plan names; a value it cannot know stands as ``(name)``.
-
-    Raises KeyError for an unknown row.
-    """
+    """Make the error of a rule's situation, unknown values as ``(name)``. Raises KeyError for an unknown situation."""
     values = _Unknown(endpoint=endpoint, request=uuid.uuid4())
     answer = recorded_answers()[situation]
     body = answer.filled(values)
@@ -97,6 +93,6 @@ class _Unknown(dict[str, object]):
 
 
 def container_answer(situation: str, **values: object) -> tuple[int, str]:
-    """Return status and text of a container's answer in a situation. Raises KeyError as :func:`recorded`."""
+    """Fill in status and text of a container's answer in a situation. Raises KeyError as :func:`recorded`."""
     body = recorded_answers()[situation].filled(values)
     return int(str(body["OriginalStatusCode"])), str(body["OriginalMessage"])

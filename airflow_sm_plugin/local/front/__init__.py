@@ -1,5 +1,9 @@
-"""The HTTP server's outside.
+"""The HTTP front of the embedded SageMaker.
 
-``http_channel`` corrects waitress; ``app`` is the WSGI application that decides who answers a request, and logs it;
-``control`` is the service's own interface below ``/_embedded/``.
+- ``http_channel``: subclasses of waitress that correct its handling of connections, headers and threads.
+- ``app``: the WSGI application. It refuses a request, or has it answered by a handler, by ``control`` or by moto; it
+  applies the fault plan and logs the call.
+- ``control``: the service's own interface below ``/_embedded/``: health, settings, faults, calls, endpoints, models.
+
+Read ``app``.
 """

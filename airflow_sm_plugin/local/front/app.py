@@ -1,10 +1,9 @@
-"""One WSGI application in front of moto's: ours answers SageMaker and its runtime, moto the rest.
+"""One WSGI application in front of moto's: this one answers SageMaker and its runtime, moto every other service.
 
-A request passes, in this order: whether its sender is permitted to drive this service
-(:mod:`airflow_sm_plugin.local.protocol.access`), ``/_embedded/`` (:mod:`.control`) and ``/moto-api/``, whether it is
-signed where AWS wants it (:mod:`airflow_sm_plugin.local.protocol.signatures`), the fault plan, and then the operation.
-Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other service whatever the host
-name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours and moto's.
+A request passes, in this order: the check that its sender is permitted to use this service (``protocol/access``),
+``/_embedded/`` (``control``) and ``/moto-api/``, the check of its signature where AWS requires one, the fault plan, and
+then the operation. Both planes of SageMaker are signed for ``sagemaker``, which identifies them whatever the host name.
+Every call of every service is in the call log; ``POST /moto-api/reset`` resets this service and moto.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import Strike
 from airflow_sm_plugin.local.front import control
 from airflow_sm_plugin.local.front.http_channel import Dropped
-from airflow_sm_plugin.local.protocol.access import ServedNames, refusal
+from airflow_sm_plugin.local.protocol.access import ServedNames, needs_signature, refusal
 from airflow_sm_plugin.local.protocol.answers import (
     ClientAnswer,
     in_form,
@@ -57,7 +56,6 @@ from airflow_sm_plugin.local.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.signatures import needs_signature
 from airflow_sm_plugin.local.protocol.validation import validate
 from airflow_sm_plugin.local.scaling import scaling
 
@@ -72,10 +70,7 @@ _METHODS = "GET, HEAD, POST, PUT, DELETE, PATCH"
 
 
 class EmbeddedApplication:
-    """The WSGI application. Thread-safe; every request is logged without its query and body.
-
-    :param served: the host names it answers
-    """
+    """The WSGI application. Thread-safe; every request is logged without its query and body."""
 
     def __init__(self, account: Account, moto: WSGIApplication, served: ServedNames) -> None:
         self.account = account
@@ -83,7 +78,7 @@ class EmbeddedApplication:
         self._served = served
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one HTTP request. Raises Dropped when the connection is to close without an answer."""
+        """Answer an HTTP request. Raises Dropped when the connection is to close without an answer."""
         http = ReceivedRequest.of(environ, self._served)
         try:
             return self._answer(http).write(start_response)
@@ -125,7 +120,7 @@ class EmbeddedApplication:
             return of_response(control.error(403, error.message), error.code, http.request_id)
         name = name_call(http, None, reads_body=False)
         answer = _error(http, name, error)
-        self._note(http, name, now(), answer, Strike(), carried_out=False)
+        self._log_call(http, name, now(), answer, Strike(), carried_out=False)
         return answer
 
     def _call(self, http: ReceivedRequest) -> ClientAnswer:
@@ -142,7 +137,7 @@ class EmbeddedApplication:
         else:
             answer = self._carry_out(http, name, request)
         carried_out = fault in (None, "lost_answer")
-        self._note(http, name, began, answer, strike, carried_out=carried_out)
+        self._log_call(http, name, began, answer, strike, carried_out=carried_out)
         _log(name, http, answer, strike, (time.monotonic() - started) * 1000)
         if answer is None:
             raise Dropped
@@ -152,7 +147,7 @@ class EmbeddedApplication:
             raise Dropped
         return answer
 
-    def _note(
+    def _log_call(
         self,
         http: ReceivedRequest,
         name: CallName,
@@ -175,37 +170,36 @@ class EmbeddedApplication:
     def _carry_out(
         self, http: ReceivedRequest, name: CallName, request: Request | ServiceFailure | None
     ) -> ClientAnswer:
-        """Answer SageMaker's operations, have moto answer the others; whatever fails is an error of the service."""
+        """Answer an operation of SageMaker, or have moto answer; any exception becomes an error of the service."""
         try:
             if isinstance(request, ServiceFailure):
                 raise request
             if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
-                found = scaling.describe_activities(
-                    self.account.region(name.region), json_object(http.body())
-                )
-                return of_response(control_plane_response(found), None, http.request_id)
+                region = self.account.region(name.region)
+                activities = scaling.describe_activities(region, json_object(http.body()))
+                return of_response(control_plane_response(activities), None, http.request_id)
             if request is None:
                 response = other_service_response(self.account, name, http.body)
             else:
                 response = self._sagemaker(request)
             if response is not None:
                 return of_response(response, None, http.request_id)
-            return self._motos(http, name, request)
+            return self._answer_by_moto(http, name, request)
         except ServiceFailure as error:
             return _error(http, name, error)
         except Exception as error:
             log.exception("%s failed", name.operation)
             return _failure(http, name, error)
 
-    def _motos(self, http: ReceivedRequest, name: CallName, request: Request | None) -> ClientAnswer:
-        """Have moto answer. Raises UnknownOperationFailure for an operation that it lacks, or takes for another."""
+    def _answer_by_moto(self, http: ReceivedRequest, name: CallName, request: Request | None) -> ClientAnswer:
+        """Have moto answer. Raises UnknownOperationFailure for an operation that moto lacks or confuses."""
         unknown = (
             f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
         )
         target = http.headers.get("x-amz-target", "").lower()
         is_sagemakers = http.signature.service.lower() == CONTROL_PLANE or target.startswith("sagemaker.")
         if request is None and is_sagemakers:
-            raise UnknownOperationFailure(unknown)  # however it is spelt: moto would take it for its own
+            raise UnknownOperationFailure(unknown)  # moto ignores the letters' case, and would answer
         if name.service == "s3" and name.operation in NOT_IN_MOTO:
             raise UnknownOperationFailure(unknown)
         try:
@@ -242,7 +236,7 @@ class EmbeddedApplication:
         return with_encoded_start(answer, http.query) if operation == "ListObjectsV2" else answer
 
     def _sagemaker(self, request: Request) -> Response | None:
-        """Return our answer to SageMaker's operation, None when it is moto's to answer."""
+        """Answer an operation of SageMaker; None when moto is to answer it."""
         handler = handler_of(request.operation)
         if handler is None and request.service == RUNTIME:
             raise UnknownPathFailure(f"The embedded SageMaker does not answer {request.operation}")
@@ -311,7 +305,7 @@ def _log(
 
 
 def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:
-    """Return our answer where moto alone would miss or hide our resources, else None. Raises ServiceFailure."""
+    """Answer for a service whose answer by moto would lack SageMaker's resources, else None. Raises ServiceFailure."""
     if name.service == "cloudformation":
         cloudformation.check(body())
     if name.service == TAGGING_API:

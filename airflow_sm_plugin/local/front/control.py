@@ -1,7 +1,4 @@
-"""The embedded SageMaker's own HTTP interface below ``/_embedded/``.
-
-Health, settings, the fault plan, the call log, outcomes and statuses of endpoints, and the models they hold.
-"""
+"""The service's own HTTP interface below ``/_embedded/``: health, settings, faults, calls, endpoints, models."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ STATUSES = (
 
 @dataclass(frozen=True)
 class ControlRequest:
-    """A request below ``/_embedded/``; ``rest`` is the path behind the route's name, in segments."""
+    """A request below ``/_embedded/``; ``rest`` has the path's segments after the route's name."""
 
     method: str
     rest: tuple[str, ...]
@@ -56,7 +53,7 @@ class NoSuchRoute(Exception):
 
 
 def answer(account: Account, http: ReceivedRequest) -> Response:
-    """Answer a request below ``/_embedded/``: 400 says what is wrong with it, 404 that nothing is there."""
+    """Answer a request below ``/_embedded/``: 400 with the reason for a wrong one, 404 for an unknown route."""
     name, *rest = http.path.removeprefix(PREFIX).split("/")
     first = {key: values[0] for key, values in parse_qs(http.query, keep_blank_values=True).items()}
     try:
@@ -107,14 +104,14 @@ def _faults(account: Account, request: ControlRequest) -> object:
 
 
 def _forget(plan: FaultPlan, query: Mapping[str, str]) -> None:
-    """Clear the plan, or forget the rules of ``?resource=``; a slip must not clear the rules of other users."""
+    """Clear the plan, or remove the rules of ``?resource=``; a misspelt query must not remove other users' rules."""
     if not query:
         plan.clear()
     elif set(query) == {"resource"} and query["resource"]:
         plan.forget(query["resource"])
     else:
         raise ValueError(
-            "say which rules to forget with ?resource=<as it stands in them>, or nothing for all"
+            "name the rules to remove with ?resource=<their resource>; without a query, all are removed"
         )
 
 
@@ -142,8 +139,8 @@ def _endpoints(account: Account, request: ControlRequest) -> object:
         outcomes.replace(request.rest[0], [outcome_from(outcome) for outcome in given])
     elif request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "status":
         name, value = request.rest[0], request.value()
-        found = [region for region in account.regions() if put_status(region, name, value)]
-        if not found:
+        changed = [region for region in account.regions() if put_status(region, name, value)]
+        if not changed:
             raise ValueError(f"there is no endpoint {name}")
     elif request.method == "DELETE" and not request.rest:
         outcomes.clear()
@@ -156,10 +153,10 @@ def _models(account: Account, request: ControlRequest) -> object:
     if request.method != "GET" or request.rest:
         raise NoSuchRoute
     endpoint = request.query.get("endpoint") or None
-    found = [hosted_models(region, endpoint) for region in account.regions()]
-    if endpoint and all(rows is None for rows in found):
+    rows_by_region = [hosted_models(region, endpoint) for region in account.regions()]
+    if endpoint and all(rows is None for rows in rows_by_region):
         raise ValueError(f"there is no endpoint {endpoint}")
-    return {"instances": [row for rows in found for row in rows or ()]}
+    return {"instances": [row for rows in rows_by_region for row in rows or ()]}
 
 
 def _json(status: int, value: object) -> Response:
@@ -177,10 +174,7 @@ _ROUTES: Mapping[str, Route] = {
 
 
 def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
-    """Return the models on each instance of multi-model variants; None when there is no ``endpoint`` of that name.
-
-    :param endpoint: its name; None: of all of them
-    """
+    """List the models on each instance of an endpoint, or of all; None when ``endpoint`` does not exist."""
     with region.table(KIND) as endpoints:
         if endpoint is not None and endpoint not in endpoints:
             return None
@@ -191,8 +185,8 @@ def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
 
 def _serving(record: Record) -> Iterator[LiveEndpoint]:
     pending = record.get("_pending") or {}
-    found = [record.get("_live"), pending.get("live")]
-    yield from {id(live): live for live in found if isinstance(live, LiveEndpoint)}.values()
+    endpoints = [record.get("_live"), pending.get("live")]
+    yield from {id(live): live for live in endpoints if isinstance(live, LiveEndpoint)}.values()
 
 
 def _instances(live: LiveEndpoint) -> Iterator[Record]:
@@ -210,12 +204,12 @@ def _instances(live: LiveEndpoint) -> Iterator[Record]:
 
 
 def put_status(region: Region, name: str, value: object) -> bool:
-    """Give an endpoint ``{"status": …, "seconds": …, "reason": …}``; return whether there is one of that name.
+    """Set an endpoint's status from ``{"status": …, "seconds": …, "reason": …}``; return whether the endpoint exists.
 
-    :param value: after ``seconds`` the old status returns; without them this one stays until something changes it.
-        ``reason`` is the FailureReason, none when left out
+    :param value: after ``seconds`` the old status returns; without them the new one stays until the endpoint changes.
+        ``reason`` becomes the FailureReason
 
-    Raises BadOutcome saying what is wrong with it, also for an endpoint that is being deployed.
+    Raises BadOutcome for a wrong value, and for an endpoint that is being deployed.
     """
     if not isinstance(value, Mapping) or set(value) - {"status", "seconds", "reason"}:
         raise BadOutcome('a status is {"status": …, "seconds": number or null, "reason": text or null}')

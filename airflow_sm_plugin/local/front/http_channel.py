@@ -1,4 +1,4 @@
-"""Waitress's handling of connections, messages and threads, corrected in one place."""
+"""Corrections of waitress's handling of connections, messages and threads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 
 class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annotations
-    """Close this connection without an answer: for waitress, the client has gone."""
+    """Close this connection without an answer: waitress then acts as if the client had disconnected."""
 
 
 class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
     """A request whose S3 metadata can have underscores in their names.
 
-    Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does. ``metadata``
-    has what was left out, by WSGI's name: the name as it was sent, and the value.
+    Waitress drops every header with an underscore, because WSGI's names do not distinguish it from a dash. S3's do.
+    ``metadata`` has the dropped headers, by WSGI's name: the name as it was sent, and the value.
     """
 
     def __init__(self, adj: object) -> None:
@@ -31,10 +31,10 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
         self.metadata: dict[str, tuple[str, str]] = {}
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and the headers, then collect what waitress leaves out. Raises ParsingError."""
+        """Parse the request line and the headers, then collect the dropped ones. Raises ParsingError."""
         try:
             super().parse_header(header_plus)
-        except ValueError as error:  # of an address in brackets that is none
+        except ValueError as error:  # for a wrong address in brackets
             raise ParsingError(str(error)) from error
         for line in header_plus.split(b"\r\n")[1:]:
             name, _, value = line.decode("latin-1").partition(":")
@@ -43,7 +43,7 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
 
 
 class RequestTask(WSGITask):  # type: ignore[misc] # waitress has no annotations
-    """A request and its answer with header names as the client and the application wrote them.
+    """A request and its answer, with header names as the client and the application wrote them.
 
     Waitress capitalises the names of answers. HTTP does not care, but S3's metadata come back as keys of a dict:
     ``x-amz-meta-owner-name``, not ``X-Amz-Meta-Owner-Name``.
@@ -58,17 +58,17 @@ class RequestTask(WSGITask):  # type: ignore[misc] # waitress has no annotations
         return environ
 
     def build_response_header(self) -> bytes:
-        """Return status line and headers as waitress does, save for the names' letters."""
+        """Build status line and headers, with names in the application's letters."""
         names = {name.lower(): name for name, _ in self.response_headers}
         lines = super().build_response_header().decode("latin-1").split("\r\n")
-        for number, line in enumerate(lines[1:], start=1):
+        for index, line in enumerate(lines[1:], start=1):
             name, colon, value = line.partition(":")
-            lines[number] = names.get(name.lower(), name) + colon + value
+            lines[index] = names.get(name.lower(), name) + colon + value
         return "\r\n".join(lines).encode("latin-1")
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no annotations
-    """An answer, with a request id, to a message that is no HTTP or too large; the application does not get it."""
+    """An answer with a request id to a message that is not HTTP, or too large; the application does not get it."""
 
     def execute(self) -> None:
         self.response_headers.append(("x-amzn-RequestId", str(uuid.uuid4())))
@@ -94,12 +94,10 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc] # waitress has no annota
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no annotations
-    """Threads that are started when there is work for them.
+    """Up to *most* threads, each started when there is work for it.
 
-    Calls wait here (for a model to be loaded, for a container to answer), and may wait for calls that need threads,
-    too: the server reads S3 through itself.
-
-    :param most: how many threads there are at most
+    Calls can wait long (for a model to be loaded, for a container to answer), and can wait for other calls that need
+    threads, too: the server reads S3 through itself.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,5 +1,8 @@
 """Models and the model registry.
 
-``models`` has CreateModel and its checks; ``model_packages`` has packages and their groups, of which models can be
-made.
+- ``models``: the operations on models, and CreateModel's checks: its containers, its role, its data in S3.
+- ``model_packages``: the operations on model packages and their groups. CreateModel copies the containers of a package
+  that it names.
+
+Endpoints, transform jobs and AutoML jobs read a model's record with ``models.model_called``.
 """

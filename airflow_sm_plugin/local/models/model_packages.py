@@ -1,15 +1,14 @@
-"""The model registry: packages, versioned in groups or by a name of their own.
+"""The model registry: packages, either versions of a group or with a name of their own.
 
-moto's knows a list of instance types (newer ones are refused) and deletes nothing. Texts of errors follow it, which
-took them from the service.
+moto's registry is not used: it refuses newer instance types, and deletes nothing. Its error texts, which are those of
+the service, are repeated here.
 """
 
 from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.faults.recorded import recorded
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
@@ -58,15 +57,9 @@ def describe_model_package_group(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackageGroups")
 def list_model_package_groups(region: Region, params: Params) -> Record:
-    """List groups, the oldest first by default."""
+    kind, order = "ModelPackageGroup", {"SortOrder": "Ascending", **params}
     with region.table(GROUPS) as groups:
-        return listed(
-            "ModelPackageGroupSummaryList",
-            groups.values(),
-            {"SortOrder": "Ascending", **params},
-            kind="ModelPackageGroup",
-            members=_GROUP_SUMMARY,
-        )
+        return listed(f"{kind}SummaryList", groups.values(), order, kind=kind, members=_GROUP_SUMMARY)
 
 
 @operation("DeleteModelPackageGroup")
@@ -85,7 +78,7 @@ def delete_model_package_group(region: Region, params: Params) -> Record:
 
 
 def group_called(region: Region, name: str) -> Record:
-    """Return a group's record, by name or ARN. Raises ValidationFailure in the service's words."""
+    """Find a group by name or ARN. Raises ValidationFailure with the service's message."""
     plain = name.rpartition("/")[2]
     with region.table(GROUPS) as groups:
         for group in groups.values():
@@ -109,14 +102,14 @@ def create_model_package(region: Region, params: Params) -> Record:
             "Tags cannot be given for a version of a model package group; it uses the group's. Tag the group."
         )
     with region.table(PACKAGES) as packages:
-        key, place = _next_version(region, group_name, params) if group_name else (str(own_name), {})
+        key, version = _next_version(region, group_name, params) if group_name else (str(own_name), {})
         arn = region.arn(PACKAGES, key)
         if key in packages:
             raise ValidationFailure(f"Model Package already exists: {arn}")
         validation = [{"Name": arn, "Status": "Completed"}]
         packages[key] = {
             **copy.deepcopy(dict(params)),
-            **place,
+            **version,
             "Tags": None,
             "ClientToken": None,
             "_tags": params.get("Tags", []),
@@ -153,7 +146,7 @@ def update_model_package(region: Region, params: Params) -> Record:
 
 @operation("DeleteModelPackage")
 def delete_model_package(region: Region, params: Params) -> Record:
-    """Forget a package; models made of it go on, and its version number is not used again."""
+    """Delete a package; its models stay, and its version number is not used again."""
     with region.table(PACKAGES) as packages:
         record = package_called(region, params["ModelPackageName"])
         del packages[next(key for key, package in packages.items() if package is record)]
@@ -162,7 +155,7 @@ def delete_model_package(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackages")
 def list_model_packages(region: Region, params: Params) -> Record:
-    """List packages, the oldest first by default; without a group only those that are in none."""
+    """List packages, the oldest first by default; without a group, only packages without a group."""
     group, approval = params.get("ModelPackageGroupName"), params.get("ModelApprovalStatus")
     kind = params.get("ModelPackageType", "Versioned" if group else "Unversioned")
     with region.table(PACKAGES) as packages:
@@ -173,13 +166,9 @@ def list_model_packages(region: Region, params: Params) -> Record:
             and group in (None, package.get("ModelPackageGroupName"), _group_arn(region, package))
             and approval in (None, package.get("ModelApprovalStatus"))
         ]
-        answer = listed(
-            "ModelPackageSummaryList",
-            chosen,
-            {"SortOrder": "Ascending", **params},
-            kind="ModelPackage",
-            members=_PACKAGE_SUMMARY,
-        )
+        order = {"SortOrder": "Ascending", **params}
+        members = _PACKAGE_SUMMARY
+        answer = listed("ModelPackageSummaryList", chosen, order, kind="ModelPackage", members=members)
     for entry in answer["ModelPackageSummaryList"]:
         if "ModelPackageVersion" in entry:
             del entry["ModelPackageName"]
@@ -187,7 +176,7 @@ def list_model_packages(region: Region, params: Params) -> Record:
 
 
 def package_called(region: Region, name: str) -> Record:
-    """Return a package's record, by name or ARN. Raises RecordedFailure."""
+    """Find a package by name or ARN. Raises RecordedFailure."""
     arn = name if name.startswith("arn:") else region.arn(PACKAGES, name)
     with region.table(PACKAGES) as packages:
         for package in packages.values():
@@ -197,9 +186,9 @@ def package_called(region: Region, name: str) -> Record:
 
 
 def containers_in(region: Region, package: str) -> list[Record]:
-    """Return copies of the containers that a package's InferenceSpecification names, in order.
+    """Copy the containers of a package's InferenceSpecification.
 
-    Raises RecordedFailure for one that has none, or that is not Approved, as "to deploy the model" needs (API
+    Raises RecordedFailure for a package without containers, or not Approved: that is needed "to deploy the model" (API
     reference, CreateModelPackage).
     """
     record = package_called(region, package)
@@ -230,5 +219,5 @@ def _group_arn(region: Region, package: Record) -> str | None:
 
 
 def _sort_name(package: Record) -> str:
-    """Return what a version is sorted by: the tenth after the ninth."""
+    """Make a sort key that has version 10 after version 9."""
     return f"{package.get('ModelPackageGroupName')}/{package.get('ModelPackageVersion', 0):06}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import re
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, check_object, check_prefix
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import (
@@ -22,17 +21,17 @@ KIND = "model"
 
 _ENVIRONMENT_BYTES = 32 * 1024
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")
-"""Stricter than the service model, whose pattern takes ``role/`` without a name."""
+"""Stricter than the service model, whose pattern permits ``role/`` without a name."""
 
 
 @operation("CreateModel")
 def create_model(region: Region, params: Params) -> Record:
-    """Store a model whose data are there. What becomes of them afterwards shows when something runs it."""
+    """Store a model whose data are in S3. They are read when something runs the model."""
     name = params["ModelName"]
     record: Record = copy.deepcopy(dict(params))
     check_request(record)
     for container in containers_of(record):
-        container.setdefault("Mode", "SingleModel")  # DescribeModel answers it whoever left it out
+        container.setdefault("Mode", "SingleModel")  # DescribeModel answers the default
     runs = _resolved(region, record)
     _check_name(region, name)
     check_model_data(region, {**record, "_containers": runs})
@@ -57,7 +56,7 @@ def describe_model(region: Region, params: Params) -> Record:
 
 @operation("DeleteModel")
 def delete_model(region: Region, params: Params) -> Record:
-    """Forget a model; endpoints that run it go on."""
+    """Delete a model; endpoints that run it go on."""
     with region.table(KIND) as models:
         model_called(region, params["ModelName"])
         del models[params["ModelName"]]
@@ -66,10 +65,9 @@ def delete_model(region: Region, params: Params) -> Record:
 
 @operation("ListModels")
 def list_models(region: Region, params: Params) -> Record:
+    members = "ModelName ModelArn CreationTime"
     with region.table(KIND) as models:
-        return listed(
-            "Models", models.values(), params, kind="Model", members="ModelName ModelArn CreationTime"
-        )
+        return listed("Models", models.values(), params, kind="Model", members=members)
 
 
 def model_called(region: Region, name: str) -> Record:
@@ -86,26 +84,24 @@ def _check_name(region: Region, name: str) -> None:
 
 
 def _resolved(region: Region, model: Record) -> list[Record]:
-    """Return the containers to run: a model package's own in the place of one that names it."""
-    found: list[Record] = []
+    """List the containers to run; a container that names a model package is replaced by the package's containers."""
+    containers: list[Record] = []
     for container in containers_of(model):
         package = container.get("ModelPackageName")
         if not package:
-            found.append(container)
+            containers.append(container)
             continue
         for inner in containers_in(region, package):
             environment = {**inner.get("Environment", {}), **container.get("Environment", {})}
-            found.append({"Mode": container["Mode"], **inner, "Environment": environment})
-    return found
+            containers.append({"Mode": container["Mode"], **inner, "Environment": environment})
+    return containers
 
 
 def check_request(model: Record) -> None:
     if bool(model.get("PrimaryContainer")) == bool(model.get("Containers")):
         raise recorded("neither PrimaryContainer nor Containers, or both")
     definitions = containers_of(model)
-    hostnames = [
-        definition["ContainerHostname"] for definition in definitions if definition.get("ContainerHostname")
-    ]
+    hostnames = [name for definition in definitions if (name := definition.get("ContainerHostname"))]
     if len(hostnames) != len(set(hostnames)):
         raise recorded("containers share a host name")
     if is_direct(model) and not (len(hostnames) == len(definitions) > 1):
@@ -118,9 +114,9 @@ def check_request(model: Record) -> None:
 
 
 def check_model_data(region: Region, model: Record) -> None:
-    """Check that the containers' model data are in S3; target models only when a request names one.
+    """Check that the containers' model data are in S3. Target models are checked when a request names them.
 
-    Raises RecordedFailure. Which role may read them is not known here: only whether S3 has them.
+    Raises RecordedFailure. Only their existence is checked, not the role's permission to read them.
     """
     for spec in container_specs(model):
         if spec.model_data_url is not None and not spec.multi_model:

@@ -1,9 +1,11 @@
-"""From HTTP to calls, and back.
+"""AWS's wire protocols: from HTTP requests to calls, and from results to HTTP answers.
 
-``environ`` reads a request; ``access`` decides whether its sender is permitted to drive the service, ``signatures``
-whether it is signed. ``protocol`` parses SageMaker's calls with botocore's models and writes the answers, and
-``validation`` checks them, member by member in ``request_members``. ``call_names`` names calls of any service for the
-fault plan and the call log. ``answers`` has what goes back, ``errors`` the exceptions.
+- ``environ``: reads a WSGI request.
+- ``access``: decides whether a request is permitted: its host name, its page of origin, its signature.
+- ``protocol``: parses SageMaker's calls with botocore's service models, and writes the answers.
+- ``validation``: checks a call against the service model; ``request_members`` refuses members without an effect here.
+- ``call_names``: names a call of any service, for the fault plan and the call log.
+- ``answers``: the answer that goes to the client, in any service's protocol; ``errors``: the exceptions.
 
 Read ``environ``, ``protocol``, ``answers``.
 """

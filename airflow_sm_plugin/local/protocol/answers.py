@@ -1,6 +1,6 @@
-"""The answer to a client: one of ours, moto's as it came, or an error of the called service.
+"""The answer to a client: of this service, of moto, or an error of the called service.
 
-An error is written in the protocol that the request speaks, so that any client reads its code and message.
+An error is written in the request's protocol, so that any client can read its code and message.
 """
 
 from __future__ import annotations
@@ -27,27 +27,24 @@ _NO_SUCH_PATH = (404, 405)
 _FIRST_ERROR = 400
 _START_AFTER = re.compile(b"<StartAfter>.*?</StartAfter>", re.DOTALL)
 _MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
-"""Types that a browser runs scripts of, also one that does not say what it wants them for."""
-_NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
-"""For objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
+"""Content types that can hold scripts which a browser runs, also a browser that sends no ``Sec-Fetch-Dest``."""
+_SANDBOX = ("Content-Security-Policy", "sandbox allow-scripts")
+"""A header for objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
 
 ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
 _XML_SERVICES = ("cloudfront", "route53")
-"""Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
+"""The only REST-XML services beside S3; their errors have the form of the query protocol."""
 _QUERY_SERVICES = (
     *("autoscaling", "cloudformation", "elasticloadbalancing"),
     *("iam", "rds", "redshift", "sns", "sts"),
 )
-"""Services that speak nothing but the query protocol, whatever a request looks like."""
+"""Services that have only the query protocol; a request need not show it."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
 class ClientAnswer:
-    """An HTTP answer that can be written once, or discarded.
-
-    :param error: the error code if it is an error and the code is known
-    """
+    """An HTTP answer that can be written once, or discarded. ``error`` is an error's code, where moto gives one."""
 
     status: int
     error: str | None
@@ -75,9 +72,9 @@ def of_response(response: Response, error: str | None, request_id: str) -> Clien
 
 
 def passed_on(application: WSGIApplication, request: ReceivedRequest) -> ClientAnswer:
-    """Have moto carry a request out and return its answer, not yet written.
+    """Have moto carry a request out, and return its answer, not yet written.
 
-    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page can
+    The CORS headers that moto adds, and those of a bucket's CORS configuration, are removed: no page is permitted to
     read this service. Raises UnicodeEncodeError for a header that HTTP cannot hold.
     """
     started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -89,37 +86,34 @@ def passed_on(application: WSGIApplication, request: ReceivedRequest) -> ClientA
     content = application(request.for_moto(), start)
     line, given = started[-1]
     headers = [(name, value) for name, value in given if not name.lower().startswith("access-control-")]
-    shown = "sec-fetch-dest" in request.headers or _MARKUP.search(_header(headers, "Content-Type") or "")
-    if shown and not request.path.startswith("/moto-api/"):
-        headers.append(_NO_SCRIPT_DRIVES_US)
+    is_shown = "sec-fetch-dest" in request.headers or _MARKUP.search(_header(headers, "Content-Type") or "")
+    if is_shown and not request.path.startswith("/moto-api/"):
+        headers.append(_SANDBOX)
     request_id = _header(headers, _REQUEST_ID)
     if request_id is None:
         request_id = request.request_id
         headers.append((_REQUEST_ID, request_id))
     status = int(line.split()[0])
     for name, value in headers:
-        name.encode("ascii"), value.encode("latin-1")  # waitress fails where nothing can be answered any more
+        name.encode("ascii"), value.encode("latin-1")  # waitress would fail too late for another answer
     if status >= _FIRST_ERROR:
         content = [b"".join(content)]
     return ClientAnswer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
 
 
 def is_unknown_path(answer: ClientAnswer) -> bool:
-    """Whether moto answered that no operation has this method and path."""
+    """Detect moto's answer to a method and path that no operation has."""
     return answer.status in _NO_SUCH_PATH and is_without_message(answer)
 
 
 def is_without_message(answer: ClientAnswer) -> bool:
-    """Whether moto answered an error with a page of HTML, or with nothing."""
-    content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"there is"
+    """Detect an error that moto answers with a page of HTML, or without a body."""
+    content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"a success"
     return not content or content.startswith(b"<!doctype html>")
 
 
 def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
-    """Return moto's listing with StartAfter in the requested encoding, as S3 answers it.
-
-    moto leaves it as it is; a key can hold characters that XML does not.
-    """
+    """Encode StartAfter in moto's listing as requested; moto does not. A key can have characters that XML lacks."""
     parameters = dict(parse_qsl(query))
     if (
         answer.status >= _FIRST_ERROR
@@ -157,11 +151,7 @@ def _line(status: int) -> str:
 
 
 def form_of(service: str, headers: Mapping[str, str], query: str) -> ErrorForm:
-    """Return the protocol of a request's errors, by what the request looks like.
-
-    :param service: what it is signed for, empty when it is not signed
-    :param headers: lower-case names
-    """
+    """Choose the protocol of a request's errors by its service (empty for an unsigned one) and its headers."""
     if "smithy-protocol" in headers:
         return "cbor"
     if "x-amz-target" in headers:
@@ -207,7 +197,7 @@ def _text(value: str) -> str:
 
 
 def _cbor(members: Mapping[str, str]) -> bytes:
-    """Write a map of texts (RFC 8949); botocore only reads this format."""
+    """Write a map of texts (RFC 8949); botocore can only read this format."""
     texts = (_cbor_text(text) for member in members.items() for text in member)
     return bytes([0xA0 + len(members)]) + b"".join(texts)
 

@@ -1,28 +1,34 @@
-"""Name a client's call: the service, its operation, and the resource it is about; for any AWS service.
+"""Name a call of any AWS service: the service, the operation, and the resource, for the fault plan and the call log.
 
-SageMaker's calls are parsed elsewhere; the others are named as far as the fault plan and the call log need it. A body
-is read only for an operation's and a resource's name. S3's protocol does not name the operation: method, path, query
-and headers together do.
+A body is read only where it has the operation's or the resource's name. A request of S3 does not name its operation:
+method, path, query and headers together identify it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, parse_qsl
 
 from botocore.model import OperationModel, StructureShape
 
+from airflow_sm_plugin.local.protocol.access import OWN_ACCESS_KEY, is_runtime_call, only_reads
 from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
-from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
-from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, is_runtime_call, only_reads
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import (
+    CONTROL_PLANE,
+    RUNTIME,
+    Request,
+    json_object,
+    service_model,
+)
 
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
-"""Members of other services' requests that say what a call is about, the first found."""
+"""Members of other services' requests that name a resource. The first one that is present counts."""
 
-_TAKEN_FOR_OTHERS = """
+_CONFUSED_BY_MOTO = """
     CreateBucketMetadataConfiguration CreateBucketMetadataTableConfiguration CreateSession
     DeleteBucketAnalyticsConfiguration DeleteBucketIntelligentTieringConfiguration
     DeleteBucketInventoryConfiguration DeleteBucketMetadataConfiguration
@@ -37,18 +43,18 @@ _TAKEN_FOR_OTHERS = """
     UpdateBucketMetadataInventoryTableConfiguration UpdateBucketMetadataJournalTableConfiguration
     UpdateObjectEncryption WriteGetObjectResponse
 """
-NOT_IN_MOTO = frozenset(_TAKEN_FOR_OTHERS.split())
-"""Operations that moto 5.2.5 takes for another, as it ignores the sub-resource: to get a bucket's metrics lists its
-objects, to delete its inventory deletes the bucket."""
+NOT_IN_MOTO = frozenset(_CONFUSED_BY_MOTO.split())
+"""Operations that moto 5.2.5 confuses with another, as it ignores the sub-resource: getting a bucket's metrics lists
+its objects, deleting its inventory deletes the bucket."""
 
 
 @dataclass(frozen=True)
 class CallName:
     """The name of a call.
 
-    :param service: the one that it is signed for, with ``sagemaker-runtime`` apart; empty when it is not signed
+    :param service: for which the call is signed, or ``sagemaker-runtime``; empty for an unsigned call
     :param operation: the API reference's name, else method and path
-    :param resource: the name of the resource it is about, ``bucket/key`` in S3, None where none is known
+    :param resource: the resource's name, ``bucket/key`` in S3; None for a call without a name
     :param is_own: whether the embedded SageMaker itself calls
     :param body: of an invocation, empty for all other calls; it is secret
     """
@@ -65,42 +71,33 @@ class CallName:
 
     @property
     def changes_something(self) -> bool:
-        """Whether the operation, carried out, has an effect: all but those that only read."""
         return not (only_reads(self.operation) or self.operation.startswith(("GET ", "HEAD ", "OPTIONS ")))
 
 
 def name_call(http: ReceivedRequest, request: Request | None, *, reads_body: bool = True) -> CallName:
-    """Name a call of any service.
-
-    :param request: of SageMaker or its runtime; None when it could not be read, and of other services
-    """
+    """Name a call. *request* is None for other services, and for a call of SageMaker that cannot be parsed."""
     target = http.headers.get("x-amz-target", "")
     is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
     is_own = http.signature.access_key == OWN_ACCESS_KEY
+    sent = (http.signature.region, http.method, http.path, is_own)
     if not is_sagemaker and (http.signature.service or not is_runtime_call(http.method, http.path)):
         operation, resource = _other_operation(http, http.body if reads_body else bytes)
         service = http.signature.service or "s3"
-        return CallName(service, operation, resource, http.signature.region, http.method, http.path, is_own)
+        return CallName(service, operation, resource, *sent)
     if request is None:
         service = CONTROL_PLANE if target else RUNTIME
         operation = target.removeprefix("SageMaker.") or f"{http.method} {http.path}"
-        return CallName(service, operation, None, http.signature.region, http.method, http.path, is_own)
+        return CallName(service, operation, None, *sent)
     target_model, body = request.params.get("TargetModel"), request.params.get("Body")
+    target_model = target_model if isinstance(target_model, str) else None
+    body = body if isinstance(body, bytes) else b""
     return CallName(
-        request.service,
-        request.operation,
-        _sagemaker_resource(request),
-        http.signature.region,
-        http.method,
-        http.path,
-        is_own,
-        target_model if isinstance(target_model, str) else None,
-        body if isinstance(body, bytes) else b"",
+        request.service, request.operation, _sagemaker_resource(request), *sent, target_model, body
     )
 
 
 def _other_operation(http: ReceivedRequest, body: Callable[[], bytes]) -> tuple[str, str | None]:
-    """Return operation and resource of another service's call; *body* is read only where it names the operation."""
+    """Name operation and resource of another service's call; *body* is called only where it has these names."""
     target, kind = http.headers.get("x-amz-target", ""), http.headers.get("content-type", "")
     by_path = f"{http.method} {http.path}"
     if http.signature.service in ("", "s3"):
@@ -118,10 +115,10 @@ def _other_operation(http: ReceivedRequest, body: Callable[[], bytes]) -> tuple[
 
 
 def _sagemaker_resource(request: Request) -> str | None:
-    """Return the name (or ARN) of what a call is about: the first member so called, required ones first."""
+    """Find the resource: the first member whose name ends with Name or Arn, required members first."""
     model = service_model(request.service)
-    known = request.operation in model.operation_names
-    shape = model.operation_model(request.operation).input_shape if known else None
+    is_modelled = request.operation in model.operation_names
+    shape = model.operation_model(request.operation).input_shape if is_modelled else None
     required = shape.required_members if isinstance(shape, StructureShape) else []
     for name in (*required, *request.params):
         value = request.params.get(name)
@@ -131,11 +128,9 @@ def _sagemaker_resource(request: Request) -> str | None:
 
 
 def _json_members(body: bytes) -> Mapping[str, object]:
-    try:
-        value = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    with contextlib.suppress(ValidationFailure):
+        return json_object(body)
+    return {}
 
 
 def _resource(members: Mapping[str, object]) -> str | None:
@@ -143,9 +138,9 @@ def _resource(members: Mapping[str, object]) -> str | None:
 
 
 def s3_operation(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
-    """Return the S3 operation of a path-style request: that of botocore's model with the most conditions that all hold.
+    """Identify the S3 operation of a path-style request: of those that fit, the one with the most conditions.
 
-    Conditions are a sub-resource, parameters, a copy's source.
+    Conditions are in botocore's model: a sub-resource, parameters, a copy's source.
 
     :param path: ``/bucket/key``, decoded
     """

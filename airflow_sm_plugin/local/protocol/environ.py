@@ -1,4 +1,4 @@
-"""Read a WSGI request and leave it readable for the application behind."""
+"""Read a WSGI request, and leave it readable for moto."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from airflow_sm_plugin.local.protocol.access import ServedNames, host_of, is_of_aws
-from airflow_sm_plugin.local.protocol.signatures import Signature, signature_of
+from airflow_sm_plugin.local.protocol.access import ServedNames, Signature, host_of, is_of_aws, signature_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """An HTTP request; header names are lower-case, ``path`` is decoded, ``target`` as it was sent.
+    """An HTTP request. Header names are lower-case, ``path`` is decoded, ``target`` is as it was sent.
 
-    :param bucket: what a virtual-host style address of S3 names, else None
+    :param bucket: of a virtual-host style address of S3, else None
     :param request_id: the answer's ``x-amzn-RequestId``
     """
 
@@ -58,26 +57,24 @@ class ReceivedRequest:
 
     @property
     def is_s3_control(self) -> bool:
-        """Whether it is one of S3 Control: moto takes each path-style request for one whose path begins so."""
+        """Whether moto treats the request as S3 Control: each path-style request with this prefix."""
         return self.bucket is None and self.path.startswith(_S3_CONTROL)
 
     @property
     def shown_path(self) -> str:
-        """The path for a line of a log: as it was sent, without query and control characters."""
+        """The path for logs: as it was sent, without query and control characters."""
         return ascii(_raw_path_of(self.target))[1:-1]
 
     def body(self) -> bytes:
-        """Read the body and leave it readable again."""
         length = int(self.environ.get("CONTENT_LENGTH") or 0)
         content: bytes = self.environ["wsgi.input"].read(length)
         self.environ["wsgi.input"] = io.BytesIO(content)
         return content
 
     def for_moto(self) -> WSGIEnvironment:
-        """Return the environment with the variables that moto's own server adds, and S3's addresses in path style.
+        """Copy the environment, add the variables that moto's own server adds, and write S3's addresses in path style.
 
-        Moto takes a key from ``RAW_URI``, where it still is percent-encoded, and every host name with a dot for a
-        bucket's, save for a few that it knows.
+        Moto reads a key from ``RAW_URI``, still percent-encoded, and a bucket from almost every host name with a dot.
         """
         raw_path = _raw_path_of(self.target)
         environ = dict(self.environ)
@@ -85,9 +82,8 @@ class ReceivedRequest:
             raw_path = f"/{self.bucket}{raw_path}"
             environ["PATH_INFO"] = f"/{self.bucket}{environ['PATH_INFO']}"
         if self.signature.service in ("", "s3"):
-            environ["PATH_INFO"] = environ["PATH_INFO"].replace(
-                "\n", "_"
-            )  # moto's routes know no line breaks
+            # moto's routes match no line breaks
+            environ["PATH_INFO"] = environ["PATH_INFO"].replace("\n", "_")
             if self.bucket is not None or not is_of_aws(host_of(self.headers.get("host", "")) or ""):
                 environ["HTTP_HOST"] = f"localhost:{environ['SERVER_PORT']}"
         environ["RAW_URI"] = f"{raw_path}?{self.query}" if self.query else raw_path
@@ -97,26 +93,26 @@ class ReceivedRequest:
 _S3_CONTROL = "/v20180820/"
 """The path of S3 Control, which is signed as S3, and whose host names begin with an account, not a bucket.
 
-A key can begin so as well. S3 Control's requests say their account in a header, or go to ``<account>.s3-control.…``.
+A key can begin so as well. S3 Control's requests have their account in a header, or go to ``<account>.s3-control.…``.
 """
 
 
 def _headers_of(environ: WSGIEnvironment) -> dict[str, str]:
-    found = {
+    headers = {
         name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
         for name, value in environ.items()
         if name.startswith("HTTP_")
     }
     if environ.get("CONTENT_TYPE"):
-        found["content-type"] = environ["CONTENT_TYPE"]
-    return found
+        headers["content-type"] = environ["CONTENT_TYPE"]
+    return headers
 
 
 def _raw_path_of(target: str) -> str:
-    """Return the path of a request target as it was sent: percent-encoded, repeated slashes and all."""
+    """Extract the path of a request target as it was sent: percent-encoded, with repeated slashes."""
     return target.partition("?")[0] if target.startswith("/") else urlsplit(target).path or "/"
 
 
 def _decoded(raw_path: str) -> str:
-    """Decode a path as it was sent; WSGI holds each of its bytes as a character."""
+    """Decode a percent-encoded path. WSGI has each of its bytes as a character."""
     return unquote_to_bytes(raw_path.encode("latin-1")).decode(errors="replace")

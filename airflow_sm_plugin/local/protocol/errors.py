@@ -5,15 +5,15 @@
     ServiceFailure                    code, HTTP status and message as the service writes them
     ├── ValidationFailure           ValidationException (control plane) or ValidationError (runtime), 400
     ├── ResourceNotFoundFailure     ResourceNotFound, 400 (Describe of a missing AutoML, transform, … job)
-    ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
+    ├── ResourceInUseFailure        ResourceInUse, 400 (the name of another job)
     ├── RecordedFailure               code, status and body of a row of recorded_answers.json (recorded.py)
-    ├── UnknownOperationFailure     UnknownOperationException, 400: nothing here answers this operation
+    ├── UnknownOperationFailure     UnknownOperationException, 400: neither this service nor moto has the operation
     │   └── UnknownPathFailure      the same, 404, where method and path name the operation
-    ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS does not answer this without a signature
-    ├── AccessDeniedFailure         AccessDenied, 403: this client is not permitted to drive the embedded SageMaker
+    ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS requires a signature
+    ├── AccessDeniedFailure         AccessDenied, 403: this client is not permitted to use the embedded SageMaker
     ├── InvalidParameterFailure     InvalidParameterException, 400 (Resource Groups Tagging API)
     ├── TemplateFailure             ValidationError, 400 (CloudFormation)
-    ├── S3Failure                   what S3 calls it: MalformedXML, NoSuchUpload, InvalidArgument, …
+    ├── S3Failure                   S3's own code: MalformedXML, NoSuchUpload, InvalidArgument, …
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 
 class ServiceFailure(Exception):
-    """An answer of the service that is an error; ``fields`` are further top-level keys of its body."""
+    """An error answer of the service; ``fields`` are further top-level keys of its body."""
 
     code: str = "InternalFailure"
     status: int = 500
@@ -32,7 +32,6 @@ class ServiceFailure(Exception):
         self.fields = fields
 
     def code_for(self, service: str) -> str:
-        """Return the error code as ``service`` (its signing-model name) spells it."""
         return "InternalError" if service == "s3" and self.code == ServiceFailure.code else self.code
 
     def body_for(self, service: str) -> dict[str, object]:
@@ -60,7 +59,7 @@ class ResourceNotFoundFailure(ServiceFailure):
 
 
 class ResourceInUseFailure(ServiceFailure):
-    """The name is taken by a job."""
+    """Another job has the name."""
 
     code = "ResourceInUse"
     status = 400
@@ -74,7 +73,7 @@ class InvalidParameterFailure(ServiceFailure):
 
 
 class TemplateFailure(ServiceFailure):
-    """A template of CloudFormation cannot be carried out."""
+    """A template of CloudFormation cannot be deployed here."""
 
     code = "ValidationError"
     status = 400

@@ -1,4 +1,4 @@
-"""SageMaker's two wire protocols, read off botocore's own service models.
+"""SageMaker's two wire protocols, with botocore's service models.
 
 The control plane speaks AWS JSON 1.1 (``X-Amz-Target: SageMaker.CreateModel``), the runtime REST-JSON
 (``POST /endpoints/{EndpointName}/invocations``, parameters in headers). Both sign as ``sagemaker``.
@@ -25,7 +25,7 @@ RUNTIME = "sagemaker-runtime"
 
 @dataclass(frozen=True)
 class Request:
-    """One call; ``params`` have the API reference's names, the payload of runtime calls is ``Body``, as bytes."""
+    """A call. ``params`` have the API reference's names; ``Body`` is the payload of runtime calls, as bytes."""
 
     service: str
     operation: str
@@ -50,16 +50,15 @@ def service_model(service: str) -> ServiceModel:
 def parse_request(
     *, method: str, path: str, headers: Mapping[str, str], body: bytes, region: str
 ) -> Request | None:
-    """Read a call, or None when it is an operation that no model knows. ``headers`` have lower-case names."""
+    """Parse a call; None for an operation that the models lack. ``headers`` have lower-case names."""
     target = headers.get("x-amz-target", "")
     if target.startswith("SageMaker."):
         return Request(CONTROL_PLANE, target.removeprefix("SageMaker."), region, json_object(body))
     for operation in _rest_operations():
         params = _match_uri(operation, method, path)
         if params is not None:
-            return Request(
-                RUNTIME, operation.name, region, params | _from_headers(operation, headers) | _payload(body)
-            )
+            params |= _from_headers(operation, headers) | ({"Body": body} if body else {})
+            return Request(RUNTIME, operation.name, region, params)
     return None
 
 
@@ -67,7 +66,7 @@ def json_object(body: bytes) -> Mapping[str, object]:
     """Read the parameters of a JSON 1.1 request. Raises ValidationFailure."""
     try:
         value = json.loads(body or b"{}")
-    except (ValueError, RecursionError):  # the latter of a thousand brackets
+    except (ValueError, RecursionError):  # RecursionError for a thousand brackets
         value = None
     if not isinstance(value, dict):
         raise ValidationFailure("The request body is not a JSON object")
@@ -88,12 +87,12 @@ def _match_uri(operation: OperationModel, method: str, path: str) -> dict[str, o
 
 
 def _from_headers(operation: OperationModel, headers: Mapping[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    params: dict[str, object] = {}
     for name, shape in _members(operation.input_shape):
         value = headers.get(str(shape.serialization.get("name", "")).lower())
         if shape.serialization.get("location") == "header" and value is not None:
-            found[name] = _scalar(name, shape, value)
-    return found
+            params[name] = _scalar(name, shape, value)
+    return params
 
 
 def _scalar(name: str, shape: Shape, value: str) -> object:
@@ -103,10 +102,6 @@ def _scalar(name: str, shape: Shape, value: str) -> object:
         return int(value)
     except ValueError:
         raise ValidationFailure(f"{name} is not an integer: {value}") from None
-
-
-def _payload(body: bytes) -> dict[str, object]:
-    return {"Body": body} if body else {}
 
 
 def _members(shape: Shape | None) -> Iterable[tuple[str, Shape]]:
@@ -121,11 +116,11 @@ def control_plane_response(result: Mapping[str, object]) -> Response:
 def _json_value(value: object) -> object:
     if isinstance(value, datetime.datetime):
         return value.timestamp()
-    raise TypeError(f"{type(value).__name__} has no place in an answer")
+    raise TypeError(f"{type(value).__name__} cannot be in an answer")
 
 
 def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
-    """Write a runtime answer: members of the output shape to their headers, the rest (or ``Body``) as body."""
+    """Write an answer of the runtime: header members as headers, ``Body`` or all other members as body."""
     model = service_model(RUNTIME).operation_model(operation)
     headers: dict[str, str] = {}
     rest: dict[str, object] = {}
@@ -134,7 +129,7 @@ def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
             continue
         if shape.serialization.get("location") == "header":
             text = str(result[name])
-            if name.endswith("Location"):  # a path in S3 may hold any letters; a header is bytes (invented)
+            if name.endswith("Location"):  # S3 keys have any letters, headers bytes (invented)
                 text = text.encode().decode("latin-1")
             headers[shape.serialization["name"]] = text
         else:
@@ -147,7 +142,7 @@ def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
 
 
 def error_response(error: ServiceFailure, service: str) -> Response:
-    """Write an error as ``service`` does: the code in ``__type`` (JSON 1.1) or in a header (REST-JSON)."""
+    """Write an error in the protocol of ``service``: the code in ``__type`` (JSON 1.1) or in a header (REST-JSON)."""
     body = json.dumps(error.body_for(service)).encode()
     if service == CONTROL_PLANE:
         return Response(error.status, body, {"Content-Type": "application/x-amz-json-1.1"})

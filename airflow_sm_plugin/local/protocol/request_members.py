@@ -1,7 +1,7 @@
-"""The fate of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
+"""The treatment of each member of a request: it has its effect, is ignored without harm, or is refused.
 
-Each member of the operations in :data:`OPERATIONS` stands here, so that none is ignored unnoticed; one that does not (a
-newer botocore's) is refused. Structures are mappings of their members; lists stand for their items.
+Each member of the operations in :data:`OPERATIONS` is listed here, so that none is ignored unnoticed; a member that is
+not listed (of a newer botocore) is refused. A structure is a mapping of its members; a list is given by its items.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Ignored:
-    """The member is accepted and described, but has no effect; ``why`` that does no harm."""
+    """The member is accepted and described, but has no effect; ``why`` is the reason that this does no harm."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The member is refused: without it, answers would be other than SageMaker's. ``what`` is not done."""
+    """The member is refused: without its effect, answers would differ from SageMaker's. ``feature`` is missing here."""
 
-    what: str
+    feature: str
 
 
 Members: TypeAlias = "Mapping[str, Done | Ignored | Refused | Members]"
@@ -46,12 +46,13 @@ _NETWORK: Final = Ignored("containers are processes of this machine, with its ne
 _IMAGE: Final = Ignored("the image is not pulled")
 _ROLE: Final = Ignored("no permissions are checked")
 _METRICS: Final = Ignored("no metrics of containers and instances are published")
-_TIMES: Final = Ignored("the settings say how long things take")
+_TIMES: Final = Ignored("the settings determine all durations")
 _HUB: Final = Refused("models of a SageMaker hub")
 _PINNED: Final = Refused("model data of a given version")
 
 _KEPT: Final = Ignored("it is described, and nothing here reads it")
 _MORE_DATA: Final = Refused("additional model data")
+_MORE_SPECIFICATIONS: Final = Refused("additional inference specifications of a model package")
 
 _TAGS: Members = {"Key": DONE, "Value": DONE}
 _VPC: Members = {"SecurityGroupIds": _NETWORK, "Subnets": _NETWORK}
@@ -62,18 +63,16 @@ _MODEL_DATA: Members = {
         "ModelAccessConfig": {"AcceptEula": Ignored("no licence is asked for")},
         "HubAccessConfig": _HUB,
         "ManifestS3Uri": Refused("model data listed in a manifest"),
-        "ETag": _PINNED,
-        "ManifestEtag": _PINNED,
+        **_each(_PINNED, "ETag ManifestEtag"),
     }
 }
 
 _CONTAINER: Members = {
     **_each(DONE, "ContainerHostname Mode ModelDataUrl Environment ModelPackageName"),
-    "Image": _IMAGE,
-    "ImageConfig": _IMAGE,
+    **_each(_IMAGE, "Image ImageConfig"),
     "ModelDataSource": _MODEL_DATA,
     "AdditionalModelDataSources": _MORE_DATA,
-    "InferenceSpecificationName": Refused("additional inference specifications of a model package"),
+    "InferenceSpecificationName": _MORE_SPECIFICATIONS,
     "MultiModelConfig": {"ModelCacheSetting": DONE},
     "ContainerMetricsConfig": _METRICS,
 }
@@ -83,8 +82,7 @@ _VARIANT: Members = {
     **_each(_HARDWARE, "InstanceType AcceleratorType VolumeSizeInGB EnableSSMAccess InferenceAmiVersion"),
     "CapacityReservationConfig": _HARDWARE,
     "InstancePools": {
-        "InstanceType": _HARDWARE,
-        "Priority": _HARDWARE,
+        **_each(_HARDWARE, "InstanceType Priority"),
         "ModelNameOverride": Refused("other models by instance type"),
     },
     **_each(_TIMES, "VariantInstanceProvisionTimeoutInSeconds ModelDataDownloadTimeoutInSeconds"),
@@ -93,18 +91,17 @@ _VARIANT: Members = {
     "ServerlessConfig": {
         "MemorySizeInMB": DONE,
         "MaxConcurrency": Ignored("requests are not throttled"),
-        "ProvisionedConcurrency": Ignored("the settings say how long a cold start takes"),
+        "ProvisionedConcurrency": Ignored("the settings determine the cold start"),
     },
     "ManagedInstanceScaling": Ignored("it concerns inference components, which are refused"),
-    "RoutingConfig": Ignored("requests go to the instances in turn"),
+    "RoutingConfig": Ignored("requests go to the instances by round robin"),
 }
 
 _SIZE: Members = {"Type": DONE, "Value": DONE}
 _DEPLOYMENT: Members = {
     "BlueGreenUpdatePolicy": {
         "TrafficRoutingConfiguration": {
-            "Type": DONE,
-            "WaitIntervalInSeconds": DONE,
+            **_each(DONE, "Type WaitIntervalInSeconds"),
             "CanarySize": _SIZE,
             "LinearStepSize": _SIZE,
         },
@@ -122,12 +119,10 @@ _DEPLOYMENT: Members = {
 
 _PACKAGE_CONTAINER: Members = {
     **_each(DONE, "ContainerHostname ModelDataUrl Environment"),
-    "Image": _IMAGE,
-    "ImageDigest": _IMAGE,
+    **_each(_IMAGE, "Image ImageDigest"),
     "ModelDataSource": _MODEL_DATA,
     **_each(_KEPT, "ProductId ModelInput Framework FrameworkVersion NearestModelName IsCheckpoint BaseModel"),
-    "AdditionalModelDataSources": _MORE_DATA,
-    "AdditionalS3DataSource": _MORE_DATA,
+    **_each(_MORE_DATA, "AdditionalModelDataSources AdditionalS3DataSource"),
     "ModelDataETag": _PINNED,
 }
 
@@ -135,13 +130,14 @@ _NOT_TABULAR: Final = Refused("Autopilot jobs on text, images and time series")
 _TABULAR: Members = {
     "CandidateGenerationConfig": {"AlgorithmsConfig": {"AutoMLAlgorithms": DONE}},
     "CompletionCriteria": {
-        "MaxCandidates": DONE,
-        "MaxAutoMLJobRuntimeInSeconds": DONE,
+        **_each(DONE, "MaxCandidates MaxAutoMLJobRuntimeInSeconds"),
         "MaxRuntimePerTrainingJobInSeconds": _TIMES,
     },
     "FeatureSpecificationS3Uri": Refused("feature specifications"),
-    **_each(DONE, "Mode GenerateCandidateDefinitionsOnly ProblemType TargetAttributeName"),
-    "SampleWeightAttributeName": DONE,
+    **_each(
+        DONE,
+        "Mode GenerateCandidateDefinitionsOnly ProblemType TargetAttributeName SampleWeightAttributeName",
+    ),
 }
 
 OPERATIONS: Final[Mapping[str, Members]] = {
@@ -161,10 +157,8 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "SourceUri": DONE,
         "InferenceSpecification": {
             "Containers": _PACKAGE_CONTAINER,
-            "SupportedTransformInstanceTypes": _HARDWARE,
-            "SupportedRealtimeInferenceInstanceTypes": _HARDWARE,
-            "SupportedContentTypes": _KEPT,
-            "SupportedResponseMIMETypes": _KEPT,
+            **_each(_HARDWARE, "SupportedTransformInstanceTypes SupportedRealtimeInferenceInstanceTypes"),
+            **_each(_KEPT, "SupportedContentTypes SupportedResponseMIMETypes"),
         },
         "ValidationSpecification": Refused("validation jobs of a model package"),
         "SourceAlgorithmSpecification": Refused("model packages made of an algorithm"),
@@ -173,9 +167,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         **_each(_KEPT, "MetadataProperties ModelMetrics Domain Task SamplePayloadUrl DriftCheckBaselines"),
         **_each(_KEPT, "ModelCard ManagedStorageType"),
         "ClientToken": Ignored("each call is one of its own"),
-        "AdditionalInferenceSpecifications": Refused(
-            "additional inference specifications of a model package"
-        ),
+        "AdditionalInferenceSpecifications": _MORE_SPECIFICATIONS,
         "SkipModelValidation": Ignored("no model is validated"),
         "SecurityConfig": {"KmsKeyId": _ENCRYPTION},
         "ModelLifeCycle": {"Stage": DONE, "StageStatus": DONE, "StageDescription": DONE},
@@ -229,8 +221,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "MetricsConfig": _METRICS,
     },
     "CreateEndpoint": {
-        "EndpointName": DONE,
-        "EndpointConfigName": DONE,
+        **_each(DONE, "EndpointName EndpointConfigName"),
         "DeploymentConfig": _DEPLOYMENT,
         "Tags": _TAGS,
     },
@@ -257,8 +248,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "TransformOutput": {"S3OutputPath": DONE, "Accept": DONE, "AssembleWith": DONE, "KmsKeyId": DONE},
         "DataCaptureConfig": {"DestinationS3Uri": DONE, "KmsKeyId": DONE, "GenerateInferenceId": DONE},
         "TransformResources": {
-            "InstanceType": _HARDWARE,
-            "TransformAmiVersion": _HARDWARE,
+            **_each(_HARDWARE, "InstanceType TransformAmiVersion"),
             "InstanceCount": DONE,
             "VolumeKmsKeyId": _ENCRYPTION,
         },
@@ -272,7 +262,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "EnableExplanations": Refused("explanations"),
         "InferenceComponentName": Refused("inference components"),
         "SessionId": Refused("stateful sessions"),
-        "PrefixAwareId": Ignored("requests go to the instances in turn"),
+        "PrefixAwareId": Ignored("requests go to the instances by round robin"),
     },
     "InvokeEndpointAsync": {
         **_each(DONE, "EndpointName ContentType Accept CustomAttributes InferenceId InputLocation"),
@@ -282,7 +272,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
 
 
 def check_members(operation: str, params: Mapping[str, object]) -> None:
-    """Raise ValidationFailure that names the members which the embedded SageMaker does not do."""
+    """Raise ValidationFailure naming the members that are refused."""
     members = OPERATIONS.get(operation)
     problems = list(_problems(members, params, "")) if members is not None else []
     if problems:
@@ -297,10 +287,10 @@ def _problems(members: Members, value: object, path: str) -> Iterator[str]:
         for name, inner in value.items():
             if inner is None or inner in ([], {}):
                 continue
-            here, member = f"{path}.{name}" if path else name, members.get(name)
+            member_path, member = f"{path}.{name}" if path else name, members.get(name)
             if member is None:
-                yield f"it does not know the member {here}"
+                yield f"it does not know the member {member_path}"
             elif isinstance(member, Refused) and inner is not False:
-                yield f"it does not do {member.what} (member {here})"
+                yield f"it does not do {member.feature} (member {member_path})"
             elif isinstance(member, Mapping):
-                yield from _problems(member, inner, here)
+                yield from _problems(member, inner, member_path)

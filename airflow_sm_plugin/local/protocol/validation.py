@@ -1,8 +1,7 @@
-"""Check a call against the limits in botocore's service model, which botocore itself mostly does not check.
+"""Check a call against botocore's service model: lengths, ranges, patterns, enumerations and required members.
 
-Lengths, ranges, patterns, enumerations and required members, answered in the service's own words. botocore
-checks minimums and types only (measured with 1.43.117). Members that the embedded SageMaker does not do are refused
-here, too (:mod:`.request_members`).
+Errors have the service's own words. botocore itself checks only minimums and types (measured with 1.43.117). Members
+without an effect in the embedded SageMaker are refused, too (``request_members``).
 """
 
 from __future__ import annotations
@@ -30,16 +29,15 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "boolean": ((bool,), "a boolean"),
     "blob": ((bytes, str), "a blob"),
 }
-"""The JSON types of a type of the service model."""
+"""The JSON types of the service model's types, and their names in messages."""
 _ANY = ((object, bool), "anything")
 
-
 _CHECKED_LATER = frozenset({"BodyBlob"})
-"""The runtime takes larger bodies than its service model says, and refuses the others in words of its own."""
+"""The runtime takes larger bodies than its service model permits; ``endpoints/runtime`` checks their sizes."""
 
 
 def validate(request: Request) -> None:
-    """Raise ValidationFailure naming each constraint that the parameters break, or each member not done here."""
+    """Raise ValidationFailure naming each broken constraint, or each member without an effect here."""
     shape = service_model(request.service).operation_model(request.operation).input_shape
     broken = list(_broken(shape, request.params, "")) if shape else []
     if broken:
@@ -63,11 +61,11 @@ def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:
 
 def _broken_structure(shape: StructureShape, value: object, path: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield _says(value, path, "Member must be a structure", shape)
+        yield _message(value, path, "Member must be a structure", shape)
         return
     for name in shape.required_members:
         if value.get(name) is None:
-            yield _says(None, _join(path, name), "Member must not be null", shape.members[name])
+            yield _message(None, _join(path, name), "Member must not be null", shape.members[name])
     for name, member in shape.members.items():
         if value.get(name) is not None:
             yield from _broken(member, value[name], _join(path, name))
@@ -75,16 +73,16 @@ def _broken_structure(shape: StructureShape, value: object, path: str) -> Iterat
 
 def _broken_list(shape: ListShape, value: object, path: str) -> Iterator[str]:
     if not isinstance(value, list):
-        yield _says(value, path, "Member must be a list", shape)
+        yield _message(value, path, "Member must be a list", shape)
         return
     yield from _broken_length(shape, len(value), value, path)
-    for number, item in enumerate(value, start=1):
-        yield from _broken(shape.member, item, f"{path}.{number}.member")
+    for position, item in enumerate(value, start=1):
+        yield from _broken(shape.member, item, f"{path}.{position}.member")
 
 
 def _broken_map(shape: MapShape, value: object, path: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield _says(value, path, "Member must be a map", shape)
+        yield _message(value, path, "Member must be a map", shape)
         return
     yield from _broken_length(shape, len(value), "(map)", path)
     for key, item in value.items():
@@ -95,7 +93,7 @@ def _broken_map(shape: MapShape, value: object, path: str) -> Iterator[str]:
 def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
     types, noun = _TYPES.get(shape.type_name, _ANY)
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        yield _says(value, path, f"Member must be {noun}", shape)
+        yield _message(value, path, f"Member must be {noun}", shape)
     elif isinstance(value, bytes):
         if shape.name not in _CHECKED_LATER:
             yield from _broken_length(shape, len(value), "(blob)", path)
@@ -103,12 +101,12 @@ def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
         yield from _broken_length(shape, len(value), value, path)
         pattern = shape.metadata.get("pattern")
         if pattern and not satisfies(value, pattern):
-            yield _says(value, path, f"Member must satisfy regular expression pattern: {pattern}", shape)
+            yield _message(value, path, f"Member must satisfy regular expression pattern: {pattern}", shape)
         allowed = shape.metadata.get("enum")
         if allowed and value not in allowed:
-            yield _says(value, path, f"Member must satisfy enum value set: [{', '.join(allowed)}]", shape)
+            yield _message(value, path, f"Member must satisfy enum value set: [{', '.join(allowed)}]", shape)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield _says(value, path, "Member must be a finite number", shape)
+        yield _message(value, path, "Member must be a finite number", shape)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _broken_range(shape, value, path)
 
@@ -116,20 +114,20 @@ def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
 def _broken_length(shape: Shape, length: int, value: object, path: str) -> Iterator[str]:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and length < least:
-        yield _says(value, path, f"Member must have length greater than or equal to {least}", shape)
+        yield _message(value, path, f"Member must have length greater than or equal to {least}", shape)
     if most is not None and length > most:
-        yield _says(value, path, f"Member must have length less than or equal to {most}", shape)
+        yield _message(value, path, f"Member must have length less than or equal to {most}", shape)
 
 
 def _broken_range(shape: Shape, value: float, path: str) -> Iterator[str]:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and value < least:
-        yield _says(value, path, f"Member must have value greater than or equal to {least}", shape)
+        yield _message(value, path, f"Member must have value greater than or equal to {least}", shape)
     if most is not None and value > most:
-        yield _says(value, path, f"Member must have value less than or equal to {most}", shape)
+        yield _message(value, path, f"Member must have value less than or equal to {most}", shape)
 
 
-def _says(value: object, path: str, constraint: str, shape: Shape) -> str:
+def _message(value: object, path: str, constraint: str, shape: Shape) -> str:
     sensitive = shape.metadata.get("sensitive") or "nvironment" in path
     shown = "null" if value is None else "***" if sensitive else str(value)[:_SHOWN]
     return f"Value '{shown}' at '{path}' failed to satisfy constraint: {constraint}"
@@ -141,7 +139,7 @@ def _join(path: str, name: str) -> str:
 
 
 def satisfies(value: str, pattern: str) -> bool:
-    """Return whether a text matches a pattern of the service model, which is in Java's spelling."""
+    """Match a text against a pattern of the service model, which is a Java pattern."""
     return _compiled(pattern).fullmatch(value) is not None
 
 

@@ -1,5 +1,8 @@
 """Application Auto Scaling of endpoint variants.
 
-Moto keeps targets and policies. ``scaling`` polls them, publishes metrics, sets alarms and scales, and answers
-DescribeScalingActivities; ``scaling_policies`` decides how many instances a policy asks for.
+Moto stores scalable targets and policies, but does not act on them. ``scaling`` polls them in a background thread:
+it publishes the variants' metrics to CloudWatch, sets the state of alarms, and scales. ``scaling_policies`` computes
+how many instances a policy asks for. ``scaling`` also answers DescribeScalingActivities, which moto lacks.
+
+Read ``scaling``, then ``scaling_policies``.
 """

@@ -1,8 +1,7 @@
-"""Follow the scaling policies that moto's Application Auto Scaling keeps for endpoint variants.
+"""Follow the scaling policies that moto's Application Auto Scaling stores for endpoint variants.
 
-From the first RegisterScalableTarget until nothing is registered any more, one thread a region polls every target:
-it publishes the endpoint's metrics to CloudWatch, sets the alarms on them, and scales. Moto does not answer
-DescribeScalingActivities, so it is answered here.
+While any target is registered, a thread per region polls the targets: it publishes their metrics to CloudWatch, sets
+the state of the alarms on these metrics, and scales. Moto lacks DescribeScalingActivities, which is answered here.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ log = logging.getLogger(__name__)
 NAMESPACE: Final = "sagemaker"
 DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
 _PUBLISH_SECONDS = 60.0
-"""A metric is published when it changes and, as by the service, once a minute."""
+"""A metric is published when it changes and once a minute, as by the service."""
 
 _ACTIVITIES = "scaling-activity"
-_MOST = 50
+_PAGE = 50
 """Activities on a page, as by the service."""
 
 
 @dataclass
 class _Watched:
-    """The state of one target between two polls."""
+    """The state of a target between two polls."""
 
     scaled: float = -math.inf
     fewer_since: float | None = None
@@ -48,7 +47,6 @@ class _Watched:
 
 
 def follow(region: Region, operation: str, resource: str | None) -> None:
-    """Act on a call that moto's Application Auto Scaling has answered with success."""
     if operation == "RegisterScalableTarget":
         _start(region)
     elif operation == "DeregisterScalableTarget" and resource:
@@ -58,7 +56,7 @@ def follow(region: Region, operation: str, resource: str | None) -> None:
 def _start(region: Region) -> None:
     with region.table(FOLLOWER) as followers:
         is_running = bool(followers)
-        followers["one"] = {"_again": True}
+        followers["thread"] = {"_registered": True}
     if not is_running:
         region.in_background("follow scaling policies", lambda: _follow(region))
 
@@ -67,7 +65,7 @@ def _follow(region: Region) -> None:
     watched: dict[str, _Watched] = {}
     while not region.closed.wait(max(region.settings.scaling_interval_seconds, 0.01)):
         with region.table(FOLLOWER) as followers:
-            followers["one"]["_again"] = False
+            followers["thread"]["_registered"] = False
         try:
             registered = list(scalable_targets(region))
             instances = [target for target in registered if target["ScalableDimension"] == DIMENSION]
@@ -77,7 +75,7 @@ def _follow(region: Region) -> None:
             log.warning("scaling policies cannot be followed now: %s", type(error).__name__)
             continue
         with region.table(FOLLOWER) as followers:
-            if not registered and not followers["one"]["_again"]:
+            if not registered and not followers["thread"]["_registered"]:
                 followers.clear()
                 return
 
@@ -87,20 +85,20 @@ def _poll(region: Region, targets: Mapping[str, Record], watched: dict[str, _Wat
         del watched[gone]
     alarms = list(_alarms(region)) if targets else []
     for resource, target in targets.items():
-        found = _variant(region, resource)
-        if found is not None:
+        serving = _variant(region, resource)
+        if serving is not None:
             memory = watched.setdefault(resource, _Watched())
-            _poll_target(region, target, found, alarms, memory)
+            _poll_target(region, target, serving, alarms, memory)
 
 
 def _poll_target(
     region: Region,
     target: Record,
-    found: tuple[LiveEndpoint, LiveVariant],
+    serving: tuple[LiveEndpoint, LiveVariant],
     alarms: list[Record],
     memory: _Watched,
 ) -> None:
-    live, variant = found
+    live, variant = serving
     polled = VariantMetrics(_metrics(region, live, variant), variant.instance_count)
     _publish(region, live, variant, polled.metrics, memory)
     breaches = _set_alarms(region, live.name, alarms, polled.metrics)
@@ -108,14 +106,14 @@ def _poll_target(
     if wishes:
         bounds = {"minimum": int(target["MinCapacity"]), "maximum": int(target["MaxCapacity"])}
         wish = policies.combined(wishes, instances=polled.instances, **bounds)
-        _grant(region, target, found, wish, memory)
+        _grant(region, target, serving, wish, memory)
 
 
 def _grant(
-    region: Region, target: Record, found: tuple[LiveEndpoint, LiveVariant], wish: Wish, memory: _Watched
+    region: Region, target: Record, serving: tuple[LiveEndpoint, LiveVariant], wish: Wish, memory: _Watched
 ) -> None:
-    """Scale, unless a cooldown or a suspension stands against it."""
-    live, variant = found
+    """Scale, unless a cooldown or a suspension prevents it."""
+    live, variant = serving
     moment = time.monotonic()
     cooldown = min(wish.cooldown, region.settings.scaling_cooldown_limit_seconds)
     suspended = target.get("SuspendedState", {})
@@ -132,9 +130,7 @@ def _grant(
     if scale_variant(region, live.name, variant.name, wish.instances):
         log.info("endpoint %s, variant %s: scaling to %d", live.name, variant.name, wish.instances)
         memory.scaled, memory.fewer_since = moment, None
-        _note_activity(
-            region, str(target["ResourceId"]), DIMENSION, instances=wish.instances, policy=wish.policy
-        )
+        _record_activity(region, str(target["ResourceId"]), wish)
 
 
 def _metrics(region: Region, live: LiveEndpoint, variant: LiveVariant) -> dict[str, float]:
@@ -143,13 +139,13 @@ def _metrics(region: Region, live: LiveEndpoint, variant: LiveVariant) -> dict[s
         a_minute = variant.invocations(window) * 60 / window
         return {policies.INVOCATIONS_PER_INSTANCE: a_minute / max(variant.instance_count, 1)}
     waiting = backlog(region, live.name)
-    found = {
+    metrics = {
         policies.BACKLOG: float(waiting.size),
         policies.BACKLOG_WITHOUT_CAPACITY: float(waiting.without_capacity),
     }
     if waiting.instances:
-        found[policies.BACKLOG_PER_INSTANCE] = waiting.per_instance
-    return found
+        metrics[policies.BACKLOG_PER_INSTANCE] = waiting.per_instance
+    return metrics
 
 
 def _publish(
@@ -159,21 +155,21 @@ def _publish(
     dimensions = [{"Name": "EndpointName", "Value": live.name}]
     if not live.is_async:
         dimensions.append({"Name": "VariantName", "Value": variant.name})
-    news = []
+    changes = []
     for name, value in metrics.items():
         before, when = memory.published.get(name, (math.nan, -math.inf))
         if value != before or moment - when >= _PUBLISH_SECONDS:
-            news.append({"MetricName": name, "Dimensions": dimensions, "Value": value})
+            changes.append({"MetricName": name, "Dimensions": dimensions, "Value": value})
             memory.published[name] = (value, moment)
-    if news:
-        data = cast("Any", news)  # plain dicts
+    if changes:
+        data = cast("Any", changes)  # plain dicts
         region.aws.cloudwatch(region.name).put_metric_data(Namespace=policies.NAMESPACE, MetricData=data)
 
 
 def _set_alarms(
     region: Region, endpoint: str, alarms: list[Record], metrics: Mapping[str, float]
 ) -> dict[str, float]:
-    """Bring the endpoint's alarms up to date; return the breach by policy ARN, for those in ALARM."""
+    """Set the state of the endpoint's alarms; return the breach of those in ALARM, by policy ARN."""
     breaches: dict[str, float] = {}
     for alarm in alarms:
         dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm.get("Dimensions", [])}
@@ -208,7 +204,7 @@ def _wishes(
 
 
 def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] | None:
-    """Return what ``endpoint/<name>/variant/<name>`` names, None when it does not serve."""
+    """Find the variant of ``endpoint/<name>/variant/<name>``; None when it does not serve."""
     parts = resource.split("/")
     if len(parts) != 4:
         return None
@@ -233,7 +229,7 @@ def _alarms(region: Region) -> Iterator[Record]:
 
 
 def _deregister(region: Region, resource: str) -> None:
-    """Delete the policies and scheduled actions of a target that is deregistered: the service does, moto does not."""
+    """Delete the policies and scheduled actions of a deregistered target: the service does, moto does not."""
     client = cast("Any", region.aws.autoscaling(region.name))  # plain names
     target = {"ServiceNamespace": NAMESPACE, "ResourceId": resource, "ScalableDimension": DIMENSION}
     for policy in list(_policies(region, resource)):
@@ -243,35 +239,32 @@ def _deregister(region: Region, resource: str) -> None:
             client.delete_scheduled_action(ScheduledActionName=action["ScheduledActionName"], **target)
 
 
-def _note_activity(region: Region, resource: str, dimension: str, *, instances: int, policy: str) -> None:
-    """Record that a variant begins to be scaled.
-
-    :param resource: ``endpoint/<name>/variant/<name>``
-    :param policy: name of the policy that asked for it; empty: a bound of the scalable target did
-    """
+def _record_activity(region: Region, resource: str, wish: Wish) -> None:
     activity_id = str(uuid.uuid4())
+    change = f"Setting desired instance count to {wish.instances}."
+    limit = "a capacity limit of the scalable target"
     with region.table(_ACTIVITIES) as activities:
         activities[activity_id] = {
             "ActivityId": activity_id,
-            "ServiceNamespace": "sagemaker",
+            "ServiceNamespace": NAMESPACE,
             "ResourceId": resource,
-            "ScalableDimension": dimension,
-            "Description": f"Setting desired instance count to {instances}.",
-            "Cause": f"policy {policy} triggered" if policy else "a capacity limit of the scalable target",
+            "ScalableDimension": DIMENSION,
+            "Description": change,
+            "Cause": f"policy {wish.policy} triggered" if wish.policy else limit,
             "StartTime": now(),
             "StatusCode": "InProgress",
-            "StatusMessage": f"Setting desired instance count to {instances}. Waiting for change to be fulfilled.",
-            "_instances": instances,
+            "StatusMessage": f"{change} Waiting for change to be fulfilled.",
+            "_instances": wish.instances,
         }
 
 
 def describe_activities(region: Region, params: Mapping[str, Any]) -> Record:
-    """Answer DescribeScalingActivities: the newest first."""
+    """Answer DescribeScalingActivities, the newest activity first."""
     if not params.get("ServiceNamespace"):
         raise ValidationFailure("ServiceNamespace is required")
-    limit, token = params.get("MaxResults", _MOST), str(params.get("NextToken", "0"))
-    if not isinstance(limit, int) or not 1 <= limit <= _MOST:
-        raise ValidationFailure(f"MaxResults must be a number from 1 to {_MOST}, not {limit!r}")
+    limit, token = params.get("MaxResults", _PAGE), str(params.get("NextToken", "0"))
+    if not isinstance(limit, int) or not 1 <= limit <= _PAGE:
+        raise ValidationFailure(f"MaxResults must be a number from 1 to {_PAGE}, not {limit!r}")
     if not token.isdigit():
         raise ValidationFailure(f"NextToken is none of an earlier answer: {token!r}")
     wanted = {
@@ -282,18 +275,18 @@ def describe_activities(region: Region, params: Mapping[str, Any]) -> Record:
     with region.table(_ACTIVITIES) as activities:
         for activity in activities.values():
             _settle(region, activity)
-        found = [
+        matching = [
             public(activity)
             for activity in reversed(activities.values())
             if all(activity[name] == value for name, value in wanted.items())
         ]
     end = int(token) + limit
-    answer: Record = {"ScalingActivities": found[int(token) : end]}
-    return answer | ({"NextToken": str(end)} if end < len(found) else {})
+    answer: Record = {"ScalingActivities": matching[int(token) : end]}
+    return answer | ({"NextToken": str(end)} if end < len(matching) else {})
 
 
 def _settle(region: Region, activity: Record) -> None:
-    """Bring an activity up to date with its endpoint; the region's lock is held."""
+    """End an activity when its endpoint has ended the change. The caller holds the region's lock."""
     if activity["StatusCode"] != "InProgress":
         return
     _, name, _, variant = activity["ResourceId"].split("/")
@@ -303,15 +296,15 @@ def _settle(region: Region, activity: Record) -> None:
     if endpoint is not None and endpoint["EndpointStatus"] in ("Updating", "RollingBack"):
         return
     live = endpoint["_live"] if endpoint is not None and endpoint["EndpointStatus"] == "InService" else None
-    is_done = (
-        live is not None and variant in live.variants and live.variants[variant].instance_count == instances
-    )
-    outcome = "Successfully set" if is_done else "Failed to set"
-    ending = (
-        "Change successfully fulfilled by sagemaker." if is_done else "The endpoint did not take it over."
+    scaled = live.variants.get(variant) if live is not None else None
+    is_successful = scaled is not None and scaled.instance_count == instances
+    message = (
+        f"Successfully set desired instance count to {instances}. Change successfully fulfilled by sagemaker."
+        if is_successful
+        else f"Failed to set desired instance count to {instances}. The endpoint did not take it over."
     )
     activity.update(
-        StatusCode="Successful" if is_done else "Failed",
-        StatusMessage=f"{outcome} desired instance count to {instances}. {ending}",
+        StatusCode="Successful" if is_successful else "Failed",
+        StatusMessage=message,
         EndTime=endpoint["LastModifiedTime"] if endpoint else now(),
     )

@@ -1,8 +1,8 @@
-"""The instances that scaling policies ask for, as pure decisions: target tracking, step scaling, and its alarms.
+"""The number of instances that a policy asks for: target tracking, step scaling, and its alarms. Pure decisions.
 
-A simplification of Application Auto Scaling that keeps what matters to a queue: no policy can work with a metric that
-has no value, and the backlog per instance has none while there is no instance. So only step scaling on
-``HasBacklogWithoutCapacity`` brings an endpoint back from zero.
+A simplification of Application Auto Scaling. As there, no policy works with a metric that has no value, and the
+backlog per instance has no value without instances. So only step scaling on ``HasBacklogWithoutCapacity`` scales an
+endpoint up from zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INVOCATIONS_PER_INSTANCE = "InvocationsPerInstance"
 _PREDEFINED = {"SageMakerVariantInvocationsPerInstance": INVOCATIONS_PER_INSTANCE}
 _DEFAULT_COOLDOWN = 300.0
 _SCALE_IN_BELOW = 0.9
-"""Of the target: target tracking takes instances away only below it, lest it swings."""
+"""Of the target value: target tracking scales in only below it, to prevent oscillation."""
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -34,7 +34,7 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class VariantMetrics:
-    """A variant's metrics at one time, by name; one that has no value now is missing."""
+    """A variant's metrics at a moment, by name; a metric without a value is missing."""
 
     metrics: Mapping[str, float]
     instances: int
@@ -42,10 +42,10 @@ class VariantMetrics:
 
 @dataclass(frozen=True)
 class Wish:
-    """The instances a policy asks for.
+    """The number of instances that a policy asks for.
 
-    :param cooldown: seconds that must have passed: since the last scaling to get more, of asking for fewer to get fewer
-    :param policy: the policy's name; empty where a bound of the target asks
+    :param cooldown: seconds since the last scaling, to scale out; seconds of asking for fewer, to scale in
+    :param policy: the policy's name; empty for a bound of the scalable target
     """
 
     instances: int
@@ -54,7 +54,7 @@ class Wish:
 
 
 def tracking_wish(config: Mapping[str, Any], polled: VariantMetrics) -> Wish | None:
-    """Return what a TargetTrackingScalingPolicyConfiguration asks for; None when its metric has no value."""
+    """Apply a TargetTrackingScalingPolicyConfiguration; None when its metric has no value."""
     value = polled.metrics.get(_metric(config))
     if value is None:
         return None
@@ -68,10 +68,7 @@ def tracking_wish(config: Mapping[str, Any], polled: VariantMetrics) -> Wish | N
 
 
 def step_wish(config: Mapping[str, Any], polled: VariantMetrics, *, breach: float) -> Wish | None:
-    """Return what a StepScalingPolicyConfiguration asks for whose alarm is in ALARM.
-
-    :param breach: by how much the metric is over (or, negative, under) the alarm's threshold
-    """
+    """Apply a StepScalingPolicyConfiguration; *breach* is the metric's signed distance from the alarm's threshold."""
     for step in config.get("StepAdjustments", []):
         lower = step.get("MetricIntervalLowerBound", -math.inf)
         upper = step.get("MetricIntervalUpperBound", math.inf)
@@ -81,7 +78,7 @@ def step_wish(config: Mapping[str, Any], polled: VariantMetrics, *, breach: floa
 
 
 def combined(wishes: Sequence[Wish], *, instances: int, minimum: int, maximum: int) -> Wish:
-    """Return the wish that counts, the largest, within the target's bounds."""
+    """Choose the largest wish, within the target's bounds."""
     largest = max(wishes, key=lambda wish: wish.instances, default=Wish(instances))
     bounded = min(max(largest.instances, minimum), maximum)
     cooldown = largest.cooldown if bounded == largest.instances or bounded < instances else 0.0
@@ -89,9 +86,9 @@ def combined(wishes: Sequence[Wish], *, instances: int, minimum: int, maximum: i
 
 
 def breach_of(alarm: Mapping[str, Any], metrics: Mapping[str, float]) -> float | None:
-    """Return by how much an alarm's metric differs from its threshold when it is in breach, NaN when not.
+    """Compute the distance of an alarm's metric from its threshold when it is in breach, NaN when it is not.
 
-    None: the metric has no value, or the alarm compares in a way that is not known here.
+    None when the metric has no value, or the alarm's comparison is not supported here.
     """
     value, compare = metrics.get(alarm.get("MetricName", "")), _COMPARE.get(alarm["ComparisonOperator"])
     if value is None or compare is None or "Threshold" not in alarm:

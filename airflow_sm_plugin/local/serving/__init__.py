@@ -1,15 +1,15 @@
-"""The inside of a container, which serves one unpacked model archive, or many.
+"""The program inside a container, which serves an unpacked model archive, or many.
 
 ::
 
     python -m airflow_sm_plugin.local.serving --model-dir D
     python -m airflow_sm_plugin.local.serving --multi-model
 
-It speaks the contract of SageMaker's containers (``GET /ping``, ``POST /invocations``; of multi-model ones see
-:mod:`.hosted`) on a loopback port that it picks itself and runs the archive's handlers as SageMaker's inference
-toolkit does. It imports nothing heavy before a handler needs it, and ends by itself when its standard input closes,
-so that a killed server leaves no container behind.
+It implements the contract of SageMaker's containers (``GET /ping``, ``POST /invocations``; for multi-model containers
+see ``hosted``) on a free loopback port, and runs the archive's handlers as SageMaker's inference toolkit does. Heavy
+imports wait until a handler needs them. The program ends when its standard input closes, so that a server that
+crashes leaves no container behind.
 
-Read ``__main__`` (HTTP), ``handlers`` (the archive's functions and their context), ``codecs`` (the default
-ones); for many models ``hosted`` and ``isolation``, which keeps their modules apart.
+Read ``__main__`` (HTTP), ``handlers`` (the archive's functions and their context), ``codecs`` (the default functions);
+for many models ``hosted``, and ``isolation``, which separates their modules.
 """

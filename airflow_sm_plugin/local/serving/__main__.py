@@ -1,8 +1,9 @@
-"""Serve one unpacked model archive: ``python -m airflow_sm_plugin.local.serving --model-dir D``, or many.
+"""Serve an unpacked model archive, or many: ``python -m airflow_sm_plugin.local.serving --model-dir D``.
 
-The port goes to ``--port-fd`` (one line) once the model is loaded (with ``--multi-model``: at once) and ``/ping`` is
-answered. The first line of standard input is a token: a request without it is refused. Ends, with its whole process
-group if it leads one, when standard input closes. It listens on loopback, with a thread a connection.
+The port is written to ``--port-fd`` as a line once the model is loaded (with ``--multi-model``: at once); then
+``/ping`` is answered. The first line of standard input is a token: requests without it are refused. When standard
+input closes, the process ends, with its process group if it leads one. It listens on loopback, with a thread per
+connection.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from airflow_sm_plugin.local.serving.errors import NoHandlers, status_of
-from airflow_sm_plugin.local.serving.handlers import TEXT, ContainerAnswer, LoadedModel, error_answer
+from airflow_sm_plugin.local.serving.handlers import (
+    TEXT,
+    ContainerAnswer,
+    LoadedModel,
+    NoHandlers,
+    error_answer,
+    status_of,
+)
 from airflow_sm_plugin.local.serving.hosted import HostedModels
 
 _WITHOUT_BODY = (204, 304)
 _FROM_SERVER = "X-Embedded-Token"
 
 Respond = Callable[[str, str, bytes, Mapping[str, str]], ContainerAnswer]
-"""Answers method, path, body and headers; what it raises is answered as an error of the archive's code."""
+"""Answers method, path, body and headers; its exceptions are answered as errors of the archive's code."""
 
 
 class ContainerServer(ThreadingHTTPServer):
-    """Serves callers that know the token, and no others, on a free port (``server_port``)."""
+    """Serves callers with the token, on a free port (``server_port``)."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -58,7 +65,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     server: ContainerServer
 
     def do_GET(self) -> None:
-        """Answer the health check; the port is known only when what is to be loaded is, so it always passes."""
+        """Answer the health check. It always passes: the port is reported only after the model is loaded."""
         self._write(ContainerAnswer(200, b"", {}) if self._is_ping() else self._answer(b""))
 
     def do_POST(self) -> None:
@@ -88,7 +95,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         del self.headers[_FROM_SERVER]
         try:
             return self.server.respond(self.command, self.path, body, dict(self.headers.items()))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is answered, as in the toolkit
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler's exceptions are answered, as by the toolkit
             traceback.print_exc(file=sys.stderr)
             return error_answer(error, status_of(error))
 
@@ -129,15 +136,15 @@ def _many_models(code_dir: Path | None) -> Respond:
 
 
 def _first_line() -> bytes:
-    """Read a line of standard input, and nothing behind it."""
+    """Read a line of standard input, without buffering the rest."""
     line = b""
-    while (one := os.read(0, 1)) not in (b"", b"\n"):
-        line += one
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):
+        line += byte
     return line
 
 
 def _end_with_stdin(scratch: Path | None) -> None:
-    """Wait for the end of standard input: the server is gone, however it went."""
+    """End the process when standard input ends, as it does with the server's end, however that came."""
     while os.read(0, 4096):
         pass
     if scratch is not None:

@@ -1,7 +1,7 @@
-"""The default input_fn and output_fn: as SageMaker's inference toolkit reads and writes without any code.
+"""The default input_fn and output_fn, which read and write as those of SageMaker's inference toolkit.
 
-Source: aws/sagemaker-inference-toolkit, ``decoder`` and ``encoder``; Accept lists as RFC 9110 reads them. NumPy is
-imported when first needed.
+Sources: aws/sagemaker-inference-toolkit, ``decoder`` and ``encoder``; RFC 9110 for Accept lists. NumPy is imported when
+first needed.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from airflow_sm_plugin.local.serving.errors import UnsupportedAccept, UnsupportedContentType
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-csv.field_size_limit(2**31 - 1)  # a value can be as large as a payload; Python's 131,072 characters are less
+csv.field_size_limit(2**31 - 1)  # a value can be as large as a payload; Python's default is 131,072
 
 CSV = "text/csv"
 JSON = "application/json"
@@ -27,9 +25,37 @@ NPY = "application/x-npy"
 BYTES = "application/octet-stream"
 ANY = "*/*"
 _WRITTEN = (JSON, CSV, NPY)
-"""The types that output_fn writes, the preferred first."""
+"""The types that output_fn can write, the preferred first."""
 TEXT_TYPES = frozenset({CSV, JSON})
-"""Handlers get these as ``str``, everything else as ``bytes``, as in the toolkit."""
+"""Handlers get these types as ``str``, all others as ``bytes``, as in the toolkit."""
+
+
+class HandlerError(Exception):
+    """A handler refuses the request; ``status_code`` is the HTTP status of the answer."""
+
+    status_code: ClassVar[int] = 500
+
+
+class UnsupportedContentType(HandlerError):
+    """The default input_fn cannot read this content type."""
+
+    status_code = 415
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(
+            f"Content type {content_type} is not supported by the default input_fn; write an input_fn"
+        )
+
+
+class UnsupportedAccept(HandlerError):
+    """The default output_fn cannot write this content type."""
+
+    status_code = 406
+
+    def __init__(self, accept: str) -> None:
+        super().__init__(
+            f"Accept type {accept} is not supported by the default output_fn; write an output_fn"
+        )
 
 
 def media_type(content_type: str) -> str:
@@ -37,10 +63,10 @@ def media_type(content_type: str) -> str:
 
 
 def preferred(accept: str, default: str) -> str:
-    """Return the content type of an answer whose handler names none: the first that *accept* names.
+    """Choose the content type of an answer whose handler names none: the first type of *accept*.
 
-    One type alone stays as it is, with its parameters. When none is named, or those that are have ``q=0``, it is the
-    *default*, for which ``*/*`` stands, and octet-stream when that has ``q=0`` as well.
+    A single type is repeated with its params. Without a type, or with types of ``q=0`` only, it is the *default*,
+    also for ``*/*``; octet-stream when the default has ``q=0`` as well.
     """
     weights = _weights(accept)
     if not {",", "*"} & set(accept) and any(weights.values()):
@@ -52,7 +78,6 @@ def preferred(accept: str, default: str) -> str:
 
 
 def decode(body: str | bytes, content_type: str) -> NDArray[np.generic] | bytes:
-    """Read a request body: CSV, JSON and NPY become an array, octet-stream stays bytes."""
     kind = media_type(content_type)
     if kind == BYTES:
         return body.encode() if isinstance(body, str) else body
@@ -70,9 +95,9 @@ def decode(body: str | bytes, content_type: str) -> NDArray[np.generic] | bytes:
 
 
 def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str | bytes, str]:
-    """Write a prediction as the first type that *accept* names and can be written; return it with that type.
+    """Encode a prediction as the first type of *accept* that can be written; return it and the type.
 
-    Text and bytes stay what they are.
+    Text and bytes are not changed.
     """
     if isinstance(prediction, str | bytes):
         return prediction, preferred(accept, default)
@@ -100,26 +125,21 @@ def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str
 def _weights(accept: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for entry in accept.split(","):
-        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
-        quality = next(
-            (parameter.removeprefix("q=") for parameter in parameters if parameter.startswith("q=")), "1"
-        )
+        kind, *params = (part.strip().lower() for part in entry.split(";"))
+        quality = next((param.removeprefix("q=") for param in params if param.startswith("q=")), "1")
         if kind:
             weights[kind] = max(_number(quality), weights.get(kind, 0))
     return weights
 
 
 def _quality(kind: str, weights: Mapping[str, float]) -> float | None:
-    """Return the quality of a media type: that of the most specific range that has it, None when none has."""
+    """Choose the quality of a media type: that of the most specific matching range, None without a match."""
     ranges = (kind, f"{kind.partition('/')[0]}/*", ANY)
     return next((weights[kind] for kind in ranges if kind in weights), None)
 
 
 def _accepted(weights: Mapping[str, float], default: str) -> list[str]:
-    """Return the media types and ranges, the most wanted first; those with q=0 are left out.
-
-    ``*/*`` is the default, unless that has q=0.
-    """
+    """Sort the media types and ranges by quality, without those of q=0. ``*/*`` is the default, unless that has q=0."""
     own = media_type(default)
     anything = ANY if _quality(own, weights) == 0 else own
     wanted = sorted((kind for kind in weights if weights[kind] > 0), key=lambda kind: -weights[kind])
@@ -138,27 +158,26 @@ def _matches(wanted: str, kind: str) -> bool:
 
 
 def _from_csv(text: str) -> NDArray[np.generic]:
-    """Return an array of numbers; when a column holds text, of objects, in which that column stays text.
+    """Parse CSV into an array of numbers, or of objects when a column has text, which then stays text.
 
-    One line or one column gives an array of one dimension, as NumPy's genfromtxt has it. An empty value is NaN in a
-    column of numbers. Raises ValueError when lines differ in length.
+    A single line or column gives an array of one dimension, as by NumPy's genfromtxt. An empty value is NaN in a column
+    of numbers. Raises ValueError when lines differ in length.
     """
     import numpy as np
 
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    for number, row in enumerate(rows, start=1):
+    for position, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            raise ValueError(f"record {number} has {len(row)} values, the first has {len(rows[0])}")
+            raise ValueError(f"record {position} has {len(row)} values, the first has {len(rows[0])}")
     columns = [_column(values) for values in zip(*rows, strict=True)]
     is_text = any(isinstance(value, str) for column in columns for value in column[:1])
     table = np.empty((len(rows), len(columns)), dtype=object if is_text else float)
-    for number, column in enumerate(columns):
-        table[:, number] = column
+    for position, column in enumerate(columns):
+        table[:, position] = column
     return table.squeeze()
 
 
 def _column(values: Sequence[str]) -> list[float] | list[str]:
-    """Return the numbers of a column, its texts if one of them is no number."""
     try:
         return [_float(value) for value in values]
     except ValueError:

@@ -1,9 +1,9 @@
-"""Find an archive's handlers and run them as SageMaker's inference toolkit does.
+"""Import an archive's handlers, and run them as SageMaker's inference toolkit does.
 
-``model_fn`` loads; then either ``transform_fn`` or ``input_fn``, ``predict_fn`` and ``output_fn`` answer,
-each of the three replaced by its default when absent. Every handler can take one argument more, the context.
-Its methods are those of the multi-model server's context, which the toolkit hands on; a request is a batch of one,
-so every ``idx`` is 0.
+``model_fn`` loads the model. A request is answered by ``transform_fn``, or by ``input_fn``, ``predict_fn`` and
+``output_fn``, each of which has a default. Every handler can have a further argument, the context. Its methods are
+those of the multi-model server's context, which the toolkit passes on; a request is a batch of one, so every ``idx`` is
+0.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from pathlib import Path
 from types import ModuleType
 
 from airflow_sm_plugin.local.serving import codecs
-from airflow_sm_plugin.local.serving.errors import NoHandlers
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OF_THE_SERVER = frozenset({"content-length", "transfer-encoding", "connection"})
-"""Headers that say how the answer is sent, which a handler does not know."""
+_SERVER_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
+"""Headers about the transport of the answer, which a handler cannot set."""
 _STATUSES = range(200, 600)
 
 CONTENT_TYPE = "Content-Type"
@@ -32,8 +31,19 @@ TEXT = {CONTENT_TYPE: "text/plain; charset=utf-8"}
 _CODE_IN_MODEL = "/opt/ml/model/"
 
 
+class NoHandlers(Exception):
+    """The archive has no usable code. Retrying does not help: correct the archive."""
+
+
+def status_of(error: BaseException) -> int:
+    """Read an exception's ``status_code``; 500 unless that is an HTTP error status."""
+    status = getattr(error, "status_code", None)
+    is_status = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
+    return status if isinstance(status, int) and is_status else 500
+
+
 class RequestProcessor:
-    """The request's headers (any spelling of a name finds them) and the response's status and headers."""
+    """The request's headers (names are case-insensitive), and the response's status and headers."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = dict(headers)
@@ -49,8 +59,8 @@ class RequestProcessor:
         return dict(self._headers)
 
     def add_response_property(self, key: str, value: str) -> None:
-        """Set a response header. Raises ValueError for a name or value no header can carry."""
-        if not _HEADER_NAME.fullmatch(key) or key.lower() in _OF_THE_SERVER:
+        """Set a response header. Raises ValueError for a name or value that a header cannot have."""
+        if not _HEADER_NAME.fullmatch(key) or key.lower() in _SERVER_HEADERS:
             raise ValueError(f"{key!r} is no response header that a handler can set")
         if not value.isprintable() or not value.isascii():
             raise ValueError(f"the value of response header {key!r} is not printable US-ASCII")
@@ -59,7 +69,7 @@ class RequestProcessor:
         self.response_headers[key] = value
 
     def report_status(self, code: int, reason_phrase: str = "") -> None:
-        """Set the response's HTTP status. Raises ValueError for a number that is none of a final answer."""
+        """Set the response's HTTP status. Raises ValueError unless it is that of a final answer."""
         if code not in _STATUSES:
             raise ValueError(f"{code!r} is no HTTP status from {_STATUSES.start} to {_STATUSES.stop - 1}")
         self.status = int(code)
@@ -87,7 +97,6 @@ class RequestContext:
         return next((value for name, value in headers if name.lower() == "content-type"), None)
 
     def set_response_header(self, idx: int, key: str, value: str) -> None:
-        """Set a response header. Raises ValueError for a value no header can carry."""
         self.request_processor[idx].add_response_property(key, value)
 
     def get_response_headers(self, idx: int) -> dict[str, str]:
@@ -99,7 +108,7 @@ class RequestContext:
 
 @dataclass(frozen=True)
 class ContainerAnswer:
-    """A container's answer to one invocation."""
+    """A container's answer to an invocation."""
 
     status: int
     body: bytes
@@ -108,7 +117,7 @@ class ContainerAnswer:
 
 @dataclass(frozen=True)
 class Program:
-    """The module with the handlers, and the folders that it and its helpers are found in."""
+    """The module with the handlers, and the folders from which it and its own imports are imported."""
 
     module: str
     folders: tuple[Path, ...]
@@ -126,10 +135,10 @@ class _Handler:
 
 
 class LoadedModel:
-    """A loaded model and the handlers that answer for it; safe to use from many threads if they are.
+    """A loaded model and its handlers. Thread-safe if the handlers are.
 
-    :param code_dir: where the code lies when it is not in the archive
-    :param load_code: imports the archive's program; for a process that serves one archive only, as any module
+    :param code_dir: the code's folder when the code is not in the archive
+    :param load_code: imports the archive's program; by default an ordinary import, for a process with one archive
     """
 
     def __init__(
@@ -160,7 +169,7 @@ class LoadedModel:
         self._model = load(RequestContext({}, self._model_dir), self._model_dir)
 
     def answer(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
-        """Run the handlers on one request. Whatever they raise is the caller's to answer."""
+        """Run the handlers on a request. The caller answers their exceptions."""
         context = RequestContext(headers, self._model_dir)
         request = context.request_processor[0]
         content_type = request.get_request_property(CONTENT_TYPE) or codecs.BYTES
@@ -171,7 +180,7 @@ class LoadedModel:
         answered_type = context.get_response_content_type(0) or codecs.preferred(accept, self._default_accept)
         if isinstance(result, tuple):
             result, answered_type = result[0], str(result[1])
-        context.set_response_content_type(0, answered_type)  # checks that a header can carry it
+        context.set_response_content_type(0, answered_type)  # checks the value
         return ContainerAnswer(request.status, _as_bytes(result), dict(request.response_headers))
 
     def _run(self, context: RequestContext, data: str | bytes, content_type: str, accept: str) -> object:
@@ -183,7 +192,6 @@ class LoadedModel:
 
 
 def error_answer(error: BaseException, status: int) -> ContainerAnswer:
-    """Return a container's answer to an exception: its text, whatever that holds."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception of the archive's own, whose text raises
@@ -192,9 +200,9 @@ def error_answer(error: BaseException, status: int) -> ContainerAnswer:
 
 
 def program_of(model_dir: Path, environment: Mapping[str, str], code_dir: Path | None = None) -> Program:
-    """Return ``<SAGEMAKER_PROGRAM>.py`` of the code's folder if it is there, else ``inference.py``. Raises NoHandlers.
+    """Find ``<SAGEMAKER_PROGRAM>.py``, else ``inference.py``, in the code's folder. Raises NoHandlers.
 
-    The folder is ``code`` in the archive, or SAGEMAKER_SUBMIT_DIRECTORY: in S3 (it is fetched to *code_dir*), or below
+    The folder is ``code`` in the archive, or SAGEMAKER_SUBMIT_DIRECTORY: in S3 (fetched to *code_dir*), or below
     ``/opt/ml/model/``.
     """
     code = code_dir or model_dir / "code"
@@ -242,10 +250,8 @@ def _default_predict(data: object, model: object) -> object:
     return predict(data)
 
 
-def _default_output(
-    default_accept: str, prediction: object, accept: str, context: RequestContext
-) -> str | bytes:
-    body, content_type = codecs.encode(prediction, accept, default=default_accept)
+def _default_output(default: str, prediction: object, accept: str, context: RequestContext) -> str | bytes:
+    body, content_type = codecs.encode(prediction, accept, default=default)
     if context.get_response_content_type(0) is None:
         context.set_response_content_type(0, content_type)
     return body

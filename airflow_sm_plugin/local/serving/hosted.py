@@ -8,7 +8,7 @@
     DELETE /models/{name}
     POST   /models/{name}/invoke
 
-200 is success; 404 an unknown model, 409 one that is loaded already, 507 when memory does not suffice to load it.
+200 is success, 404 an unknown model, 409 a model that is loaded already, 507 too little memory for a load.
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
-from airflow_sm_plugin.local.serving.errors import status_of
-from airflow_sm_plugin.local.serving.handlers import TEXT, ContainerAnswer, LoadedModel, Program, error_answer
+from airflow_sm_plugin.local.serving.handlers import (
+    TEXT,
+    ContainerAnswer,
+    LoadedModel,
+    Program,
+    error_answer,
+    status_of,
+)
 from airflow_sm_plugin.local.serving.isolation import IsolatedCode
 
 _JSON = {"Content-Type": "application/json"}
 _IMPORTING = threading.Lock()
-"""Models load side by side, but packages that import each other do not like to be imported by many threads at once."""
+"""Models load in parallel, but packages that import each other fail when several threads import them at once."""
 
 
 class HostedModel:
-    """One of several loaded models; its code is kept apart from the others'."""
+    """One of several loaded models; its code is isolated from the others' code."""
 
     def __init__(self, url: str, environment: Mapping[str, str], *, code_dir: Path | None = None) -> None:
         self.url = url
@@ -67,7 +73,7 @@ class HostedModel:
 
 
 class HostedModels:
-    """The models of one multi-model container. Thread-safe; models load side by side."""
+    """The models of a multi-model container. Thread-safe; models load in parallel."""
 
     def __init__(self, environment: Mapping[str, str], *, code_dir: Path | None = None) -> None:
         self._environment = environment
@@ -149,17 +155,15 @@ class HostedModels:
 
     def _list(self) -> ContainerAnswer:
         with self._lock:
-            found = [_described(name, model) for name, model in self._models.items() if model]
-        return ContainerAnswer(200, json.dumps({"models": found}).encode(), _JSON)
+            models = [_described(name, model) for name, model in self._models.items() if model]
+        return ContainerAnswer(200, json.dumps({"models": models}).encode(), _JSON)
 
     def _describe(self, name: str) -> ContainerAnswer:
         with self._lock:
             model = self._models.get(name)
-        return (
-            ContainerAnswer(200, json.dumps(_described(name, model)).encode(), _JSON)
-            if model
-            else _unknown(name)
-        )
+        if model is None:
+            return _unknown(name)
+        return ContainerAnswer(200, json.dumps(_described(name, model)).encode(), _JSON)
 
 
 def _described(name: str, model: HostedModel) -> dict[str, str]:

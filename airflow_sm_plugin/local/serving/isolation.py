@@ -1,8 +1,8 @@
-"""Keep the code of many archives apart in one process, though each has its ``inference`` and perhaps its ``helper``.
+"""Isolate the code of many archives in a process, though each has its ``inference`` and perhaps its ``helper``.
 
-Every archive's modules live in a package of its own, made up here, whose folders are the archive's. Its modules see an
-``__import__`` that searches there first: whenever they import, in whatever thread. What imports by name on their behalf
-(pickle, joblib, importlib) finds a :class:`_Switchboard`, which stands for the module of the archive that runs.
+Every archive gets a package of its own, with a generated name, whose folders are the archive's. The archive's modules
+have an ``__import__`` that searches this package first, at any time and in any thread. Libraries that import by name
+(pickle, joblib, importlib) get a :class:`_Switchboard`, which stands for the module of the archive that runs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ _RUNNING: ContextVar[IsolatedCode | None] = ContextVar("_RUNNING", default=None)
 
 
 class IsolatedCode:
-    """The modules of one archive.
-
-    :param folders: where they lie, in the order in which they are searched
-    """
+    """The modules of an archive. *folders* are searched in order."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         _install()
@@ -51,12 +48,11 @@ class IsolatedCode:
         return name.partition(".")[0] in self._own
 
     def module(self, name: str) -> ModuleType:
-        """Import and return one of its modules. Raises whatever the module raises."""
         return importlib.import_module(f"{self._package}.{name}")
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let imports by name, from outside of the archive, mean its modules while this thread is in the block."""
+        """Have this thread's imports by name from outside of the archive get its modules, inside the block."""
         token = _RUNNING.set(self)
         try:
             yield
@@ -64,11 +60,11 @@ class IsolatedCode:
             _RUNNING.reset(token)
 
     def forget(self) -> None:
-        """Take its modules out of the process; what they hold is freed with them."""
+        """Remove its modules from the process, and free their memory."""
         _CODES.pop(self._package, None)
         inside = (self._package, f"{self._package}.")
         for name in [name for name in sys.modules if name == inside[0] or name.startswith(inside[1])]:
-            # Functions and their module refer to each other: without this they would wait for the garbage collector.
+            # Functions and their module refer to each other: without this, only the garbage collector frees them.
             vars(sys.modules.pop(name)).clear()
         for folder in [path for path in sys.path_importer_cache if path.startswith(tuple(self._folders))]:
             sys.path_importer_cache.pop(folder, None)
@@ -89,11 +85,11 @@ class IsolatedCode:
 
 
 class _Switchboard(ModuleType):
-    """Stands in ``sys.modules`` for a module that several archives have."""
+    """A stand-in in ``sys.modules`` for a module that several archives have."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.__path__: list[str] = []  # a package, so that what is below it is asked for too
+        self.__path__: list[str] = []  # a package, so that its submodules are requested, too
 
     def __getattr__(self, attribute: str) -> object:
         code = _RUNNING.get()
@@ -103,17 +99,17 @@ class _Switchboard(ModuleType):
 
 
 class _SwitchboardLoader(Loader):
-    """Makes switchboards for the modules below one."""
+    """Makes switchboards for the submodules of a switchboard."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Switchboard(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave it empty."""
+        """Leave the module empty."""
 
 
 class _IsolatedLoader(SourceFileLoader):
-    """Gives a module its archive's ``__import__`` before it runs."""
+    """Gives a module its archive's ``__import__`` before the module runs."""
 
     def __init__(self, fullname: str, path: str, code: IsolatedCode) -> None:
         super().__init__(fullname, path)
@@ -125,7 +121,7 @@ class _IsolatedLoader(SourceFileLoader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of archives, and nothing else."""
+    """Finds the modules of archives, and no others."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -147,16 +143,16 @@ def _install() -> None:
 
 
 def _modules_in(folders: Iterable[Path]) -> frozenset[str]:
-    """Return what can be imported from the folders; the standard library's names stay the standard library's."""
-    found = {name for folder in folders for path in folder.iterdir() for name in _module_name(path)}
-    return frozenset(found - sys.stdlib_module_names)
+    """List the names that can be imported from the folders, except those of the standard library."""
+    names = {name for folder in folders for path in folder.iterdir() for name in _module_name(path)}
+    return frozenset(names - sys.stdlib_module_names)
 
 
 def _module_name(path: Path) -> Iterator[str]:
     name, _, suffix = path.name.partition(".")
     is_package = path.is_dir() and (path / "__init__.py").is_file()
     is_module = f".{suffix}" in (".py", *EXTENSION_SUFFIXES)
-    # A folder without __init__.py is a package only where there is no other of its name.
+    # A folder without __init__.py is a package only if no installed one has its name.
     is_folder = path.is_dir() and not suffix and name.isidentifier() and not _is_installed(name)
     if is_module or is_package or is_folder:
         yield name

@@ -1,6 +1,10 @@
 """A real Airflow beside the embedded SageMaker, for the demo and the end-to-end tests.
 
-``processes`` starts processes that can be found again and ends them all; with it ``airflow_stack`` starts Airflow as
-``airflow_settings`` says, ``embedded_process`` the embedded SageMaker. ``airflow_api`` is a client of Airflow's REST
-API. ``demo`` runs a DAG on both, and ``demo_view`` shows it.
+- ``processes``: starts processes with a marker in their environment, and ends all processes with a marker.
+- ``airflow_stack``: starts Airflow's four components with the settings of ``airflow_settings``.
+- ``embedded_process``: starts the embedded SageMaker as a process.
+- ``airflow_api``: a client of Airflow's REST API.
+- ``demo``: starts both, runs a DAG and stops them; ``demo_view`` prints the run and its results.
+
+Read ``demo``, ``airflow_stack``, ``processes``.
 """

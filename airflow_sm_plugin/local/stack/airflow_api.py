@@ -1,4 +1,4 @@
-"""The little of Airflow's REST API (v2, Airflow 3) that the demo and the end-to-end tests use."""
+"""A client of Airflow's REST API (v2, Airflow 3), with the calls of the demo and the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_sm_plugin.local.stack.processes import StackError
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _POLL_SECONDS = 0.5
-"""Between two polls. Each costs the api-server, which a busy machine shares with the tasks, 0.03 to 0.3 s."""
+"""Between two polls. A poll takes 0.03 to 0.3 s of the api-server, which shares the machine with the tasks."""
 
 _SCHEDULE_SECONDS = 300.0
 _ATTEMPTS = 10
@@ -28,7 +28,7 @@ RUN_ENDS = frozenset({"success", "failed"})
 
 
 class DagImportError(StackError):
-    """A file in the DAG folder cannot be imported; the text is its traceback."""
+    """A file in the DAG folder cannot be imported; the message is its traceback."""
 
 
 class RequestRefusedError(StackError):
@@ -41,7 +41,7 @@ class RequestRefusedError(StackError):
 
 @dataclass(frozen=True, slots=True)
 class TaskInstance:
-    """A task of a run as it stands; ``state`` is None before it is scheduled, times are ISO texts."""
+    """The state of a task of a run; ``state`` is None before it is scheduled, times are ISO texts."""
 
     task_id: str
     map_index: int
@@ -53,7 +53,6 @@ class TaskInstance:
 
     @property
     def label(self) -> str:
-        """The task's id, with its index when it is mapped."""
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
@@ -62,7 +61,7 @@ _TASK = tuple(field.name for field in fields(TaskInstance))
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run and its tasks at one time."""
+    """A run and its tasks at a moment."""
 
     state: str
     tasks: tuple[TaskInstance, ...]
@@ -72,8 +71,8 @@ class AirflowApi:
     """A client for an Airflow whose simple auth manager treats each client as an admin.
 
     :param url: the api-server's address, without a path
-    :param timeout: of one request, in seconds; a GET that is not answered is repeated, up to 10 attempts in all,
-        while a request that changes something is sent once and can take as long as those together
+    :param timeout: of a request, in seconds. A GET without an answer is repeated, up to 10 attempts in all; a request
+        that changes something is sent once, and can take ten times as long
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
@@ -90,10 +89,10 @@ class AirflowApi:
         return [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 600.0) -> None:
-        """Return when the DAG can be triggered.
+        """Wait until the DAG can be triggered.
 
         Raises :class:`DagImportError` as soon as any file of the folder cannot be imported, and :class:`StackError`
-        when the DAG has not come after ``seconds``.
+        when there is no such DAG after ``seconds``.
         """
         deadline = time.monotonic() + seconds
         while not self._exists(dag_id):
@@ -104,7 +103,6 @@ class AirflowApi:
             time.sleep(_POLL_SECONDS)
 
     def import_errors(self) -> dict[str, str]:
-        """Return the traceback of each file that cannot be imported, by file name."""
         errors = self._call("GET", "/importErrors")["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
@@ -114,13 +112,13 @@ class AirflowApi:
         body: dict[str, Json] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
-        return str(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", body=body)["dag_run_id"])
+        return str(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", json=body)["dag_run_id"])
 
     def begin(self, dag_id: str) -> str:
-        """Start a run and return its id. A DAG that comes paused is unpaused: then its schedule starts one."""
+        """Start a run and return its id. A paused DAG is unpaused instead, and its schedule starts the run."""
         if not self._call("GET", f"/dags/{_q(dag_id)}")["is_paused"]:
             return self.trigger(dag_id)
-        self._call("PATCH", f"/dags/{_q(dag_id)}", body={"is_paused": False})
+        self._call("PATCH", f"/dags/{_q(dag_id)}", json={"is_paused": False})
         deadline = time.monotonic() + _SCHEDULE_SECONDS
         while time.monotonic() < deadline:
             if runs := self._call("GET", f"/dags/{_q(dag_id)}/dagRuns")["dag_runs"]:
@@ -134,22 +132,22 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]:
         path, tasks = f"{_run(dag_id, run_id)}/taskInstances", list[TaskInstance]()
         while True:
-            page = self._call("GET", path, query={"limit": _PAGE, "offset": len(tasks)})["task_instances"]
+            page = self._call("GET", path, params={"limit": _PAGE, "offset": len(tasks)})["task_instances"]
             tasks += [TaskInstance(**{name: row[name] for name in _TASK}) for row in page]
             if len(page) < _PAGE:
                 return tuple(tasks)
 
     def poll(self, dag_id: str, run_id: str) -> RunStatus:
-        """Return the run's state and its tasks; the state is read first, so it never is ahead of them."""
+        """Read the state of the run and then its tasks, so that the state is never newer than the tasks."""
         state = self.run_state(dag_id, run_id)
         return RunStatus(state, self.task_instances(dag_id, run_id))
 
     def wait_for_run(
         self, dag_id: str, run_id: str, *, seconds: float, on_poll: Callable[[RunStatus], None] | None = None
     ) -> RunStatus:
-        """Return the status once the run has ended, well or badly; ``on_poll`` is called with that of every poll.
+        """Wait until the run has succeeded or failed; ``on_poll`` is called with the status of every poll.
 
-        Raises :class:`StackError` when it has not ended after ``seconds``.
+        Raises :class:`StackError` after ``seconds``.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -168,19 +166,18 @@ class AirflowApi:
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value", map_index: int = -1
     ) -> Json:
-        """Return one XCom value. Raises :class:`RequestRefusedError` (status 404) when there is none."""
+        """Read an XCom value. Raises :class:`RequestRefusedError` (status 404) for a missing one."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/xcomEntries/{_q(key)}"
         query: dict[str, str | int] = {"map_index": map_index, "deserialize": "false", "stringify": "false"}
-        value: Json = self._call("GET", path, query=query)["value"]
+        value: Json = self._call("GET", path, params=query)["value"]
         return value
 
     def log_text(
         self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1
     ) -> str:
-        """Return the log of one try, a line per message, times left out."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/logs/{try_number}"
         query: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
-        content = self._call("GET", path, query=query)["content"]
+        content = self._call("GET", path, params=query)["content"]
         return "\n".join(_log_line(message) for message in content) if isinstance(content, list) else ""
 
     def _exists(self, dag_id: str) -> bool:
@@ -192,19 +189,12 @@ class AirflowApi:
             raise
         return True
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Json] | None = None,
-        query: Mapping[str, str | int] | None = None,
-    ) -> dict[str, Any]:
+    def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:  # noqa: ANN401 - json and params
         if "Authorization" not in self._session.headers:
             token = self._send("GET", "/auth/token")
             token.raise_for_status()
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
-        answer = self._send(method, f"/api/v2{path}", body=body, query=query)
+        answer = self._send(method, f"/api/v2{path}", **content)
         if not answer.ok:
             raise RequestRefusedError(
                 answer.status_code, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
@@ -212,21 +202,12 @@ class AirflowApi:
         value: dict[str, Any] = answer.json()
         return value
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Json] | None = None,
-        query: Mapping[str, str | int] | None = None,
-    ) -> requests.Response:
-        """Return the response. Raises :class:`StackError` when the api-server gives none."""
+    def _send(self, method: str, path: str, **content: Any) -> requests.Response:  # noqa: ANN401 - as requests'
+        """Send a request; repeat a GET. Raises :class:`StackError` when the api-server does not answer."""
         attempts, timeout = (_ATTEMPTS, self._timeout) if method == "GET" else (1, self._timeout * _ATTEMPTS)
         while True:
             try:
-                return self._session.request(
-                    method, f"{self.url}{path}", json=body, params=query, timeout=timeout
-                )
+                return self._session.request(method, f"{self.url}{path}", timeout=timeout, **content)
             except (requests.Timeout, requests.ConnectionError) as error:
                 attempts -= 1
                 if not attempts:

@@ -1,6 +1,6 @@
-"""How our Airflow is configured: one list for the stack runner and for ``docker-compose.yaml``.
+"""Airflow's configuration, for the stack runner and for ``docker-compose.yaml``.
 
-A test holds the two equal, so what the tests prove on loopback is what the compose file starts.
+A test compares the two, so that the compose file starts the configuration that is tested on loopback.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-        # A killed worker is noticed sooner than after five minutes, the default. After 30 s, a busy machine lost
+        # A worker that died is noticed earlier than after the default of five minutes. With 30 s, a busy machine lost
         # tasks that were only slow to send their heartbeat ("Server indicated the task shouldn't be running").
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
-        # 3.3.2's supervisor often sleeps one whole interval after its task has ended, in the task's slot.
+        # The supervisor of 3.3.2 often sleeps for an interval after its task has ended, in the task's slot.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        # A DAG file that is broken while one edits it: retry after seconds, not after a minute.
+        # A DAG file that is broken while it is edited: retry after seconds, not after a minute.
         "AIRFLOW__WORKERS__MISSING_DAG_RETRY_DELAY": "5",
-        # On a busy two-core machine five seconds, the default, are too few for the first calls.
+        # On a busy two-core machine, the default of five seconds is too short for the first calls.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
-        # The same machine may need longer than the default 30 and 50 seconds to import a DAG file.
+        # The same machine can need longer than the default 30 and 50 seconds to import a DAG file.
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
     }
@@ -45,15 +45,15 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "triggerer": ("triggerer", "--skip-serve-logs"),
     }
 )
-"""The ``airflow`` command line of each process, in the order they are started; logs are read from disk."""
+"""The ``airflow`` command line of each process, in the order of their start; logs are read from disk."""
 
 AWS_SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
-        # Kept apart from the account's endpoints: no lookup of instance metadata on a laptop.
+        # No calls of the instance metadata service on a laptop.
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 )
-"""The variables that every AWS client needs besides ``AWS_ENDPOINT_URL``; made-up credentials, which moto accepts."""
+"""The variables that every AWS client needs besides ``AWS_ENDPOINT_URL``. moto accepts any credentials."""

@@ -34,13 +34,12 @@ _POLL_SECONDS = 0.1
 
 
 class AirflowStack:
-    """One Airflow with LocalExecutor and SQLite; a context manager.
+    """An Airflow with LocalExecutor and SQLite; a context manager.
 
-    :param home: becomes AIRFLOW_HOME; made when missing. The processes' output goes to ``<home>/components/``
-    :param environment: added to what the processes inherit; the user's own ``AWS_*`` and ``AIRFLOW_*`` variables are
-        not
+    :param home: AIRFLOW_HOME, created when missing. The processes' output is in ``<home>/components/``
+    :param environment: further variables; the processes do not inherit the user's ``AWS_*`` and ``AIRFLOW_*``
     :param python: the interpreter whose Airflow is started
-    :param start_seconds: the longest that :meth:`start` takes in all
+    :param start_seconds: limit for :meth:`start`
     :param grace: seconds between SIGTERM and SIGKILL in :meth:`stop`
     """
 
@@ -81,7 +80,7 @@ class AirflowStack:
                 "AIRFLOW_HOME": str(self.home),
                 "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags_folder),
                 "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-                # Writers queue up for SQLite's one lock; the default of 5 s is too short when busy.
+                # Writers wait for SQLite's single lock; the default of 5 s is too short on a busy machine.
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
                 "AIRFLOW__API__BASE_URL": self.url,
                 "AIRFLOW__API__SECRET_KEY": self._secret,
@@ -91,9 +90,9 @@ class AirflowStack:
         )
 
     def start(self) -> None:
-        """Start everything and return when all four report healthy; a failed start leaves nothing running.
+        """Start all components and wait until all are healthy; a failed start stops them.
 
-        Raises :class:`StackError` with the last log lines of what died or did not become healthy.
+        Raises :class:`StackError` with the last log lines of the component that ended or did not become healthy.
         """
         self._port = free_port()
         deadline = time.monotonic() + self._start_seconds
@@ -103,17 +102,17 @@ class AirflowStack:
             for component, arguments in COMPONENTS.items():
                 self._launch(component, arguments)
             self._await_health(deadline)
-        except BaseException:  # a Ctrl-C in the middle as well
+        except BaseException:  # Ctrl-C, too
             self.stop()
             raise
 
     def stop(self) -> None:
-        """End every process, also those that a killed component left behind; can be called at any time."""
+        """End every process, also the children of a component that died; can be called at any time."""
         processes, self._started = list(self._started.values()), {}
         pids = [process.pid for process in processes]
         end(marker=("AIRFLOW_HOME", str(self.home)), pids=pids, grace=self._grace)
         for process in processes:
-            process.wait()  # it has ended; without this Popen does not know
+            process.wait()  # it has ended; Popen must collect the exit code
 
     def check(self) -> None:
         for component, process in self._started.items():
@@ -157,7 +156,7 @@ class AirflowStack:
             )
         del self._started["migrate"]
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
-            # Stays with the file: readers no longer wait for the one writer.
+            # A property of the file: readers do not wait for the writer any more.
             database.execute("PRAGMA journal_mode=WAL")
 
     def _await_health(self, deadline: float) -> None:

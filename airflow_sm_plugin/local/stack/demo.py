@@ -1,7 +1,7 @@
-"""``make demo``: the main job in a real Airflow against the embedded SageMaker, offline, ending with a table.
+"""``make demo``: run the main job in a real Airflow against the embedded SageMaker, offline, and print a table.
 
-``make demo-batch`` runs the multi-model batch instead, and saves its report as well. ``--up`` starts the same two
-services and leaves them running, ``--down`` ends them.
+``make demo-batch`` runs the multi-model batch instead, and saves its report as well. ``--up`` starts both services and
+leaves them running, ``--down`` ends them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Addresses:
 
 
 class DemoStack:
-    """Both services, with everything they write in one folder.
+    """Both services. All their files are in a folder.
 
-    :param folder: emptied at the start; ``airflow/`` becomes AIRFLOW_HOME, ``sagemaker.log`` holds the embedded
-        SageMaker's requests, ``running.json`` the addresses and process ids
+    :param folder: emptied at the start. ``airflow/`` is AIRFLOW_HOME, ``sagemaker.log`` has the embedded SageMaker's
+        requests, ``running.json`` the addresses and process ids
     :param settings: of the embedded SageMaker, ``NAME=VALUE`` each
     """
 
@@ -58,14 +58,13 @@ class DemoStack:
         self._marker = (_MARKER, str(self.folder))
         self._dags_folder = dags_folder
         self._settings = tuple(settings)
-        self._note = self.folder / "running.json"
+        self._running_file = self.folder / "running.json"
         self.airflow: AirflowStack | None = None
 
     def start(self) -> Addresses:
-        """Start both and return when both serve; the caller calls :meth:`stop`, too.
+        """Start both and wait until both serve; after a failure, the caller must call :meth:`stop`.
 
-        Ends what an earlier run in the same folder left. Raises
-        :class:`~airflow_sm_plugin.local.stack.processes.StackError`.
+        Processes of an earlier run in the same folder are ended first. Raises StackError.
         """
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -84,27 +83,29 @@ class DemoStack:
         self.airflow.start()
         addresses = Addresses(airflow=self.airflow.url, sagemaker=sagemaker.url)
         pids = sorted(process.pid for process in marked(*self._marker))
-        self._note.write_text(json.dumps({**asdict(addresses), "pids": pids}, indent=1) + "\n")
+        self._running_file.write_text(json.dumps({**asdict(addresses), "pids": pids}, indent=1) + "\n")
         return addresses
 
     def running(self) -> Addresses | None:
-        """Return the addresses when a stack of this folder runs, started by this process or another."""
-        if not self._note.exists() or not marked(*self._marker):
+        """Read the addresses of this folder's running stack, started by any process; None when it does not run."""
+        if not self._running_file.exists() or not marked(*self._marker):
             return None
-        note = json.loads(self._note.read_text())
-        return Addresses(airflow=note["airflow"], sagemaker=note["sagemaker"])
+        running = json.loads(self._running_file.read_text())
+        return Addresses(airflow=running["airflow"], sagemaker=running["sagemaker"])
 
     def stop(self) -> None:
-        """End everything that runs for this folder, also of another process; can be called at any time."""
+        """End all processes of this folder's stack, whoever started them; can be called at any time."""
         end(marker=self._marker)
-        self._note.unlink(missing_ok=True)
+        self._running_file.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.stack.demo", description=__doc__)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--up", action="store_true", help="start Airflow and SageMaker, and leave them running")
-    what.add_argument("--down", action="store_true", help="end what --up started")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--up", action="store_true", help="start Airflow and SageMaker, and leave them running"
+    )
+    action.add_argument("--down", action="store_true", help="end what --up started")
     parser.add_argument("--dags", type=Path, default=Path("dags"), help="DAG folder (default: %(default)s)")
     parser.add_argument("--dag", default=_DAG_ID, help="DAG to run (default: %(default)s)")
     parser.add_argument(
@@ -120,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=240)  # in a file the table need not be squeezed into 80 columns
+        console = Console(width=240)  # a file has room for wider tables than 80 columns
     kept = DemoStack(options.state / "up", options.dags, settings=options.set)
     if options.down:
         kept.stop()
@@ -220,14 +221,14 @@ def _failed(console: Console, error: StackError) -> int:
 
 @contextmanager
 def _ended_on_error(console: Console, stack: DemoStack) -> Iterator[None]:
-    """Turn every signal that asks for an end into KeyboardInterrupt, and end the stack on any exception."""
+    """Raise KeyboardInterrupt at SIGINT, SIGTERM and SIGHUP, and end the stack on any exception."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        _hold_signals()  # the first one is enough: nothing is to interrupt the clean-up
+        _hold_signals()  # a second signal must not interrupt the clean-up
         raise KeyboardInterrupt
 
-    for number in _SIGNALS:
-        signal.signal(number, interrupt)
+    for signal_number in _SIGNALS:
+        signal.signal(signal_number, interrupt)
     try:
         yield
     except BaseException as error:
@@ -243,8 +244,8 @@ def _stop(stack: DemoStack) -> None:
 
 
 def _hold_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    for signal_number in _SIGNALS:
+        signal.signal(signal_number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo's output: the tasks while they run, a table of results, and their page as a file."""
+"""The demo's output: the running tasks, a table of results, and the report's page as a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS: Mapping[str, str] = {
     "trace_id_round_trip": "trace id round trip",
     "outputs": "outputs",
 }
-"""Key in a data set's report, and its heading."""
+"""The keys of a data set's report, and their headings."""
 
 BATCH_COLUMNS: Mapping[str, str] = {
     "models": "models",
@@ -37,7 +37,7 @@ BATCH_COLUMNS: Mapping[str, str] = {
     "records_per_second": "records/s",
     "report": "report",
 }
-"""The same of a batch's report."""
+"""The keys of a batch's report, and their headings."""
 
 _STATES: Mapping[str | None, tuple[str, str]] = {
     None: ("·", "dim"),
@@ -53,13 +53,13 @@ _STATES: Mapping[str | None, tuple[str, str]] = {
     "skipped": ("-", "dim"),
 }
 _WIDE = 160
-"""Characters from which on the eight columns of the report fit on a line."""
+"""From this number of characters on, the report's eight columns fit on a line."""
 
 _WAITING = frozenset({None, "scheduled", "queued"})
 
 
 class Progress:
-    """Shows a run as it is polled: a live table on a terminal, else a line for each change of a task's state."""
+    """Shows the polls of a run: a live table on a terminal, else a line for each change of a task's state."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -76,7 +76,6 @@ class Progress:
         self._live.stop()
 
     def show(self, status: RunStatus) -> None:
-        """Show what changed since the last poll."""
         if self._console.is_terminal:
             self._live.update(progress_table(status.tasks, seconds=time.monotonic() - self._begun))
             return
@@ -88,7 +87,7 @@ class Progress:
 
 
 def progress_table(tasks: Sequence[TaskInstance], *, seconds: float) -> Table:
-    """Lay tasks out: a row for each step, a column for each task group."""
+    """Build a table of tasks: a row for each step, a column for each task group."""
     steps: dict[str, dict[str, TaskInstance]] = {}
     for task in tasks:
         group, _, step = task.label.rpartition(".")
@@ -107,7 +106,7 @@ def progress_table(tasks: Sequence[TaskInstance], *, seconds: float) -> Table:
 
 
 def report_table(reports: Sequence[Mapping[str, Json]], *, width: int) -> Table:
-    """Lay reports of one kind out: one a row, or one a column where ``width`` is too small for that."""
+    """Build a table of reports of the same kind: a row per report, or a column where ``width`` is too small."""
     columns = BATCH_COLUMNS if BATCH_COLUMNS.keys() <= reports[0].keys() else COLUMNS
     cells = [[heading, *(_text(report.get(key)) for report in reports)] for key, heading in columns.items()]
     rows = list(zip(*cells, strict=True)) if width >= _WIDE else cells
@@ -143,7 +142,7 @@ def _text(value: Json) -> str:
 
 
 def report_of(api: AirflowApi, dag_id: str, run_id: str, task: TaskInstance) -> dict[str, Json] | None:
-    """Return the value that a successful task named ``report``, alone or in a group, has returned, else None."""
+    """Read the returned value of a successful task named ``report``, in a group or not; else None."""
     if task.task_id.rpartition(".")[2] != "report" or task.state != "success":
         return None
     value = api.xcom(dag_id, run_id, task.task_id)
@@ -151,10 +150,7 @@ def report_of(api: AirflowApi, dag_id: str, run_id: str, task: TaskInstance) -> 
 
 
 def saved_page(report: Mapping[str, Json], *, folder: Path, sagemaker: str) -> Path | None:
-    """Save the page that a report names as ``report.html`` in a folder; None when it names none.
-
-    :param sagemaker: the address of the embedded SageMaker, whose S3 holds the page
-    """
+    """Save a report's page from the S3 of the embedded SageMaker as ``report.html``; None for a report without one."""
     location = report.get("report")
     if not isinstance(location, str) or not location.endswith(".html"):
         return None

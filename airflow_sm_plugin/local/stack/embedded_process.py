@@ -19,10 +19,10 @@ _POLL_SECONDS = 0.05
 class EmbeddedProcess:
     """``python -m airflow_sm_plugin.local`` on a free port of loopback; a context manager.
 
-    :param log: gets its output
+    :param log: for the process's output
     :param python: an interpreter with the extra ``local``
-    :param environment: added to what the process inherits
-    :param arguments: further ones for its command line, e.g. ``["--set", "automl_seconds=5"]``
+    :param environment: further variables
+    :param arguments: further ones of the command line, e.g. ``["--set", "automl_seconds=5"]``
     """
 
     def __init__(
@@ -44,20 +44,19 @@ class EmbeddedProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and return when it serves, at ``url``. Raises :class:`StackError` with its log."""
+        """Start the process and wait until it serves at ``url``. Raises :class:`StackError` with its log."""
         self._log.unlink(missing_ok=True)
         try:
             self.url = self._launch()
-        except BaseException:  # a Ctrl-C in the middle as well
+        except BaseException:  # Ctrl-C, too
             self.stop()
             raise
 
     def stop(self) -> None:
-        """End it and the containers it runs; can be called at any time."""
         process, self._process = self._process, None
         end(marker=self._marker, pids=[process.pid] if process else [])
         if process:
-            process.wait()  # it has ended; without this Popen does not know
+            process.wait()  # it has ended; Popen must collect the exit code
 
     def __enter__(self) -> Self:
         self.start()

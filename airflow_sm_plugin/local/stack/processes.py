@@ -1,7 +1,7 @@
-"""Start processes that can be found again, and end them all.
+"""Start processes with a marker, and end all processes with that marker.
 
-A process that was started here is recognised later by an environment variable it inherited, so that its own children
-are found as well, also when the one in between is gone (an orphaned Airflow task).
+The marker is an environment variable. Children inherit it, so that they are recognised even when their parent has ended
+(an orphaned Airflow task).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KILL_SECONDS = 60.0
 
 
 class StackError(RuntimeError):
-    """A process of the stack did not start, died or would not end; the text has its last log lines."""
+    """A process of the stack did not start, died or did not end; the message has its last log lines."""
 
 
 def free_port() -> int:
@@ -30,18 +30,17 @@ def free_port() -> int:
 
 
 def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without the user's AWS and Airflow settings, plus ``additions``.
+    """Copy this process's environment without the user's AWS and Airflow settings, and add ``additions``.
 
-    Loopback addresses are never sent through a proxy.
+    Requests to loopback are never sent through a proxy.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "AIRFLOW_", "_AIRFLOW_")) and name.upper() != "NO_PROXY"
     }
-    no_proxy = ",".join(
-        filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"])
-    )
+    inherited = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    no_proxy = ",".join(filter(None, [inherited, "127.0.0.1,localhost"]))
     return {
         **kept,
         "NO_PROXY": no_proxy,
@@ -49,7 +48,7 @@ def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
-        # Airflow sets process titles; without this that overwrites the environment one reads in /proc.
+        # Airflow sets process titles, which would overwrite the environment in /proc.
         "SPT_NOENV": "1",
         **additions,
     }
@@ -58,7 +57,7 @@ def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
 def start(
     command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
 ) -> subprocess.Popen[bytes]:
-    """Start ``command`` in a session of its own, out of reach of the terminal's Ctrl-C; log its output."""
+    """Start ``command`` in a session of its own, which the terminal's Ctrl-C does not reach; log its output."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -79,25 +78,28 @@ def last_lines(log: Path, count: int = 30) -> str:
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:
-    """Return the living processes whose environment says ``name=value``, this one excepted."""
-    found = []
+    """Find the running processes with ``name=value`` in their environment, except this one."""
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(name) == value:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def end(*, marker: tuple[str, str], pids: Iterable[int] = (), grace: float = 8.0) -> None:
-    """End every process that carries the marker, and ``pids``, with all their descendants.
+    """End every process with the marker, and ``pids``, with all their descendants.
 
-    ``pids`` and the topmost marked processes get a SIGTERM (each ends its own children) and ``grace`` seconds; those
-    left then are killed. Raises :class:`StackError` when a process survives even that.
+    ``pids`` and the topmost marked processes get a SIGTERM, on which they end their own children, and ``grace``
+    seconds; the rest gets a SIGKILL. Raises :class:`StackError` when a process survives that.
     """
-    found = marked(*marker)
-    below = {process.pid for process in found}
+    with_marker = marked(*marker)
+    marked_pids = {process.pid for process in with_marker}
     given = [process for pid in pids for process in _existing(pid)]
-    tops = {process.pid: process for process in [*given, *(p for p in found if _parent_id(p) not in below)]}
+    tops = {
+        process.pid: process
+        for process in [*given, *(p for p in with_marker if _parent_id(p) not in marked_pids)]
+    }
     family = [*tops.values(), *(child for parent in tops.values() for child in _children(parent))]
     for process in tops.values():
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,5 +1,10 @@
 """Batch transform.
 
-``operations`` has the operations; ``transform_plan`` reads a job's plan, cuts its input into payloads and joins the
-answers; ``data_processing`` filters and joins records; ``transform_job`` runs the job with all of these.
+- ``operations``: the operations on transform jobs, and CreateTransformJob's checks.
+- ``transform_job``: runs a job in a background thread: starts containers, reads the inputs, sends requests, writes the
+  outputs.
+- ``transform_plan``: a job's parameters; splits an input into payloads, and joins the answers. Pure.
+- ``data_processing``: filters records, and joins answers with their inputs (``DataProcessing``). Pure.
+
+Read ``operations``, ``transform_job``.
 """

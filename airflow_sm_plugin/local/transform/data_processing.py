@@ -1,7 +1,7 @@
-"""Filter and join a transform job's records: ``DataProcessing`` of ``CreateTransformJob``, as pure functions.
+"""Filter and join a transform job's records: ``DataProcessing`` of ``CreateTransformJob``. Pure functions.
 
-The JSONPath operators are those the developer guide lists (Associate prediction results with input records):
-``$``, ``.name``, ``['name', …]``, ``[index, …]``, ``[start:end]``, ``.*`` and ``[*]``.
+JSONPath operators (Developer Guide, "Associate prediction results with input records"): ``$``, ``.name``,
+``['name', …]``, ``[index, …]``, ``[start:end]``, ``.*`` and ``[*]``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-csv.field_size_limit(2**31 - 1)  # a record can be as large as a payload; Python's 131,072 characters are less
+csv.field_size_limit(2**31 - 1)  # a record can be as large as a payload; Python's default is 131,072
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Pick: TypeAlias = "int | slice | str"
@@ -32,14 +32,14 @@ class UnsupportedPath(ValueError):
 
 
 class ProcessingFailed(Exception):
-    """A record cannot be filtered or joined: not of the declared format, or an index it does not have."""
+    """A record cannot be filtered or joined: it has another format, or lacks the index."""
 
 
 @dataclass(frozen=True)
 class Processing:
-    """The steps around each request: filter its input, join, filter the joined record.
+    """The processing of each request: filter its input, join input and answer, filter the joined record.
 
-    :param format: ``csv``, ``json`` (a request is one document) or ``jsonlines``
+    :param format: ``csv``, ``json`` (a request is a document) or ``jsonlines``
     """
 
     format: str
@@ -48,14 +48,14 @@ class Processing:
     join_input: bool = False
 
     def request_body(self, body: bytes) -> bytes:
-        """Return the part of ``body`` that the model gets. Raises ProcessingFailed."""
+        """Filter the request's ``body``. Raises ProcessingFailed."""
         if self.input_filter == "$":
             return body
         path = parse_path(self.input_filter)
         return _write([select(path, row) for row in _read(body, self.format)], self.format)
 
     def output(self, body: bytes, answer: bytes) -> bytes:
-        """Return the output for the request ``body`` and its ``answer``. Raises ProcessingFailed."""
+        """Join a request's ``body`` and its ``answer``, and filter the result. Raises ProcessingFailed."""
         if not self.join_input and self.output_filter == "$":
             return answer
         rows = _read(answer, self.format)
@@ -74,7 +74,7 @@ class Processing:
 
 
 def output_format(content_type: str, split_type: str) -> str:
-    """Return csv, json or jsonlines. Raises ProcessingFailed for another content type."""
+    """Choose csv, json or jsonlines. Raises ProcessingFailed for another content type."""
     kind = format_of(content_type)
     if kind is None:
         raise ProcessingFailed(
@@ -86,9 +86,8 @@ def output_format(content_type: str, split_type: str) -> str:
 
 def with_inference_ids(answer: bytes, kind: str, *, started: datetime.datetime) -> bytes:
     """Append an inference id and the job's start time to each record. Raises ProcessingFailed."""
-    return _write(
-        [_with_inference_id(row, f"{started:%Y-%m-%dT%H:%M:%SZ}") for row in _read(answer, kind)], kind
-    )
+    moment = f"{started:%Y-%m-%dT%H:%M:%SZ}"
+    return _write([_with_inference_id(row, moment) for row in _read(answer, kind)], kind)
 
 
 def _with_inference_id(row: Json, started: str) -> Json:
@@ -101,12 +100,12 @@ def _with_inference_id(row: Json, started: str) -> Json:
 
 
 def format_of(content_type: str | None) -> str | None:
-    """Return csv, json or jsonlines; None for content that cannot be filtered or joined."""
+    """Choose csv, json or jsonlines; None for content that cannot be filtered or joined."""
     return _FORMATS.get((content_type or "").partition(";")[0].strip().lower())
 
 
 def parse_path(expression: str) -> tuple[tuple[Pick, ...], ...]:
-    """Read a JSONPath expression as its steps. Raises UnsupportedPath."""
+    """Parse a JSONPath expression into steps. Raises UnsupportedPath."""
     if not expression.startswith("$"):
         raise UnsupportedPath(f"JSONPath must begin with $: {expression}")
     steps: list[tuple[Pick, ...]] = []
@@ -121,7 +120,7 @@ def parse_path(expression: str) -> tuple[tuple[Pick, ...], ...]:
 
 
 def select(path: Sequence[tuple[Pick, ...]], value: Json) -> Json:
-    """Return what ``path`` selects: one value, or a list or object of several. Raises ProcessingFailed."""
+    """Select by ``path``: a value, or a list or object of several. Raises ProcessingFailed."""
     for picks in path:
         if all(isinstance(pick, str) for pick in picks):
             value = _named(value, [str(pick) for pick in picks])
@@ -175,8 +174,8 @@ def _indexed(value: Json, picks: Sequence[Pick]) -> Json:
             chosen.append(value[pick])
         else:
             raise ProcessingFailed(f"Index {pick} is outside a record of {len(value)} columns")
-    single = len(picks) == 1 and isinstance(picks[0], int)
-    return chosen[0] if single else chosen
+    is_single = len(picks) == 1 and isinstance(picks[0], int)
+    return chosen[0] if is_single else chosen
 
 
 def _join_rows(row: Json, output: Json) -> Json:
@@ -206,7 +205,7 @@ def _read(body: bytes, kind: str) -> list[Json]:
 
 
 def _write(rows: Sequence[Json], kind: str) -> bytes:
-    """Write rows; CSV and JSON Lines end with a newline, so that answers put together stay lines."""
+    """Write rows. CSV and JSON Lines end with a newline, so that concatenated answers are still lines."""
     if kind == "json":
         return b"".join(map(_json, rows))
     if kind == "jsonlines":
@@ -219,5 +218,5 @@ def _write(rows: Sequence[Json], kind: str) -> bytes:
 def _json(row: Json) -> bytes:
     try:
         return json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold only as an escape
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can only have as an escape
         return json.dumps(row).encode()

@@ -1,14 +1,13 @@
-"""Create, describe, stop and list transform jobs; :mod:`.transform_job` runs them.
+"""Create, describe, stop and list transform jobs.
 
-Error texts are those observed of the service: a missing job is a ValidationException, not the ResourceNotFound that
-its API model names.
+Error texts were observed at the service: a missing job is a ValidationException, not the ResourceNotFound of its API
+model.
 """
 
 from __future__ import annotations
 
 from airflow_sm_plugin.local.account import s3_objects
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import is_direct
@@ -27,7 +26,6 @@ _SUMMARY = """
 
 @operation("CreateTransformJob")
 def create_transform_job(region: Region, params: Params) -> Record:
-    """Start a job; a request that is known to be wrong is refused here."""
     name = params["TransformJobName"]
     arn = region.arn(JOBS, name)
     _check_payload_limits(params)
@@ -73,7 +71,7 @@ def describe_transform_job(region: Region, params: Params) -> Record:
 
 @operation("StopTransformJob")
 def stop_transform_job(region: Region, params: Params) -> Record:
-    """Stop a running job: Stopping, then Stopped; outputs that are written stay."""
+    """Stop a running job: Stopping, then Stopped; written outputs stay."""
     name = params["TransformJobName"]
     with region.table(JOBS) as jobs:
         if name not in jobs:
@@ -92,13 +90,11 @@ def stop_transform_job(region: Region, params: Params) -> Record:
 
 @operation("ListTransformJobs")
 def list_transform_jobs(region: Region, params: Params) -> Record:
-    """List jobs: by name, status and time, in pages."""
     with region.table(JOBS) as jobs:
         return listed("TransformJobSummaries", jobs.values(), params, kind="TransformJob", members=_SUMMARY)
 
 
 def step_of_automl(job_arn: str) -> str:
-    """Return the text that refuses to stop a running step of an AutoML job alone."""
     return f"The job is a step of {job_arn}. Use StopAutoMLJob to stop it."
 
 
@@ -137,10 +133,10 @@ def _check_input_exists(region: Region, source: Record) -> None:
     if source["S3DataType"] not in ("S3Prefix", "ManifestFile"):
         raise ValidationFailure(f"S3DataType {source['S3DataType']} is not supported in transform jobs")
     try:
-        found = next(s3_objects.keys_below(region, Location.parse(source["S3Uri"])), None)
+        is_empty = next(s3_objects.keys_below(region, Location.parse(source["S3Uri"])), None) is None
     except ObjectFailure:
-        found = None
-    if found is None:
+        is_empty = True
+    if is_empty:
         bucket = Location.parse(source["S3Uri"]).bucket
         raise ValidationFailure(
             f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. Please ensure '

@@ -1,6 +1,6 @@
-"""Run a transform job: start its containers, send them the input piece by piece, store what they answer.
+"""Run a transform job: start its containers, send them the input in payloads, store their answers.
 
-Form and places of captured data: Developer Guide, "Capture data from batch transform job".
+Format and keys of captured data: Developer Guide, "Capture data from batch transform job".
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class _Stopped(Exception):
 
 
 class TransformJob:
-    """One job, run once. It keeps its record's status; ``stop`` can be called from any thread, at any time.
+    """A job, which is run once and updates its record. ``stop`` can be called from any thread, at any time.
 
-    An object that fails does not end the job: the others are still transformed, as the service does, and only then the
-    job is Failed. Outputs are written whole, so a failed object has none.
+    An object that fails does not end the job: as in the service, the other objects are transformed before the job is
+    Failed. An output is written by a single request, so a failed object has none.
     """
 
     def __init__(self, region: Region, record: Record, model: Record) -> None:
@@ -95,33 +95,31 @@ class TransformJob:
         self._data_log: DataLog
 
     def stop(self) -> None:
-        """End the job early: nothing more is sent, and requests in flight are abandoned. Returns at once."""
+        """End the job early: no further request is sent, and requests in flight are abandoned. Returns at once."""
         self._stopping.set()
         self._region.in_background(f"stop-{self._name}", self._stop_pipelines)
 
     def run(self) -> None:
-        """Take the job to Completed, Failed or Stopped."""
         began, self._started = time.monotonic(), now()
-        forget = self._region.at_close(self.stop)
+        forget_close = self._region.at_close(self.stop)
         self._update(TransformStartTime=self._started)
-        failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not look like success
+        failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not end as a success
         try:
-            with DataLog(
-                self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
-            ) as self._data_log:
+            log_target = LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
+            with DataLog(self._region, log_target) as self._data_log:
                 failure = self._transform_all()
         except ContainerFailed as error:
-            failure = _container_failure(error)
+            failure = NO_PING if "ping health check" in str(error) else f"ClientError: {error}"
         except (BadInput, BadManifest, ObjectFailure) as error:
             failure = f"ClientError: {error}"
         finally:
             self._stop_pipelines()
-            self._region.wait(self._least_seconds, since=began)
+            settings = self._region.settings
+            self._region.wait(
+                lambda: 0.0 if self._stopping.is_set() else settings.transform_seconds, since=began
+            )
             self._end(failure)
-            forget()
-
-    def _least_seconds(self) -> float:
-        return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
+            forget_close()
 
     def _stop_pipelines(self) -> None:
         with self._lock:
@@ -149,11 +147,11 @@ class TransformJob:
         return dataclasses.replace(spec, environment=environment)
 
     def _transform_all(self) -> str | None:
-        """Transform every object; return why the job failed, if it did."""
+        """Transform every object; return the job's FailureReason, if any."""
         listed = objects_in_manifest if self._plan.is_manifest else objects_below
         sources = list(listed(self._region, self._plan.source))
         self._start_pipelines()
-        self._data_log.write(self._plan.in_words)
+        self._data_log.write(self._plan.log_line)
         width = self._plan.concurrent * len(self._pipelines)
         with ThreadPoolExecutor(width) as objects, ThreadPoolExecutor(width) as requests:
             failures = [
@@ -161,10 +159,9 @@ class TransformJob:
                 for failure in objects.map(lambda source: self._transform(source, requests), sources)
                 if failure
             ]
-        if not failures and self._plan.capture and not self._stopping.is_set():
-            write_manifests(
-                self._region, self._plan.capture, sources, self._plan.output, started=self._started
-            )
+        capture = self._plan.capture
+        if not failures and capture and not self._stopping.is_set():
+            write_manifests(self._region, capture, sources, self._plan.output, started=self._started)
         return failures[0] if failures else None
 
     def _start_pipelines(self) -> None:
@@ -181,7 +178,7 @@ class TransformJob:
             pipeline.stop()
 
     def _transform(self, source: InputObject, requests: ThreadPoolExecutor) -> str | None:
-        """Transform one object; return why it failed, if it did."""
+        """Transform an object; return the failure's reason, if any."""
         if self._stopping.is_set():
             return None
         try:
@@ -193,12 +190,8 @@ class TransformJob:
                 max_payload_bytes=self._plan.max_payload_bytes,
             )
             output = assemble(self._answers(requests, batches), self._plan.assemble_with)
-            s3_objects.write(
-                self._region,
-                self._plan.output.below(f"{source.relative}.out"),
-                output,
-                kms_key_id=self._plan.kms_key_id,
-            )
+            location = self._plan.output.below(f"{source.relative}.out")
+            s3_objects.write(self._region, location, output, kms_key_id=self._plan.kms_key_id)
         except _Stopped:
             return None
         except ModelFailure as error:
@@ -223,7 +216,7 @@ class TransformJob:
                 request.cancel()
 
     def _answer(self, batch: Sequence[bytes]) -> bytes:
-        """Return the output for one batch of records. Raises ModelFailure, ProcessingFailed."""
+        """Make the output of a batch of records. Raises ModelFailure, ProcessingFailed."""
         if self._stopping.is_set():
             raise _Stopped
         body = b"".join(batch)
@@ -259,14 +252,10 @@ class TransformJob:
         return CLIENT_ERROR if _is_client_error(error) else ALGORITHM_ERROR
 
     def _log_failure(self, source: InputObject, *texts: str) -> None:
-        """Write to the data log, the one place that has the reason of a failed object."""
+        """Write to the data log. No other output has the reason of a failed object."""
         lines = [line for text in texts for line in text.splitlines() or [""]]
-        place = f"{source.location.bucket}/{source.location.key}"
-        self._data_log.write("\n".join(f"{place}: {line}" for line in lines))
-
-
-def _container_failure(error: ContainerFailed) -> str:
-    return NO_PING if "ping health check" in str(error) else f"ClientError: {error}"
+        path = f"{source.location.bucket}/{source.location.key}"
+        self._data_log.write("\n".join(f"{path}: {line}" for line in lines))
 
 
 def _is_client_error(error: ModelFailure) -> bool:
@@ -281,7 +270,7 @@ def write_manifests(
     *,
     started: datetime.datetime,
 ) -> None:
-    """Write the manifests of a completed job below the hour of its start. Raises ObjectFailure."""
+    """Write the manifests of a completed job, with the hour of its start in their keys. Raises ObjectFailure."""
     outputs = [(f"{output.below('').uri.rstrip('/')}/", f"{source.relative}.out") for source in sources]
     for folder, entries in (("input", map(_split, sources)), ("output", outputs)):
         for manifest in manifests(entries):
@@ -291,7 +280,7 @@ def write_manifests(
 
 
 def manifests(entries: Iterable[tuple[str, str]]) -> list[list[object]]:
-    """Return manifests, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, of (prefix, name) pairs: one for each prefix."""
+    """Build a manifest, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, for each prefix of (prefix, name) pairs."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for prefix, name in entries:
         names[prefix].append(name)

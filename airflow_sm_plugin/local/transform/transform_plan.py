@@ -1,6 +1,6 @@
-"""A transform job's plan, read from its record, and how it cuts input into payloads and joins the answers: pure.
+"""A transform job's parameters; how it splits an input into payloads and joins the answers. Pure.
 
-Words, defaults and rules are those of ``CreateTransformJob`` in the SageMaker API reference.
+Terms, defaults and rules are those of ``CreateTransformJob`` in the SageMaker API reference.
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ _LengthOf = Callable[[bytes, int], int]
 DEFAULT_TIMEOUT_SECONDS = 600
 DEFAULT_RETRIES = 3
 MOST_INSTANCES = 4
-"""Each instance is a process or more on this machine: of a job that asks for more, so many run."""
+"""Instances that are really started, since each costs processes of this machine, whatever the job asks for."""
 MOST_CONCURRENT = 16
-"""Requests in flight an instance; a job that asks for more gets so many."""
+"""Requests in flight per instance, whatever the job asks for."""
 
 
 class BadInput(Exception):
-    """The input cannot be cut as asked: a damaged frame, or a record that is too large."""
+    """The input cannot be split: a frame is damaged, or a record is too large."""
 
 
 def records(data: bytes, split_type: str) -> Iterator[bytes]:
-    """Cut an object into records: lines with their end, frames whole, so that joined they are the object.
-
-    Empty lines are no records.
+    """Split an object into records: lines with their end, frames with their header; empty lines are skipped.
 
     :param split_type: ``None`` (the object is the record), ``Line``, ``RecordIO`` or ``TFRecord``
     """
@@ -52,13 +50,12 @@ def records(data: bytes, split_type: str) -> Iterator[bytes]:
 def payloads(
     data: bytes, *, split_type: str, batch_strategy: str, max_payload_bytes: int
 ) -> Iterator[tuple[bytes, ...]]:
-    """Group an object's records into what each request carries.
+    """Group an object's records into the payloads of requests.
 
-    ``SingleRecord`` sends one record a request and takes binary records out of their frames; ``MultiRecord``
-    fills each request up to the limit.
+    ``SingleRecord`` sends a record per request, binary records without their frames; ``MultiRecord`` fills each request
+    up to the limit. Raises BadInput when a single record exceeds the limit.
 
     :param max_payload_bytes: 0 means no limit
-    Raises BadInput when one record alone exceeds the limit.
     """
     if split_type == "None" or batch_strategy == "SingleRecord":
         for record in records(data, split_type):
@@ -79,7 +76,7 @@ def payloads(
 
 
 def assemble(answers: Iterable[bytes], assemble_with: str) -> bytes:
-    """Join the answers to one object's payloads; ``Line`` ends each with a newline."""
+    """Join the answers to an object's payloads; ``Line`` ends each with a newline."""
     if assemble_with == "Line":
         return b"".join(answer if answer.endswith(b"\n") else answer + b"\n" for answer in answers)
     return b"".join(answers)
@@ -93,7 +90,7 @@ def _check_size(record: bytes, limit: int) -> None:
 def _lines(data: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(data):
-        end = data.find(b"\n", start) + 1 or len(data)  # a lone carriage return ends no record
+        end = data.find(b"\n", start) + 1 or len(data)  # a lone carriage return does not end a record
         yield data[start:end]
         start = end
 
@@ -154,9 +151,9 @@ class Capture:
 
 @dataclass(frozen=True)
 class TransformPlan:
-    """How to cut, send and store. Sizes in bytes (0: no limit), times in seconds.
+    """A job's parameters. Sizes in bytes (0: no limit), times in seconds.
 
-    :param retries: further tries of a request that the model answered with a 5xx, or not in time
+    :param retries: further attempts for a request without an answer in time, or with a 5xx
     """
 
     source: Location
@@ -205,20 +202,19 @@ class TransformPlan:
         )
 
     @property
-    def in_words(self) -> str:
-        """The first line of a job's data log."""
+    def log_line(self) -> str:
         megabytes = self.max_payload_bytes // MEGABYTE
         return (
             f"MaxConcurrentTransforms={self.concurrent}, MaxPayloadInMB={megabytes}, "
-            f"BatchStrategy={_shouted(self.batch_strategy)}"
+            f"BatchStrategy={_in_capitals(self.batch_strategy)}"
         )
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables that the service adds to a container (Use your own inference code with batch)."""
+        """The variables that the service adds (Developer Guide, "Use your own inference code with batch transform")."""
         return {
             "SAGEMAKER_BATCH": "true",
-            "SAGEMAKER_BATCH_STRATEGY": _shouted(self.batch_strategy),
+            "SAGEMAKER_BATCH_STRATEGY": _in_capitals(self.batch_strategy),
             "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": str(self.concurrent),
             "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(self.max_payload_bytes // MEGABYTE),
         }
@@ -236,5 +232,5 @@ def _processing(config: Mapping[str, str], content_type: str | None, split_type:
     return None if changes_nothing else processing
 
 
-def _shouted(batch_strategy: str) -> str:
+def _in_capitals(batch_strategy: str) -> str:
     return {"SingleRecord": "SINGLE_RECORD"}.get(batch_strategy, "MULTI_RECORD")

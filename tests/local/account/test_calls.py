@@ -35,11 +35,18 @@ def test_every_call_is_noted_with_what_became_of_it() -> None:
         with pytest.raises(ClientError):
             clients.runtime.invoke_endpoint(EndpointName="none", Body=b"s3cr3t", CustomAttributes="s3cr3t")
         clients.s3.put_object(Bucket=clients.bucket, Key="a/kéy 100%25", Body=b"s3cr3t")
-        told = control(embedded, "GET", "calls")
+        answer = control(embedded, "GET", "calls")
         everything = control(embedded, "GET", "calls?service=*")
         seen = [
-            (one["service"], one["operation"], one["resource"], one["status"], one["error"], one["effect"])
-            for one in told["calls"]  # type: ignore[attr-defined] # JSON
+            (
+                call["service"],
+                call["operation"],
+                call["resource"],
+                call["status"],
+                call["error"],
+                call["effect"],
+            )
+            for call in answer["calls"]  # type: ignore[attr-defined] # JSON
         ]
         assert seen == [
             ("sagemaker", "CreateModel", "Mine", 200, None, True),
@@ -49,20 +56,20 @@ def test_every_call_is_noted_with_what_became_of_it() -> None:
         ]
         assert "s3cr3t" not in json.dumps(everything)
         puts = control(embedded, "GET", "calls?service=s3&operation=PutObject")["calls"]
-        assert [(one["resource"], one["status"], one["effect"]) for one in puts] == [  # type: ignore[attr-defined] # JSON
+        assert [(call["resource"], call["status"], call["effect"]) for call in puts] == [  # type: ignore[attr-defined] # JSON
             (f"{clients.bucket}/a/kéy 100%25", 200, True)
         ]
         named = control(embedded, "GET", "calls?resource=M*e")["calls"]
-        assert [one["operation"] for one in named] == ["CreateModel", "CreateModel", "DescribeModel"]  # type: ignore[attr-defined] # JSON
-        second = told["calls"][1]["sequence"]  # type: ignore[index] # JSON
+        assert [call["operation"] for call in named] == ["CreateModel", "CreateModel", "DescribeModel"]  # type: ignore[attr-defined] # JSON
+        second = answer["calls"][1]["sequence"]  # type: ignore[index] # JSON
         later = control(embedded, "GET", f"calls?since={second}")["calls"]
-        assert [one["operation"] for one in later] == ["DescribeModel", "InvokeEndpoint"]  # type: ignore[attr-defined] # JSON
+        assert [call["operation"] for call in later] == ["DescribeModel", "InvokeEndpoint"]  # type: ignore[attr-defined] # JSON
         last = everything["sequence"]
         assert control(embedded, "GET", f"calls?service=*&since={last}")["calls"] == []
         assert control(embedded, "DELETE", "calls") == {"calls": [], "sequence": last, "forgotten": 0}
         clients.sagemaker.describe_model(ModelName="Mine")
         after = control(embedded, "GET", f"calls?since={last}")["calls"]
-        assert [one["operation"] for one in after] == ["DescribeModel"]  # type: ignore[attr-defined] # JSON
+        assert [call["operation"] for call in after] == ["DescribeModel"]  # type: ignore[attr-defined] # JSON
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:
             control(embedded, "GET", "calls?since=yesterday")
         refused.value.close()
@@ -71,14 +78,16 @@ def test_every_call_is_noted_with_what_became_of_it() -> None:
 def test_other_services_operations_are_named() -> None:
     with EmbeddedSageMaker() as embedded:
         clients = clients_of(embedded.url)
-        topic = clients.sns.create_topic(Name="told")["TopicArn"]
+        topic = clients.sns.create_topic(Name="reported")["TopicArn"]
         clients.sns.publish(TopicArn=topic, Message="s3cr3t")
         clients.sqs.create_queue(QueueName="waiting")
         clients.logs.describe_log_groups()
-        seen = {(one.service, one.operation, one.resource) for one in embedded.calls.calls(service="s[nq]s")}
+        seen = {
+            (call.service, call.operation, call.resource) for call in embedded.calls.calls(service="s[nq]s")
+        }
         assert ("sns", "Publish", topic) in seen
         assert ("sqs", "CreateQueue", "waiting") in seen
-        assert [one.operation for one in embedded.calls.calls(service="logs")] == ["DescribeLogGroups"]
+        assert [call.operation for call in embedded.calls.calls(service="logs")] == ["DescribeLogGroups"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from moto.core.utils import camelcase_to_underscores
 from moto.sagemaker.responses import SageMakerResponse
 
 from airflow_sm_plugin.local.account import operations
-from airflow_sm_plugin.local.account.operations import NOT_DONE, PASSED_ON
+from airflow_sm_plugin.local.account.operations import NOT_AVAILABLE, PASSED_ON
 from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
@@ -32,23 +32,23 @@ def is_answered_here(name: str) -> bool:
 
 @pytest.mark.parametrize("name", MOTOS)
 def test_each_operation_of_moto_is_decided(name: str) -> None:
-    decisions = [is_answered_here(name), name in PASSED_ON, name in NOT_DONE]
+    decisions = [is_answered_here(name), name in PASSED_ON, name in NOT_AVAILABLE]
     assert sum(decisions) == 1, "decide in operations.py whether moto does what the operation says"
 
 
 def test_what_is_passed_on_and_refused_is_motos() -> None:
-    assert set(MOTOS) >= PASSED_ON | NOT_DONE.keys()
+    assert set(MOTOS) >= PASSED_ON | NOT_AVAILABLE.keys()
 
 
 @pytest.mark.parametrize(
     "name", ["CreateWhatMotoGetsNextYear", "createTrainingJob", "Create_Training_Job", ""]
 )
-def test_what_nobody_decided_is_refused(name: str) -> None:
+def test_an_undecided_operation_is_refused(name: str) -> None:
     with pytest.raises(UnknownOperationFailure, match=f"does not answer this: {name}"):
         operations.handler_of(name)
 
 
-@pytest.mark.parametrize("name", sorted(NOT_DONE))
+@pytest.mark.parametrize("name", sorted(NOT_AVAILABLE))
 def test_what_moto_only_pretends_is_refused(sagemaker_server: EmbeddedSageMaker, name: str) -> None:
     headers = {
         "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sagemaker/aws4_request, "
@@ -60,7 +60,7 @@ def test_what_moto_only_pretends_is_refused(sagemaker_server: EmbeddedSageMaker,
     assert answer.status_code == 400
     assert answer.json() == {
         "__type": "UnknownOperationException",
-        "message": f"The embedded SageMaker does not {NOT_DONE[name]}: {name} is not available",
+        "message": f"The embedded SageMaker does not {NOT_AVAILABLE[name]}: {name} is not available",
     }
 
 
@@ -87,7 +87,7 @@ def test_records_that_moto_keeps_are_kept(clients: Clients) -> None:
     clients.sagemaker.create_experiment(ExperimentName=experiment)
     clients.sagemaker.create_trial(TrialName=trial, ExperimentName=experiment)
     listed = clients.sagemaker.list_trials(ExperimentName=experiment)["TrialSummaries"]
-    assert [one["TrialName"] for one in listed] == [trial]
+    assert [summary["TrialName"] for summary in listed] == [trial]
 
 
 def test_a_record_that_moto_misses_is_said_to_be_missing(clients: Clients) -> None:

@@ -58,7 +58,7 @@ class Bucket:
         error = ElementTree.fromstring(content)  # noqa: S314 - the service's own answer
         request_id = answered["x-amzn-requestid"]
         assert (error.tag, error.findtext("RequestId")) == ("Error", request_id)
-        (call,) = [one for one in self.server.calls.calls(service="s3") if one.request_id == request_id]
+        (call,) = [call for call in self.server.calls.calls(service="s3") if call.request_id == request_id]
         code = str(error.findtext("Code"))
         assert (call.status, call.error, call.effect) == (status, code, False)
         return status, code, str(error.findtext("Message"))

@@ -47,9 +47,9 @@ def transform_fn(model, data, content_type, accept, context):
 
 
 def _config(clients: Clients, *, concurrent: int | None = None, **output: object) -> dict[str, object]:
-    places = {"S3OutputPath": f"s3://{clients.bucket}/out", "S3FailurePath": f"s3://{clients.bucket}/failed"}
+    paths = {"S3OutputPath": f"s3://{clients.bucket}/out", "S3FailurePath": f"s3://{clients.bucket}/failed"}
     client = {"ClientConfig": {"MaxConcurrentInvocationsPerInstance": concurrent}} if concurrent else {}
-    return {"OutputConfig": {**places, **output}, **client}
+    return {"OutputConfig": {**paths, **output}, **client}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def _stored(clients: Clients, location: str) -> Any:  # noqa: ANN401 - boto3's a
 
 
 def _exists(clients: Clients, location: str) -> bool:
-    found = clients.s3.list_objects_v2(Bucket=clients.bucket, Prefix=_key(location))
-    return found["KeyCount"] > 0
+    listing = clients.s3.list_objects_v2(Bucket=clients.bucket, Prefix=_key(location))
+    return listing["KeyCount"] > 0
 
 
 def _until(condition: Callable[[], bool]) -> None:
@@ -152,13 +152,15 @@ def test_the_caller_may_name_the_output(clients: Clients, endpoint: str) -> None
     ],
 )
 def test_names_are_joined_with_one_slash(extension: str | None, filename: str, output: str) -> None:
-    place, failure = output_locations({"S3OutputPath": "s3://b/out/"}, extension=extension, filename=filename)
+    location, failure = output_locations(
+        {"S3OutputPath": "s3://b/out/"}, extension=extension, filename=filename
+    )
 
-    assert place.uri == output
+    assert location.uri == output
     assert failure is None
 
 
-def test_without_a_failure_path_no_failure_location_is_told(clients: Clients) -> None:
+def test_without_a_failure_path_no_failure_location_is_answered(clients: Clients) -> None:
     config = {"OutputConfig": {"S3OutputPath": f"s3://{clients.bucket}/out"}}
     endpoint = clients.deploy(TELLTALE, AsyncInferenceConfig=config)
 
@@ -177,7 +179,7 @@ def test_the_failure_object_is_the_models_own_error_response(clients: Clients, e
     assert not _exists(clients, answer["OutputLocation"])
 
 
-def test_a_failure_is_told_in_the_data_log(clients: Clients, endpoint: str) -> None:
+def test_a_failure_is_in_the_data_log(clients: Clients, endpoint: str) -> None:
     answer = clients.runtime.invoke_endpoint_async(
         EndpointName=endpoint, Body=b"raise loudly", InferenceId="loud"
     )
@@ -189,13 +191,13 @@ def test_a_failure_is_told_in_the_data_log(clients: Clients, endpoint: str) -> N
         for stream in clients.logs.describe_log_streams(logGroupName=group)["logStreams"]
         if stream["logStreamName"].endswith("/data-log")
     ]
-    said = [
+    log_text = [
         event["message"]
         for stream in streams
         for event in clients.logs.get_log_events(logGroupName=group, logStreamName=stream)["events"]
     ]
     expected = '[sagemaker logs] [loud] Received server error (500) from primary with message "the model'
-    assert any(expected in line for line in said)
+    assert any(expected in line for line in log_text)
 
 
 def test_a_missing_input_is_accepted_and_fails_later(clients: Clients, endpoint: str) -> None:
@@ -264,7 +266,7 @@ def test_a_bad_request_is_refused(
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
-def test_custom_attributes_are_not_told_in_a_refusal(clients: Clients, endpoint: str) -> None:
+def test_custom_attributes_are_not_repeated_in_a_refusal(clients: Clients, endpoint: str) -> None:
     with pytest.raises(ClientError) as refused:
         clients.runtime.invoke_endpoint_async(
             EndpointName=endpoint, Body=b"x", CustomAttributes="secret" * 200

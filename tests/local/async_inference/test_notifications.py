@@ -9,7 +9,7 @@ import pytest
 
 from airflow_sm_plugin.local.account.s3_objects import Location
 from airflow_sm_plugin.local.async_inference.queue import Invocation, Topics
-from airflow_sm_plugin.local.async_inference.worker import INCLUDED_RESPONSE_LIMIT, completed, failed
+from airflow_sm_plugin.local.async_inference.requests import INCLUDED_RESPONSE_LIMIT, completed, failed
 from airflow_sm_plugin.local.containers.containers import ContainerReply
 
 _RECEIVED = datetime.datetime(2023, 5, 23, 3, 23, 9, 588_999, datetime.UTC)

@@ -10,9 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.local.automl.jobs.layout import JobLayout
-from airflow_sm_plugin.local.automl.training import dataset, problems
-from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, TUNING
-from airflow_sm_plugin.local.automl.training.problems import BINARY, MULTICLASS, REGRESSION
+from airflow_sm_plugin.local.automl.training import dataset
+from airflow_sm_plugin.local.automl.training.plan import (
+    BINARY,
+    ENSEMBLING,
+    METRICS,
+    MULTICLASS,
+    REGRESSION,
+    TUNING,
+    default_metric,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +36,7 @@ from airflow_sm_plugin.local.automl.training.problems import BINARY, MULTICLASS,
     ],
 )
 def test_the_problem_type_follows_from_the_target(values: list[str], expected: str) -> None:
-    assert problems.resolve_problem_type(values) == expected
+    assert dataset.resolve_problem_type(values) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,18 +49,18 @@ def test_the_problem_type_follows_from_the_target(values: list[str], expected: s
     ],
 )
 def test_labels_keep_their_text_and_are_ordered(values: list[str], expected: list[str]) -> None:
-    assert problems.ordered_labels(values) == expected
+    assert dataset.ordered_labels(values) == expected
 
 
 def test_the_defaults_are_autopilots() -> None:
-    defaults = {kind: problems.default_metric(kind) for kind in problems.METRICS}
+    defaults = {kind: default_metric(kind) for kind in METRICS}
     assert defaults == {BINARY: "F1", MULTICLASS: "Accuracy", REGRESSION: "MSE"}
 
 
 def _table(folder: Path, *contents: bytes, gzipped: bool = False) -> dataset.Table:
     files = []
-    for place, content in enumerate(contents):
-        files.append(folder / f"{place}.csv")
+    for index, content in enumerate(contents):
+        files.append(folder / f"{index}.csv")
         files[-1].write_bytes(content)
     return dataset.read_table(files, gzipped=gzipped)
 
@@ -128,8 +135,8 @@ def test_names_keep_to_the_limits(job: str, mode: str, number: int, algorithm: s
     assert len(candidate.name) <= 63  # what may also name a model
     assert set(candidate.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
     assert all(len(name) <= 64 for _, _, name in candidate.steps)
-    for place in candidate.archives.values():
-        assert place.startswith(f"s3://bucket/out/{job}/")
+    for location in candidate.archives.values():
+        assert location.startswith(f"s3://bucket/out/{job}/")
     assert all(
         candidate.artefact(name).endswith("/model.tar.gz")
         for _, kind, name in candidate.steps

@@ -53,17 +53,17 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
 def _data(bunch: Mapping[str, Any], labels: Sequence[str] | None = None) -> Data:
     """Shuffle a data set, name its classes, give it a categorical column and gaps."""
     order = np.random.default_rng(0).permutation(len(bunch["target"]))
-    header = [*(f"feature {place}" for place in range(bunch["data"].shape[1])), "kind", "y"]
+    header = [*(f"feature {column}" for column in range(bunch["data"].shape[1])), "kind", "y"]
     rows: list[list[object]] = []
-    for turn, place in enumerate(order):
-        fields: list[object] = [round(value, 6) for value in bunch["data"][place].tolist()]
-        fields[turn % 3] = "" if turn % 17 == 0 else fields[turn % 3]
-        target = bunch["target"][place]
+    for index, row_number in enumerate(order):
+        fields: list[object] = [round(value, 6) for value in bunch["data"][row_number].tolist()]
+        fields[index % 3] = "" if index % 17 == 0 else fields[index % 3]
+        target = bunch["target"][row_number]
         rows.append(
-            [*fields, "odd" if turn % 2 else "even", labels[int(target)] if labels else float(target)]
+            [*fields, "odd" if index % 2 else "even", labels[int(target)] if labels else float(target)]
         )
-    kept = [row for turn, row in enumerate(rows) if turn % _HELD_OUT]
-    held_out = [row for turn, row in enumerate(rows) if turn % _HELD_OUT == 0]
+    kept = [row for index, row in enumerate(rows) if index % _HELD_OUT]
+    held_out = [row for index, row in enumerate(rows) if index % _HELD_OUT == 0]
     return Data(
         _csv([header, *kept]), _csv([row[:-1] for row in held_out]), [str(row[-1]) for row in held_out]
     )
@@ -116,9 +116,9 @@ def put(clients: Clients, text: str | bytes, *, name: str = "train.csv") -> str:
 def ended(clients: Clients, name: str) -> Record:
     """Wait for the end of a job and return its description."""
     while True:
-        found = _described(clients, name)
-        if found["AutoMLJobStatus"] in {"Completed", "Failed", "Stopped"}:
-            return found
+        described = _described(clients, name)
+        if described["AutoMLJobStatus"] in {"Completed", "Failed", "Stopped"}:
+            return described
         time.sleep(0.2)
 
 
@@ -153,19 +153,19 @@ def jobs(session_clients: Clients) -> dict[tuple[str, str], Record]:
 def test_every_job_completes_with_its_problem_type_and_metric(
     jobs: dict[tuple[str, str], Record], job: tuple[str, str]
 ) -> None:
-    found = jobs[job]
-    assert (found["AutoMLJobStatus"], found["AutoMLJobSecondaryStatus"]) == ("Completed", "Completed")
+    described = jobs[job]
+    assert (described["AutoMLJobStatus"], described["AutoMLJobSecondaryStatus"]) == ("Completed", "Completed")
     types = {"binary": "BinaryClassification", "multiclass": "MulticlassClassification"}
     metrics = {"binary": "F1", "multiclass": "Accuracy", "regression": "MSE"}
-    resolved = found["ResolvedAttributes"]
+    resolved = described["ResolvedAttributes"]
     assert resolved["AutoMLProblemTypeResolvedAttributes"]["TabularResolvedAttributes"] == {
         "ProblemType": types.get(job[0], "Regression")
     }
     assert resolved["AutoMLJobObjective"] == {"MetricName": metrics[job[0]]}
-    metric = found["BestCandidate"]["FinalAutoMLJobObjectiveMetric"]
+    metric = described["BestCandidate"]["FinalAutoMLJobObjectiveMetric"]
     assert metric["MetricName"] == metric["StandardMetricName"] == metrics[job[0]]
     assert metric["Type"] == ("Minimize" if job[0] == "regression" else "Maximize")
-    assert found["EndTime"] >= found["BestCandidate"]["EndTime"] >= found["CreationTime"]
+    assert described["EndTime"] >= described["BestCandidate"]["EndTime"] >= described["CreationTime"]
     if job[0] != "regression":
         assert metric["Value"] > 0.9
 
@@ -217,14 +217,14 @@ def test_an_ensemble_has_one_container(jobs: dict[tuple[str, str], Record], kind
 def test_version_one_describes_only_its_own_jobs(
     clients: Clients, jobs: dict[tuple[str, str], Record]
 ) -> None:
-    found = clients.sagemaker.describe_auto_ml_job(AutoMLJobName="binary-ense")
-    assert found["InputDataConfig"][0]["TargetAttributeName"] == "y"
-    assert found["AutoMLJobConfig"] == {"Mode": "ENSEMBLING"}
-    assert found["ResolvedAttributes"]["ProblemType"] == "BinaryClassification"
-    assert found["GenerateCandidateDefinitionsOnly"] is False
-    assert found.get("ProblemType") is None
+    described = clients.sagemaker.describe_auto_ml_job(AutoMLJobName="binary-ense")
+    assert described["InputDataConfig"][0]["TargetAttributeName"] == "y"
+    assert described["AutoMLJobConfig"] == {"Mode": "ENSEMBLING"}
+    assert described["ResolvedAttributes"]["ProblemType"] == "BinaryClassification"
+    assert described["GenerateCandidateDefinitionsOnly"] is False
+    assert described.get("ProblemType") is None
     assert (
-        found["BestCandidate"]["CandidateName"]
+        described["BestCandidate"]["CandidateName"]
         == jobs["binary", "ENSEMBLING"]["BestCandidate"]["CandidateName"]
     )
     by_two = jobs["binary", "ENSEMBLING"]
@@ -288,8 +288,8 @@ def _read(clients: Clients, uri: str) -> bytes:
 
 
 def test_jobs_are_listed_and_tagged(clients: Clients, jobs: dict[tuple[str, str], Record]) -> None:
-    found = clients.sagemaker.list_auto_ml_jobs(NameContains="-hype", StatusEquals="Completed")
-    names = [job["AutoMLJobName"] for job in found["AutoMLJobSummaries"]]
+    described = clients.sagemaker.list_auto_ml_jobs(NameContains="-hype", StatusEquals="Completed")
+    names = [job["AutoMLJobName"] for job in described["AutoMLJobSummaries"]]
     assert names == ["regression-hype", "multiclass-hype", "binary-hype"]
     arn = jobs["binary", "ENSEMBLING"]["AutoMLJobArn"]
     clients.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "a"}])
@@ -450,10 +450,10 @@ def _tiny_job(clients: Clients, text: str | bytes, **others: object) -> Record:
     ],
 )
 def test_bad_data_fails_the_job_and_says_why(clients: Clients, text: str | bytes, reason: str) -> None:
-    found = run(clients, _tiny_job(clients, text))
-    assert (found["AutoMLJobStatus"], found["AutoMLJobSecondaryStatus"]) == ("Failed", "Failed")
-    assert reason in found["FailureReason"]
-    assert "BestCandidate" not in found
+    described = run(clients, _tiny_job(clients, text))
+    assert (described["AutoMLJobStatus"], described["AutoMLJobSecondaryStatus"]) == ("Failed", "Failed")
+    assert reason in described["FailureReason"]
+    assert "BestCandidate" not in described
 
 
 @pytest.mark.parametrize(
@@ -464,15 +464,15 @@ def test_bad_data_fails_the_job_and_says_why(clients: Clients, text: str | bytes
     ],
 )
 def test_missing_input_fails_the_job(clients: Clients, source: str, reason: str) -> None:
-    found = run(clients, job_v1(unique("j"), source.format(bucket=clients.bucket), "s3://out/x"))
-    assert found["AutoMLJobStatus"] == "Failed"
-    assert reason in found["FailureReason"]
+    described = run(clients, job_v1(unique("j"), source.format(bucket=clients.bucket), "s3://out/x"))
+    assert described["AutoMLJobStatus"] == "Failed"
+    assert reason in described["FailureReason"]
 
 
 def test_a_missing_output_bucket_fails_the_job(clients: Clients, tiny: str) -> None:
-    found = run(clients, job_v1(unique("j"), put(clients, tiny), "s3://there-is-no-such-bucket/x"))
-    assert found["AutoMLJobStatus"] == "Failed"
-    assert "NoSuchBucket" in found["FailureReason"]
+    described = run(clients, job_v1(unique("j"), put(clients, tiny), "s3://there-is-no-such-bucket/x"))
+    assert described["AutoMLJobStatus"] == "Failed"
+    assert "NoSuchBucket" in described["FailureReason"]
 
 
 def test_manifest_gzip_and_validation_channel_are_read(clients: Clients, tiny: str) -> None:
@@ -490,9 +490,9 @@ def test_manifest_gzip_and_validation_channel_are_read(clients: Clients, tiny: s
         "TargetAttributeName": "y",
     }
     validation = {**request["InputDataConfig"][0], "ChannelType": "validation"}
-    found = run(clients, request | {"InputDataConfig": [training, validation]})
-    assert found["AutoMLJobStatus"] == "Completed"
-    assert found["BestCandidate"]["FinalAutoMLJobObjectiveMetric"]["Value"] == 1.0
+    described = run(clients, request | {"InputDataConfig": [training, validation]})
+    assert described["AutoMLJobStatus"] == "Completed"
+    assert described["BestCandidate"]["FinalAutoMLJobObjectiveMetric"]["Value"] == 1.0
 
 
 def test_objective_algorithms_and_weights_are_honoured(clients: Clients) -> None:
@@ -506,8 +506,8 @@ def test_objective_algorithms_and_weights_are_honoured(clients: Clients) -> None
         SampleWeightAttributeName="w",
         CandidateGenerationConfig={"AlgorithmsConfig": [{"AutoMLAlgorithms": ["linear-learner"]}]},
     )
-    found = run(clients, request | {"AutoMLJobObjective": {"MetricName": "R2"}})
-    metric = found["BestCandidate"]["FinalAutoMLJobObjectiveMetric"]
+    described = run(clients, request | {"AutoMLJobObjective": {"MetricName": "R2"}})
+    metric = described["BestCandidate"]["FinalAutoMLJobObjectiveMetric"]
     assert (metric["MetricName"], metric["Type"]) == ("R2", "Maximize")
     assert metric["Value"] > 0.99
     listed = clients.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=request["AutoMLJobName"])
@@ -532,17 +532,17 @@ def test_a_manifest_that_is_none_fails_the_job(clients: Clients, manifest: str) 
     uri = f"{put(clients, manifest, name='list')}list"
     request = job_v1(unique("j"), uri, f"s3://{clients.bucket}/models")
     request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3DataType"] = "ManifestFile"
-    found = run(clients, request)
-    assert found["AutoMLJobStatus"] == "Failed"
-    assert f"The manifest file {uri} cannot be read: " in found["FailureReason"]
+    described = run(clients, request)
+    assert described["AutoMLJobStatus"] == "Failed"
+    assert f"The manifest file {uri} cannot be read: " in described["FailureReason"]
 
 
 def test_definitions_only_trains_nothing(clients: Clients, tiny: str) -> None:
-    found = run(clients, _tiny_job(clients, tiny, GenerateCandidateDefinitionsOnly=True))
-    assert found["AutoMLJobStatus"] == "Completed"
-    assert found["AutoMLJobSecondaryStatus"] == "CandidateDefinitionsGenerated"
-    assert "BestCandidate" not in found
-    assert found["AutoMLJobArtifacts"]["CandidateDefinitionNotebookLocation"].startswith("s3://")
+    described = run(clients, _tiny_job(clients, tiny, GenerateCandidateDefinitionsOnly=True))
+    assert described["AutoMLJobStatus"] == "Completed"
+    assert described["AutoMLJobSecondaryStatus"] == "CandidateDefinitionsGenerated"
+    assert "BestCandidate" not in described
+    assert described["AutoMLJobArtifacts"]["CandidateDefinitionNotebookLocation"].startswith("s3://")
 
 
 @pytest.fixture
@@ -589,13 +589,13 @@ def test_the_best_candidate_shows_while_the_job_still_runs(
     name = request["AutoMLJobName"]
     clients.sagemaker.create_auto_ml_job(**request)
     try:
-        while "BestCandidate" not in (found := _described(clients, name)):
-            assert found["AutoMLJobStatus"] == "InProgress"
+        while "BestCandidate" not in (described := _described(clients, name)):
+            assert described["AutoMLJobStatus"] == "InProgress"
             time.sleep(0.02)
     finally:
         clients.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
-    assert found["AutoMLJobStatus"] == "InProgress"
-    assert found["BestCandidate"]["CandidateStatus"] == "Completed"
+    assert described["AutoMLJobStatus"] == "InProgress"
+    assert described["BestCandidate"]["CandidateStatus"] == "Completed"
     assert "BestCandidate" in ended(clients, name)
 
 
@@ -608,26 +608,26 @@ def test_the_runtime_limit_ends_a_job(
 ) -> None:
     criteria = {"CompletionCriteria": {"MaxAutoMLJobRuntimeInSeconds": 1}}
     with changed_settings(sagemaker_server, automl_seconds=36_000):
-        found = run(clients, _tiny_job(clients, tiny, AutoMLJobConfig=criteria))
-    assert found["AutoMLJobStatus"] == "Failed"
-    assert found["AutoMLJobSecondaryStatus"] == "MaxAutoMLJobRuntimeReached"
-    assert "before any candidate was ready" in found["FailureReason"]
+        described = run(clients, _tiny_job(clients, tiny, AutoMLJobConfig=criteria))
+    assert described["AutoMLJobStatus"] == "Failed"
+    assert described["AutoMLJobSecondaryStatus"] == "MaxAutoMLJobRuntimeReached"
+    assert "before any candidate was ready" in described["FailureReason"]
 
 
 def test_the_best_candidate_is_deployed_when_asked(clients: Clients, tiny: str) -> None:
     endpoint = unique("auto")
-    found = run(clients, _tiny_job(clients, tiny, ModelDeployConfig={"EndpointName": endpoint}))
-    assert found["ModelDeployResult"] == {"EndpointName": endpoint}
+    described = run(clients, _tiny_job(clients, tiny, ModelDeployConfig={"EndpointName": endpoint}))
+    assert described["ModelDeployResult"] == {"EndpointName": endpoint}
     assert _invoke(clients, endpoint, "3\n27\n") == "low\nhigh\n"
 
 
 def test_unknown_and_taken_names(clients: Clients, tiny: str) -> None:
     exceptions = clients.sagemaker.exceptions
     for call in ("describe_auto_ml_job", "describe_auto_ml_job_v2", "stop_auto_ml_job"):
-        with pytest.raises(exceptions.ResourceNotFound, match="can't find an AutoML job called nobody"):
-            getattr(clients.sagemaker, call)(AutoMLJobName="nobody")
+        with pytest.raises(exceptions.ResourceNotFound, match="can't find an AutoML job called missing"):
+            getattr(clients.sagemaker, call)(AutoMLJobName="missing")
     with pytest.raises(exceptions.ResourceNotFound):
-        clients.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName="nobody")
+        clients.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName="missing")
     request = _tiny_job(clients, tiny)
     run(clients, request)
     with pytest.raises(exceptions.ResourceInUse, match=request["AutoMLJobName"]):

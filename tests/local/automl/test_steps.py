@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.automl.training.plan import TrainingEvent, TrainingPlan
-from airflow_sm_plugin.local.automl.training.problems import BINARY, REGRESSION
+from airflow_sm_plugin.local.automl.training.plan import BINARY, REGRESSION, TrainingEvent, TrainingPlan
 from airflow_sm_plugin.local.automl.training.process import TrainingProcess
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, recipes
 from tests.local.automl.test_jobs import _described, job_v1, put, run
@@ -29,11 +28,11 @@ def job(clients: Clients, mode: str, **config: object) -> Record:
     return run(clients, request)
 
 
-def candidates(clients: Clients, found: Record) -> list[Any]:
+def candidates(clients: Clients, described: Record) -> list[Any]:
     pages = clients.sagemaker.get_paginator("list_candidates_for_auto_ml_job").paginate(
-        AutoMLJobName=found["AutoMLJobName"]
+        AutoMLJobName=described["AutoMLJobName"]
     )
-    return [one for page in pages for one in page["Candidates"]]
+    return [candidate for page in pages for candidate in page["Candidates"]]
 
 
 def exists(clients: Clients, uri: str) -> bool:
@@ -50,11 +49,13 @@ def tuned(session_clients: Clients) -> Record:
 @pytest.mark.parametrize("mode", ["ENSEMBLING", "HYPERPARAMETER_TUNING"])
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow), 3, 8])
 def test_as_many_candidates_are_trained_as_were_asked_for(clients: Clients, mode: str, count: int) -> None:
-    found = job(clients, mode, CompletionCriteria={"MaxCandidates": count})
-    trained = candidates(clients, found)
-    assert len({one["CandidateName"] for one in trained}) == count
-    assert {one["CandidateStatus"] for one in trained} == {"Completed"}
-    ensembles = [one for one in trained if one["CandidateName"].startswith("WeightedEnsemble")]
+    described = job(clients, mode, CompletionCriteria={"MaxCandidates": count})
+    trained = candidates(clients, described)
+    assert len({candidate["CandidateName"] for candidate in trained}) == count
+    assert {candidate["CandidateStatus"] for candidate in trained} == {"Completed"}
+    ensembles = [
+        candidate for candidate in trained if candidate["CandidateName"].startswith("WeightedEnsemble")
+    ]
     assert len(ensembles) == (mode == "ENSEMBLING" and count >= 3)
 
 
@@ -62,8 +63,8 @@ def test_as_many_candidates_are_trained_as_were_asked_for(clients: Clients, mode
 @pytest.mark.parametrize("algorithms", [[], ["linear-learner"], ["mlp"], ["xgboost", "extra-trees"]])
 def test_variants_stand_in_where_there_are_fewer_recipes(problem_type: str, algorithms: list[str]) -> None:
     asked = recipes(problem_type, algorithms, MOST_CANDIDATES)
-    assert len({one.name for one in asked}) == len(asked) == MOST_CANDIDATES
-    settings = [str(sorted(vars(one.make()).items(), key=str)) for one in asked]
+    assert len({recipe.name for recipe in asked}) == len(asked) == MOST_CANDIDATES
+    settings = [str(sorted(vars(recipe.make()).items(), key=str)) for recipe in asked]
     assert len(set(settings)) == MOST_CANDIDATES, "no two candidates are the same model"
     assert asked[:1] == recipes(problem_type, algorithms)[:1]
 
@@ -108,7 +109,7 @@ def test_steps_are_listed_searched_and_tagged(clients: Clients, tuned: Record) -
     listed = clients.sagemaker.list_training_jobs(NameContains=step["CandidateStepName"])[
         "TrainingJobSummaries"
     ]
-    assert [one["TrainingJobArn"] for one in listed] == [step["CandidateStepArn"]]
+    assert [summary["TrainingJobArn"] for summary in listed] == [step["CandidateStepArn"]]
     assert clients.sagemaker.list_processing_jobs(StatusEquals="Completed")["ProcessingJobSummaries"]
     arn = step["CandidateStepArn"]
     clients.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": arn}])
@@ -118,8 +119,8 @@ def test_steps_are_listed_searched_and_tagged(clients: Clients, tuned: Record) -
 
 
 def test_an_ensembling_candidate_has_one_step(clients: Clients) -> None:
-    found = job(clients, "ENSEMBLING", CompletionCriteria={"MaxCandidates": 1})
-    (candidate,) = candidates(clients, found)
+    job_record = job(clients, "ENSEMBLING", CompletionCriteria={"MaxCandidates": 1})
+    (candidate,) = candidates(clients, job_record)
     (step,) = candidate["CandidateSteps"]
     described = clients.sagemaker.describe_training_job(TrainingJobName=step["CandidateStepName"])
     artefact = described["ModelArtifacts"]["S3ModelArtifacts"]
@@ -139,7 +140,7 @@ def test_a_step_that_has_ended_cannot_be_stopped(clients: Clients, tuned: Record
 
 
 def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is held when its second candidate has begun; nobody has trained on its rows before."""
+    """It is held when its second candidate has begun; no earlier job has trained on its rows."""
     stopped, train = threading.Event(), TrainingProcess.events
 
     def held(process: TrainingProcess, plan: TrainingPlan) -> Generator[TrainingEvent]:
@@ -160,7 +161,7 @@ def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients, monkeypatch: p
     try:
         while len(begun := candidates(clients, {"AutoMLJobName": name})) < 2:
             assert _described(clients, name)["AutoMLJobStatus"] == "InProgress"
-        (running,) = (one for one in begun if one["CandidateStatus"] == "InProgress")
+        (running,) = (candidate for candidate in begun if candidate["CandidateStatus"] == "InProgress")
         steps = [step["CandidateStepName"] for step in running["CandidateSteps"]]
         with pytest.raises(ClientError, match="Use StopAutoMLJob"):
             clients.sagemaker.stop_training_job(TrainingJobName=steps[-1])
@@ -170,12 +171,12 @@ def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients, monkeypatch: p
     while _described(clients, name)["AutoMLJobStatus"] in ("InProgress", "Stopping"):
         pass
     ended = candidates(clients, {"AutoMLJobName": name})
-    assert {one["CandidateStatus"] for one in ended} == {"Completed", "Stopped"}
-    for one in ended:
-        last = one["CandidateSteps"][-1]["CandidateStepName"]
+    assert {candidate["CandidateStatus"] for candidate in ended} == {"Completed", "Stopped"}
+    for candidate in ended:
+        last = candidate["CandidateSteps"][-1]["CandidateStepName"]
         described = clients.sagemaker.describe_training_job(TrainingJobName=last)
-        assert described["TrainingJobStatus"] == one["CandidateStatus"]
-        assert ("ModelArtifacts" in described) == (one["CandidateStatus"] == "Completed")
+        assert described["TrainingJobStatus"] == candidate["CandidateStatus"]
+        assert ("ModelArtifacts" in described) == (candidate["CandidateStatus"] == "Completed")
 
 
 def test_a_job_has_an_experiment_that_can_be_deleted(clients: Clients, tuned: Record) -> None:

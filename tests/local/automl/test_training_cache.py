@@ -19,7 +19,7 @@ _ROWS = [f"{number},{number % 7},{'yes' if number % 3 else 'no'}" for number in 
 
 
 class Trainer:
-    """Stands for the training process: it tells ``events``, and leaves an archive for each candidate."""
+    """Stands for the training process: it yields ``events``, and leaves an archive for each candidate."""
 
     def __init__(self, *events: Any) -> None:  # noqa: ANN401 - one of five shapes
         self.events = events
@@ -56,7 +56,7 @@ def plan_in(folder: Path, rows: str = "a,y\n1,2\n", **others: Any) -> TrainingPl
     return cast("TrainingPlan", plan | others)
 
 
-def told(cache: TrainingCache, plan: TrainingPlan, trainer: Trainer) -> list[Any]:
+def events_of(cache: TrainingCache, plan: TrainingPlan, trainer: Trainer) -> list[Any]:
     """Return the events without the folders of their archives."""
     events: list[Any] = list(cache.events(plan, trainer))
     for event in events:
@@ -68,8 +68,8 @@ def told(cache: TrainingCache, plan: TrainingPlan, trainer: Trainer) -> list[Any
 
 def test_the_same_job_hears_the_same_and_does_not_train(tmp_path: Path) -> None:
     trainer = Trainer(ANALYZED, TRAINED, EXPLAINED)
-    first = told(TrainingCache(tmp_path / "kept"), plan_in(tmp_path / "1"), trainer)
-    again = told(TrainingCache(tmp_path / "kept"), plan_in(tmp_path / "2"), trainer)
+    first = events_of(TrainingCache(tmp_path / "kept"), plan_in(tmp_path / "1"), trainer)
+    again = events_of(TrainingCache(tmp_path / "kept"), plan_in(tmp_path / "2"), trainer)
     assert again == first == [ANALYZED, {**TRAINED, "archives": {"model": "model-1.tar.gz"}}, EXPLAINED]
     assert trainer.times == 1
 
@@ -79,20 +79,20 @@ def test_the_same_job_hears_the_same_and_does_not_train(tmp_path: Path) -> None:
 )
 def test_other_data_or_settings_train(tmp_path: Path, other: dict[str, Any]) -> None:
     cache, trainer = TrainingCache(tmp_path / "kept"), Trainer(ANALYZED, TRAINED, EXPLAINED)
-    told(cache, plan_in(tmp_path / "1"), trainer)
-    told(cache, plan_in(tmp_path / "2", **other), trainer)
+    events_of(cache, plan_in(tmp_path / "1"), trainer)
+    events_of(cache, plan_in(tmp_path / "2", **other), trainer)
     assert trainer.times == 2
 
 
 @pytest.mark.parametrize(
     "events",
     [(), (ANALYZED,), (ANALYZED, TRAINED), (ANALYZED, FAILED)],
-    ids=["none", "early", "killed", "failed"],
+    ids=["none", "early", "stopped", "failed"],
 )
 def test_a_training_that_did_not_end_well_is_not_kept(tmp_path: Path, events: tuple[Any, ...]) -> None:
     cache, trainer = TrainingCache(tmp_path / "kept"), Trainer(*events)
-    told(cache, plan_in(tmp_path / "1"), trainer)
-    told(cache, plan_in(tmp_path / "2"), trainer)
+    events_of(cache, plan_in(tmp_path / "1"), trainer)
+    events_of(cache, plan_in(tmp_path / "2"), trainer)
     assert trainer.times == 2
     assert not (tmp_path / "kept").exists()
 
@@ -110,14 +110,14 @@ def candidates(clients: Clients, name: str, rows: list[str]) -> list[tuple[str, 
     source = put(clients, "\n".join(["a,b,y", *rows]) + "\n")
     request = job_v1(name, source, f"s3://{clients.bucket}/models", AutoMLJobConfig={"Mode": "ENSEMBLING"})
     assert run(clients, request)["AutoMLJobStatus"] == "Completed"
-    found = clients.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=name)["Candidates"]
+    response = clients.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=name)["Candidates"]
     return [
         (
             candidate["CandidateName"],
             candidate["FinalAutoMLJobObjectiveMetric"]["Value"],
             _body(clients, candidate["InferenceContainers"][0]["ModelDataUrl"]),
         )
-        for candidate in found
+        for candidate in response
     ]
 
 
@@ -133,8 +133,8 @@ def test_another_service_answers_with_the_same_archives(tmp_path: Path) -> None:
     with EmbeddedSageMaker(training_cache=tmp_path) as second:
         clients = clients_of(second.url, "second")
         assert candidates(clients, "second", _ROWS) == trained
-        assert [one.name for one in tmp_path.iterdir()] == [kept.name]
-        (kept / "events.jsonl").write_text(  # what is kept is what it answers with
+        assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+        (kept / "events.jsonl").write_text(  # the stored events are the answer
             "\n".join(_scored(json.loads(line)) for line in (kept / "events.jsonl").read_text().splitlines())
         )
         assert {score for _, score, _ in candidates(clients, "third", _ROWS)} == {0.25}

@@ -111,7 +111,7 @@ def test_a_nested_stack_with_sagemaker_resources_is_refused(clients: Clients, cl
     assert queues(clients) == before
 
 
-def test_a_nested_stack_whose_place_is_computed_is_refused_as_well(
+def test_a_nested_stack_whose_address_is_computed_is_refused_as_well(
     clients: Clients, cloudformation: Any
 ) -> None:
     url = upload(clients, template(Deep=MODEL))
@@ -132,7 +132,7 @@ def test_an_update_to_sagemaker_resources_is_refused(clients: Clients, cloudform
     )
     refusal(cloudformation.create_change_set, StackName=stack, ChangeSetName="c", TemplateBody=more)
     resources = cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
-    assert [one["LogicalResourceId"] for one in resources] == ["Queue"]
+    assert [resource["LogicalResourceId"] for resource in resources] == ["Queue"]
 
 
 def test_a_template_that_contains_itself_ends(clients: Clients, cloudformation: Any) -> None:

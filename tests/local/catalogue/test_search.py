@@ -35,8 +35,8 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def where(name: str, operator: str | None = None, value: str | None = None) -> dict[str, Any]:
-    found = {"Name": name, "Operator": operator, "Value": value}
-    return {key: text for key, text in found.items() if text is not None}
+    condition = {"Name": name, "Operator": operator, "Value": value}
+    return {key: text for key, text in condition.items() if text is not None}
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_what_cannot_be_ordered_is_no_sort_key() -> None:
         sort_key(DESCRIPTION, "ResourceConfig", JOB)
 
 
-def names(found: Mapping[str, Any], member: str) -> list[str]:
-    return [one[member][f"{member}Name"] for one in found["Results"]]
+def names(response: Mapping[str, Any], member: str) -> list[str]:
+    return [result[member][f"{member}Name"] for result in response["Results"]]
 
 
 def test_endpoints_and_models_are_found(clients: Clients) -> None:
@@ -143,7 +143,7 @@ def test_endpoints_and_models_are_found(clients: Clients) -> None:
     described = clients.sagemaker.describe_endpoint(EndpointName=endpoint)
     clients.sagemaker.add_tags(ResourceArn=described["EndpointArn"], Tags=[{"Key": "team", "Value": team}])
 
-    found = clients.sagemaker.search(
+    response = clients.sagemaker.search(
         Resource="Endpoint",
         SearchExpression={
             "Filters": [
@@ -152,12 +152,12 @@ def test_endpoints_and_models_are_found(clients: Clients) -> None:
             ]
         },
     )
-    assert names(found, "Endpoint") == [endpoint]
-    assert found["TotalHits"] == {"Value": 1, "Relation": "EqualTo"}
-    (one,) = found["Results"]
-    assert one["Endpoint"]["EndpointArn"] == described["EndpointArn"]
-    assert one["Endpoint"]["Tags"] == [{"Key": "team", "Value": team}]
-    assert one["Endpoint"]["CreationTime"] == described["CreationTime"]
+    assert names(response, "Endpoint") == [endpoint]
+    assert response["TotalHits"] == {"Value": 1, "Relation": "EqualTo"}
+    (hit,) = response["Results"]
+    assert hit["Endpoint"]["EndpointArn"] == described["EndpointArn"]
+    assert hit["Endpoint"]["Tags"] == [{"Key": "team", "Value": team}]
+    assert hit["Endpoint"]["CreationTime"] == described["CreationTime"]
 
     config = clients.sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
     model = config["ProductionVariants"][0]["ModelName"]
@@ -190,8 +190,10 @@ def test_the_model_registry_is_found_in_order_and_pages(clients: Clients) -> Non
     mine: Any = {"Name": "ModelPackageGroupName", "Operator": "Equals", "Value": group}
     approved: Any = {"Name": "ModelApprovalStatus", "Operator": "Equals", "Value": "Approved"}
 
-    found = clients.sagemaker.search(Resource="ModelPackage", SearchExpression={"Filters": [mine, approved]})
-    assert [one["ModelPackage"]["ModelPackageVersion"] for one in found["Results"]] == [3, 1]
+    response = clients.sagemaker.search(
+        Resource="ModelPackage", SearchExpression={"Filters": [mine, approved]}
+    )
+    assert [result["ModelPackage"]["ModelPackageVersion"] for result in response["Results"]] == [3, 1]
 
     pages = clients.sagemaker.get_paginator("search").paginate(
         Resource="ModelPackage",
@@ -200,7 +202,9 @@ def test_the_model_registry_is_found_in_order_and_pages(clients: Clients) -> Non
         SortOrder="Ascending",
         PaginationConfig={"PageSize": 2},
     )
-    versions = [[one["ModelPackage"]["ModelPackageVersion"] for one in page["Results"]] for page in pages]
+    versions = [
+        [result["ModelPackage"]["ModelPackageVersion"] for result in page["Results"]] for page in pages
+    ]
     assert versions == [[1, 2], [3]]
 
     tagged: Any = {"Filters": [{"Name": "Tags.of", "Operator": "Equals", "Value": group}]}
@@ -218,14 +222,14 @@ def test_what_moto_keeps_is_found_alike(clients: Clients) -> None:
     clients.sagemaker.associate_trial_component(TrialComponentName=component, TrialName=trial)
 
     by_tag: Any = {"Filters": [{"Name": "Tags.a", "Operator": "In", "Value": f"x,{experiment}"}]}
-    (one,) = clients.sagemaker.search(Resource="Experiment", SearchExpression=by_tag)["Results"]
-    assert one["Experiment"]["ExperimentArn"] == created["ExperimentArn"]
+    (hit,) = clients.sagemaker.search(Resource="Experiment", SearchExpression=by_tag)["Results"]
+    assert hit["Experiment"]["ExperimentArn"] == created["ExperimentArn"]
     of: Any = {"Filters": [{"Name": "ExperimentName", "Operator": "Equals", "Value": experiment}]}
-    found = clients.sagemaker.search(Resource="ExperimentTrial", SearchExpression=of)
-    assert [one["Trial"]["TrialName"] for one in found["Results"]] == [trial]
+    response = clients.sagemaker.search(Resource="ExperimentTrial", SearchExpression=of)
+    assert [result["Trial"]["TrialName"] for result in response["Results"]] == [trial]
     of = {"Filters": [{"Name": "Parents.ExperimentName", "Operator": "Equals", "Value": experiment}]}
-    found = clients.sagemaker.search(Resource="ExperimentTrialComponent", SearchExpression=of)
-    assert [one["TrialComponent"]["TrialComponentName"] for one in found["Results"]] == [component]
+    response = clients.sagemaker.search(Resource="ExperimentTrialComponent", SearchExpression=of)
+    assert [result["TrialComponent"]["TrialComponentName"] for result in response["Results"]] == [component]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def create_model(clients: Clients, **tags: str) -> str:
 
 
 def arns(found: dict[str, Any]) -> set[str]:
-    return {one["ResourceARN"] for one in found["ResourceTagMappingList"]}
+    return {mapping["ResourceARN"] for mapping in found["ResourceTagMappingList"]}
 
 
 def test_our_resources_are_found_beside_motos(clients: Clients, tagging: Any) -> None:
@@ -48,7 +48,7 @@ def test_our_resources_are_found_beside_motos(clients: Clients, tagging: Any) ->
     assert arns(tagging.get_resources(TagFilters=mine)) == {model, config_arn, group, bucket}
     stage = [*mine, {"Key": "stage"}]
     assert arns(tagging.get_resources(TagFilters=stage)) == {model}
-    assert arns(tagging.get_resources(TagFilters=[{"Key": "team", "Values": ["nobody's"]}])) == set()
+    assert arns(tagging.get_resources(TagFilters=[{"Key": "team", "Values": ["unused"]}])) == set()
     for filters, found in (
         (["sagemaker"], {model, config_arn, group}),
         (["sagemaker:model"], {model}),
@@ -69,7 +69,7 @@ def test_keys_and_values_are_merged(clients: Clients, tagging: Any) -> None:
     create_model(clients, **{key: "1"})
     create_model(clients, **{key: "2"})
     assert key in [
-        one for page in tagging.get_paginator("get_tag_keys").paginate() for one in page["TagKeys"]
+        tag_key for page in tagging.get_paginator("get_tag_keys").paginate() for tag_key in page["TagKeys"]
     ]
     assert tagging.get_tag_values(Key=key)["TagValues"] == ["1", "2"]
 
@@ -141,7 +141,7 @@ def test_one_missing_resource_does_not_keep_the_others_from_being_tagged(
     assert {arn: one["ErrorCode"] for arn, one in failed.items()} == dict.fromkeys(
         (missing, f"{model}-missing"), "InvalidParameterException"
     )
-    assert all(one["ErrorMessage"] for one in failed.values())
+    assert all(failure["ErrorMessage"] for failure in failed.values())
     assert arns(tagging.get_resources(TagFilters=mine)) == {there, model}
 
     failed = tagging.untag_resources(ResourceARNList=given, TagKeys=["team"])["FailedResourcesMap"]

@@ -52,7 +52,7 @@ def unpack(
     path = folder.with_name(f"{folder.name}.tar.gz")
     path.write_bytes(archive)
     extract(path, folder, Allowance.of(megabytes, files), check)
-    return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if not one.is_dir())
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
 
 def test_files_folders_and_links_inside_are_unpacked(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_files_folders_and_links_inside_are_unpacked(tmp_path: Path) -> None:
         entry("latest", type=tarfile.SYMTYPE, linkname="weights/a.bin"),
         entry("again.bin", type=tarfile.LNKTYPE, linkname="weights/a.bin"),
     )
-    found = unpack(gzip.compress(archive), tmp_path / "model")
-    assert found == ["again.bin", "code/inference.py", "latest", "weights/a.bin"]
+    result = unpack(gzip.compress(archive), tmp_path / "model")
+    assert result == ["again.bin", "code/inference.py", "latest", "weights/a.bin"]
     assert (tmp_path / "model" / "latest").read_bytes() == bytes(1000)
 
 
@@ -134,7 +134,7 @@ def test_set_user_id_and_writable_for_all_do_not_survive(tmp_path: Path) -> None
 def test_more_than_the_allowance_is_not_unpacked(tmp_path: Path, archive: Callable[[], bytes]) -> None:
     with pytest.raises(TooLarge):
         unpack(gzip.compress(archive()), tmp_path / "model")
-    assert sum(one.stat().st_size for one in (tmp_path / "model").rglob("*") if one.is_file()) <= MIB
+    assert sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file()) <= MIB
 
 
 def test_without_limits_all_is_unpacked(tmp_path: Path) -> None:
@@ -347,13 +347,13 @@ class TestEndpoints:
     def test_only_a_tar_gz_is_taken(self, clients: Clients, compress: Callable[[bytes], bytes]) -> None:
         """Whatever its name says: as a model's data, its source code, or a target model."""
         url = _put(clients, compress(packed(entry("code/inference.py", ECHO.encode()))))
-        told = (
+        message = (
             f'Failed to extract model data archive for container "container_1" from URL "{url}". Please ensure that '
             "the object located at the URL is a valid tar.gz archive."
         )
         gzipped = {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}}
-        assert _failure(clients, ModelDataUrl=url) == told
-        assert _failure(clients, ModelDataSource=gzipped) == told
+        assert _failure(clients, ModelDataUrl=url) == message
+        assert _failure(clients, ModelDataSource=gzipped) == message
         source = {"SAGEMAKER_SUBMIT_DIRECTORY": url, "SAGEMAKER_PROGRAM": "inference.py"}
         assert _failure(clients, Environment=source).endswith(
             "Please ensure that the object located at the URL is a valid tar.gz archive."
@@ -363,7 +363,7 @@ class TestEndpoints:
         clients.wait_for_endpoint(endpoint)
         assert "is a valid tar.gz archive." in _answer(clients, endpoint, name)
 
-    def test_a_limit_that_is_passed_is_told(self) -> None:
+    def test_a_limit_that_is_exceeded_is_named(self) -> None:
         with EmbeddedSageMaker(
             settings=Settings(model_data_limit_mb=0.0625, model_data_limit_files=3)
         ) as embedded:

@@ -275,7 +275,7 @@ def transform_fn(model, data, content_type, accept): return f"{data}>second {con
     clients.sagemaker.delete_endpoint(EndpointName=endpoint)
     clients.wait_until_deleted(endpoint)
     streams = clients.logs.describe_log_streams(logGroupName=f"/aws/sagemaker/Endpoints/{endpoint}")
-    names = [one["logStreamName"].rpartition("/")[2] for one in streams["logStreams"]]
+    names = [stream["logStreamName"].rpartition("/")[2] for stream in streams["logStreams"]]
     assert sorted(names) == ["container_1", "container_2"]
 
 
@@ -332,14 +332,14 @@ def test_loose_model_files_are_served_too(clients: Clients) -> None:
 @pytest.mark.parametrize(
     "request_line", ["GET /ping", "POST /invocations", "POST /models", "DELETE /models/x"]
 )
-def test_a_container_answers_nobody_but_the_server(clients: Clients, request_line: str) -> None:
+def test_a_container_answers_only_the_server(clients: Clients, request_line: str) -> None:
     """A web page in the browser, or another user of the machine, may find its port, too."""
     code = "import os\ndef model_fn(d): return 1\ndef transform_fn(m, d, c, a): return str(os.getpid()), 'text/plain'\n"
     pid = int(_invoke(clients, clients.deploy(code), b"x"))
     (port,) = (
-        one.laddr.port
-        for one in psutil.Process(pid).net_connections("inet")
-        if one.status == psutil.CONN_LISTEN
+        connection.laddr.port
+        for connection in psutil.Process(pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
     )
     method, path = request_line.split()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)

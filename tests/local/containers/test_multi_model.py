@@ -42,7 +42,7 @@ def transform_fn(model, data, content_type, accept, context):
     seen = [context.get_request_header(0, f"X-Amzn-SageMaker-{name}") for name in ("Target-Model", "Custom-Attributes")]
     return json.dumps([model.word, os.getpid(), model.folder, *seen]), "application/json"
 """
-"""It answers the word in its archive, its process, its folder, and what it was told in headers."""
+"""It answers the word in its archive, its process, its folder, and the headers of the request."""
 
 WAITS = """
 import pathlib, time
@@ -110,14 +110,14 @@ class Many:
         """Invoke a model in vain: HTTP status, code, message, and the container's status."""
         with pytest.raises(ClientError) as refused:
             self.ask(model, body)
-        told = cast("Mapping[str, Any]", refused.value.response)
-        error, status = told["Error"], told["ResponseMetadata"]["HTTPStatusCode"]
-        return status, error["Code"], error["Message"], told.get("OriginalStatusCode")
+        response = cast("Mapping[str, Any]", refused.value.response)
+        error, status = response["Error"], response["ResponseMetadata"]["HTTPStatusCode"]
+        return status, error["Code"], error["Message"], response.get("OriginalStatusCode")
 
     def instances(self) -> list[dict[str, Any]]:
         """What the instances hold."""
-        told = control(self.embedded, "GET", f"models?endpoint={self.name}")
-        return cast("list[dict[str, Any]]", told["instances"])
+        answer = control(self.embedded, "GET", f"models?endpoint={self.name}")
+        return cast("list[dict[str, Any]]", answer["instances"])
 
     def instance(self) -> dict[str, Any]:
         """What the only instance holds."""
@@ -166,14 +166,18 @@ def simple() -> Iterator[Many]:
 
 
 def test_one_process_serves_many_models_each_from_a_folder_of_its_own(simple: Many) -> None:
-    told = {name: simple.says(name) for name in ("a.tar.gz", "b.tar.gz", "deep/below/c.tar.gz")}
-    assert [(one[0], one[3]) for one in told.values()] == [("a", "a.tar.gz"), ("b", "b.tar.gz"), *_deep(told)]
-    assert len({one[1] for one in told.values()}) == 1
-    assert len({one[2] for one in told.values()}) == 3
+    answers = {name: simple.says(name) for name in ("a.tar.gz", "b.tar.gz", "deep/below/c.tar.gz")}
+    assert [(answer[0], answer[3]) for answer in answers.values()] == [
+        ("a", "a.tar.gz"),
+        ("b", "b.tar.gz"),
+        *_deep(answers),
+    ]
+    assert len({answer[1] for answer in answers.values()}) == 1
+    assert len({answer[2] for answer in answers.values()}) == 3
 
 
-def _deep(told: Mapping[str, list[Any]]) -> list[tuple[str, str]]:
-    assert told["deep/below/c.tar.gz"][0] == "deep/below/c"
+def _deep(answers: Mapping[str, list[Any]]) -> list[tuple[str, str]]:
+    assert answers["deep/below/c.tar.gz"][0] == "deep/below/c"
     return [("deep/below/c", "deep/below/c.tar.gz")]
 
 
@@ -278,7 +282,7 @@ def _refused_for_want_of_room(
         if refusal[0] != 429:
             break
         endpoint.eventually(lambda: not endpoint.instance()["loading"])
-        endpoint.refusal(model)  # the next call is told how that load ended: this one takes the answer away
+        endpoint.refusal(model)  # the next call gets the failure of that load: this call takes it
     return refusal
 
 
@@ -360,7 +364,7 @@ def _evict(endpoint: Many, model: str) -> None:
     assert model not in endpoint.instance()["loaded"]
 
 
-def test_a_failure_that_nobody_waited_for_is_told_to_the_next_call_and_then_forgotten(
+def test_a_failure_without_a_waiting_call_is_reported_to_the_next_call_and_then_forgotten(
     downloads: threading.Event,
 ) -> None:
     with many(Settings(multi_model_ready_wait_seconds=0)) as endpoint:
@@ -428,7 +432,7 @@ def test_models_spread_over_the_instances_and_stay_where_they_are() -> None:
         with ThreadPoolExecutor(8) as pool:
             again = list(pool.map(lambda name: endpoint.says(name)[1], names * 5))
         assert again == [first[name] for name in names] * 5
-        assert [sum(one["loads"].values()) for one in endpoint.instances()] == [4, 4]
+        assert [sum(instance["loads"].values()) for instance in endpoint.instances()] == [4, 4]
 
 
 def test_scaling_takes_models_away_and_brings_instances_for_new_ones() -> None:
@@ -442,7 +446,7 @@ def test_scaling_takes_models_away_and_brings_instances_for_new_ones() -> None:
         _scale(endpoint, 3)
         endpoint.put("new.tar.gz")
         assert endpoint.says("new.tar.gz")[1] not in before
-        assert [len(one["loaded"]) for one in endpoint.instances()] == [4, 1, 0]
+        assert [len(instance["loaded"]) for instance in endpoint.instances()] == [4, 1, 0]
 
 
 def _scale(endpoint: Many, count: int) -> None:
@@ -481,7 +485,7 @@ def test_an_update_serves_on_and_a_deletion_leaves_nothing(
         _wait(lambda: _threads() <= threads)
 
 
-def test_a_deletion_while_models_load_leaves_nothing_and_tells_who_waits(
+def test_a_deletion_while_models_load_leaves_nothing_and_answers_waiting_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -527,14 +531,14 @@ def test_fault_rules_and_the_call_log_name_target_models() -> None:
         assert endpoint.says("b.tar.gz")[0] == "b"
         assert endpoint.refusal("a.tar.gz")[1] == "ThrottlingException"
         assert endpoint.says("a.tar.gz")[0] == "a"
-        told = cast("Any", control(endpoint.embedded, "GET", "calls?operation=InvokeEndpoint"))["calls"]
-        assert [(one["target_model"], one["fault"]) for one in told] == [
+        calls = cast("Any", control(endpoint.embedded, "GET", "calls?operation=InvokeEndpoint"))["calls"]
+        assert [(call["target_model"], call["fault"]) for call in calls] == [
             ("b.tar.gz", None),
             ("a.tar.gz", "throttle"),
             ("a.tar.gz", None),
         ]
         bare = cast("Any", control(endpoint.embedded, "GET", "calls?operation=CreateEndpoint"))["calls"]
-        assert [one["target_model"] for one in bare] == [None]
+        assert [call["target_model"] for call in bare] == [None]
 
 
 def test_an_asynchronous_endpoint_cannot_name_a_model_so_its_invocations_fail() -> None:
@@ -580,11 +584,11 @@ def test_a_transform_job_cannot_name_a_model_so_it_fails() -> None:
         assert status() == "Failed"
 
 
-def test_the_view_tells_of_one_endpoint_or_all_and_of_none_that_is_not_there(simple: Many) -> None:
+def test_the_view_has_one_endpoint_or_all_and_refuses_a_missing_one(simple: Many) -> None:
     everything = cast("Any", control(simple.embedded, "GET", "models"))["instances"]
-    assert [one["endpoint"] for one in everything] == [simple.name]
+    assert [instance["endpoint"] for instance in everything] == [simple.name]
     only = simple.instance()
     assert (only["variant"], only["container"], only["instance"][:2]) == ("AllTraffic", "primary", "i-")
     with pytest.raises(Exception, match="400") as refused:
-        control(simple.embedded, "GET", "models?endpoint=nobody")
+        control(simple.embedded, "GET", "models?endpoint=missing")
     cast("Any", refused.value).close()

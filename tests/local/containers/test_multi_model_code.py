@@ -128,18 +128,18 @@ def test_the_contract_of_multi_model_containers(hosted: HostedModels, tmp_path: 
     )
     bad = put(tmp_path / "bad", {"code/inference.py": "def model_fn(d): raise OSError('broken')"})
     full = put(tmp_path / "full", {"code/inference.py": "def model_fn(d): raise MemoryError"})
-    told = [
+    statuses = [
         load(hosted, "m", good).status,
         load(hosted, "m", good).status,
         load(hosted, "bad", bad).status,
         load(hosted, "full", full).status,
         hosted.respond("POST", "/models", b"[]", {}).status,
-        hosted.respond("POST", "/models/nobody/invoke", b"", {}).status,
-        hosted.respond("GET", "/models/nobody", b"", {}).status,
-        hosted.respond("DELETE", "/models/nobody", b"", {}).status,
+        hosted.respond("POST", "/models/missing/invoke", b"", {}).status,
+        hosted.respond("GET", "/models/missing", b"", {}).status,
+        hosted.respond("DELETE", "/models/missing", b"", {}).status,
         hosted.respond("GET", "/elsewhere", b"", {}).status,
     ]
-    assert told == [200, 409, 500, 507, 400, 404, 404, 404, 404]
+    assert statuses == [200, 409, 500, 507, 400, 404, 404, 404, 404]
     listed = {"models": [{"modelName": "m", "modelUrl": good}]}
     assert json.loads(hosted.respond("GET", "/models", b"", {}).body) == listed
     assert json.loads(hosted.respond("GET", "/models/m", b"", {}).body) == listed["models"][0]

@@ -72,7 +72,7 @@ def test_a_room_without_limits_holds_everything() -> None:
     assert not Room(0, 2.9).holds(large)
 
 
-def test_a_failure_is_told_once_and_then_forgotten() -> None:
+def test_a_failure_is_reported_once_and_then_forgotten() -> None:
     table = ModelTable()
     model, _ = table.take("a")
     table.give_back(model)  # it did not wait

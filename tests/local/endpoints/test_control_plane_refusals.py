@@ -111,7 +111,7 @@ def scaled(sagemaker_server: EmbeddedSageMaker, clients: Clients) -> Iterator[st
 @pytest.mark.parametrize(
     "change", [{"InstanceType": "ml.c5.large"}, {"VariantName": "x"}], ids=["another type", "removed"]
 )
-def test_a_scalable_target_keeps_its_instance_type_and_its_place(
+def test_a_scalable_target_keeps_its_instance_type_and_its_variant(
     sagemaker_server: EmbeddedSageMaker, clients: Clients, scaled: str, change: dict[str, Any]
 ) -> None:
     other = {**INSTANCES, "VariantName": "w"}

@@ -46,8 +46,8 @@ def line(
     written = captured(parsed, payload, reply, inference_id=inference_id, moment=MOMENT)
     assert written.endswith(b"\n")
     assert written.count(b"\n") == 1
-    told: dict[str, Any] = json.loads(written)
-    return told
+    record: dict[str, Any] = json.loads(written)
+    return record
 
 
 CSV = ContainerInput(b"1,\xe2\x80\xa8\n", "text/csv", None)
@@ -57,10 +57,10 @@ TYPES = {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json
 
 def test_a_line_has_the_form_that_model_monitor_reads() -> None:
     payload = ContainerInput(b"1,2\n", "text/csv", None, custom_attributes="Trace ID: 1")
-    told = line(config(CaptureContentTypeHeader=TYPES), payload, ANSWER, "my-id")
-    identity = told["eventMetadata"].pop("eventId")
+    record = line(config(CaptureContentTypeHeader=TYPES), payload, ANSWER, "my-id")
+    identity = record["eventMetadata"].pop("eventId")
     assert re.fullmatch(r"[0-9a-f-]{36}", identity)
-    assert told == {
+    assert record == {
         "captureData": {
             "endpointInput": {
                 "observedContentType": "text/csv",
@@ -98,14 +98,14 @@ def test_without_inference_id_and_attributes_they_are_left_out() -> None:
     ],
 )
 def test_the_content_type_decides_on_the_encoding(payload: ContainerInput, encoding: str) -> None:
-    told = line(config(CaptureContentTypeHeader=TYPES), payload, ANSWER)["captureData"]["endpointInput"]
+    record = line(config(CaptureContentTypeHeader=TYPES), payload, ANSWER)["captureData"]["endpointInput"]
     plain = base64.b64encode(payload.body).decode() if encoding == "BASE64" else payload.body.decode()
-    assert (told["encoding"], told["data"]) == (encoding, plain)
+    assert (record["encoding"], record["data"]) == (encoding, plain)
 
 
 def test_without_content_types_everything_is_base64() -> None:
     data = line(config(), CSV, ANSWER)["captureData"]
-    assert {one["encoding"] for one in data.values()} == {"BASE64"}
+    assert {part["encoding"] for part in data.values()} == {"BASE64"}
 
 
 @pytest.mark.parametrize(
@@ -127,23 +127,25 @@ def test_it_is_enabled_unless_it_says_otherwise() -> None:
 
 
 def _captured(clients: Clients, prefix: str) -> dict[str, bytes]:
-    found = clients.s3.list_objects_v2(Bucket=clients.bucket, Prefix=prefix).get("Contents", [])
+    listing = clients.s3.list_objects_v2(Bucket=clients.bucket, Prefix=prefix).get("Contents", [])
     return {
-        one["Key"]: clients.s3.get_object(Bucket=clients.bucket, Key=one["Key"])["Body"].read()
-        for one in found
+        listed_object["Key"]: clients.s3.get_object(Bucket=clients.bucket, Key=listed_object["Key"])[
+            "Body"
+        ].read()
+        for listed_object in listing
     }
 
 
 def _lines(clients: Clients, prefix: str) -> list[dict[str, Any]]:
-    return [json.loads(one) for body in _captured(clients, prefix).values() for one in body.splitlines()]
+    return [json.loads(line) for body in _captured(clients, prefix).values() for line in body.splitlines()]
 
 
 def _until(clients: Clients, prefix: str, count: int) -> list[dict[str, Any]]:
     """Return the captured lines once there are as many."""
     deadline = time.monotonic() + 600
-    while len(found := _lines(clients, prefix)) < count and time.monotonic() < deadline:
+    while len(records := _lines(clients, prefix)) < count and time.monotonic() < deadline:
         time.sleep(0.02)
-    return found
+    return records
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +175,10 @@ class TestEndpoints:
                 InferenceId=f"i{number}",
             )
         lines = _until(clients, prefix, 5)
-        assert sorted(one["eventMetadata"]["inferenceId"] for one in lines) == [f"i{n}" for n in range(5)]
-        assert sorted(one["captureData"]["endpointOutput"]["data"] for one in lines) == list("01234")
+        assert sorted(record["eventMetadata"]["inferenceId"] for record in lines) == [
+            f"i{n}" for n in range(5)
+        ]
+        assert sorted(record["captureData"]["endpointOutput"]["data"] for record in lines) == list("01234")
         folder = captured_data(capture, endpoint_name=endpoint)
         assert folder is not None
         for key in _captured(clients, prefix):
@@ -182,8 +186,8 @@ class TestEndpoints:
             match = KEY.fullmatch(key.removeprefix(folder.key.rstrip("/")))
             assert match
             assert match[1] in {
-                one["eventMetadata"]["inferenceTime"][:13].replace("-", "/").replace("T", "/")
-                for one in lines
+                record["eventMetadata"]["inferenceTime"][:13].replace("-", "/").replace("T", "/")
+                for record in lines
             }
 
     def test_what_waits_is_written_when_the_endpoint_is_updated_or_deleted(self, slow: Clients) -> None:
@@ -200,7 +204,7 @@ class TestEndpoints:
         slow.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"1", ContentType="text/csv")
         slow.sagemaker.delete_endpoint(EndpointName=endpoint)
         slow.wait_until_deleted(endpoint)
-        assert [list(one["captureData"]) for one in _lines(slow, prefix)] == [["endpointInput"]]
+        assert [list(record["captureData"]) for record in _lines(slow, prefix)] == [["endpointInput"]]
 
     @pytest.mark.parametrize("others", [{"EnableCapture": False}, {"InitialSamplingPercentage": 0}])
     def test_what_is_off_captures_nothing(self, slow: Clients, others: dict[str, object]) -> None:
@@ -237,9 +241,9 @@ class TestEndpoints:
         accepted = clients.runtime.invoke_endpoint_async(
             EndpointName=endpoint, InputLocation=f"s3://{clients.bucket}/{prefix}-in", ContentType="text/csv"
         )
-        (told,) = _until(clients, f"{prefix}/", 1)
-        assert told["eventMetadata"]["inferenceId"] == accepted["InferenceId"]
-        assert base64.b64decode(told["captureData"]["endpointInput"]["data"]) == b"1,2"
+        (record,) = _until(clients, f"{prefix}/", 1)
+        assert record["eventMetadata"]["inferenceId"] == accepted["InferenceId"]
+        assert base64.b64decode(record["captureData"]["endpointInput"]["data"]) == b"1,2"
 
 
 STARTED = datetime.datetime(2022, 8, 30, 0, 49, 15, tzinfo=datetime.UTC)
@@ -260,10 +264,10 @@ STARTED = datetime.datetime(2022, 8, 30, 0, 49, 15, tzinfo=datetime.UTC)
     ],
 )
 def test_each_output_record_gets_an_inference_id(answer: bytes, kind: str, written: list[str]) -> None:
-    told = with_inference_ids(answer, kind, started=STARTED).decode()
-    identities = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", told)
+    record = with_inference_ids(answer, kind, started=STARTED).decode()
+    identities = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", record)
     assert len(set(identities)) == 2
-    assert re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", told).split("\n") == [*written, ""]
+    assert re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", record).split("\n") == [*written, ""]
 
 
 def test_output_that_cannot_carry_an_id_is_refused() -> None:
@@ -304,10 +308,10 @@ class TestTransformJobs:
     def test_it_writes_manifests_of_its_inputs_and_outputs(self, clients: Clients) -> None:
         job, prefix = self._run(clients, {"a.csv": b"1\n", "below/b.csv": b"2\n"})
         hour = f"{job['TransformStartTime'].astimezone(datetime.UTC):%Y/%m/%d/%H}"
-        found = _captured(clients, f"{prefix}/captured/")
+        result = _captured(clients, f"{prefix}/captured/")
         assert {
             key.removeprefix(f"{prefix}/captured/").rpartition("/")[0]: json.loads(body)
-            for key, body in found.items()
+            for key, body in result.items()
         } == {
             f"input/{hour}": [{"prefix": f"s3://{clients.bucket}/{prefix}/in/"}, "a.csv", "below/b.csv"],
             f"output/{hour}": [
@@ -316,7 +320,7 @@ class TestTransformJobs:
                 "below/b.csv.out",
             ],
         }
-        assert all(key.endswith(".jsonl") for key in found)
+        assert all(key.endswith(".jsonl") for key in result)
         assert job["DataCaptureConfig"]["DestinationS3Uri"].endswith("/captured")
 
     def test_it_appends_inference_ids_when_asked_to(self, clients: Clients) -> None:

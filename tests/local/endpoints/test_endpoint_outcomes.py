@@ -120,7 +120,7 @@ def test_a_creation_fails_for_want_of_capacity_and_a_glob_says_for_whom(
     for number in range(3):
         clients.sagemaker.create_endpoint(EndpointName=f"{part}-{number}", EndpointConfigName=config)
         ends.append(following(clients, f"{part}-{number}")[1])
-    assert [one["EndpointStatus"] for one in ends] == ["Failed", "OutOfService", "InService"]
+    assert [description["EndpointStatus"] for description in ends] == ["Failed", "OutOfService", "InService"]
     assert ends[0]["FailureReason"] == CAPACITY_REASON
     assert "FailureReason" not in ends[1]
     with pytest.raises(ClientError, match="not found"):
@@ -148,7 +148,7 @@ def test_a_scaling_that_fails_shows_rolling_back(
     assert described["FailureReason"] == CAPACITY_REASON
 
 
-def test_a_status_comes_by_itself_and_stays_as_long_as_told(
+def test_a_status_comes_by_itself_and_stays_as_long_as_set(
     sagemaker_server: EmbeddedSageMaker, clients: Clients
 ) -> None:
     name = clients.deploy()
@@ -185,15 +185,15 @@ def test_a_status_comes_by_itself_and_stays_as_long_as_told(
         ("any/next", {"seconds": -1}, "seconds must be a number of seconds >= 0, or null, not -1"),
         ("any/next", {"times": 0}, "times must be a whole number from 1, or null for ever, not 0"),
         ("any/next", [1], "an outcome is an object, not 1"),
-        ("nobody/status", {"status": "Failed"}, "there is no endpoint nobody"),
-        ("nobody/status", {"status": "Deleting"}, "status must be one of OutOfService, Creating"),
-        ("nobody/status", {"state": "Failed"}, "a status is"),
+        ("missing/status", {"status": "Failed"}, "there is no endpoint missing"),
+        ("missing/status", {"status": "Deleting"}, "status must be one of OutOfService, Creating"),
+        ("missing/status", {"state": "Failed"}, "a status is"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_the_reason(
     sagemaker_server: EmbeddedSageMaker, clients: Clients, route: str, value: object, says: str
 ) -> None:
-    clients.sagemaker.list_endpoints()  # a region to look in
+    clients.sagemaker.list_endpoints()  # makes the region exist
     with pytest.raises(urllib.error.HTTPError) as refused:
         control(sagemaker_server, "PUT", f"endpoints/{route}", value)
     assert (refused.value.code, says in json.load(refused.value)["message"]) == (400, True)
@@ -218,7 +218,7 @@ def test_outcomes_are_used_up_in_order_each_by_what_it_is_for() -> None:
         "InService",
     ]
     assert outcomes.take("mine-2", "create") == failed
-    assert [one["endpoints"] for one in outcomes.as_json()] == ["mine-*"]
+    assert [outcome["endpoints"] for outcome in outcomes.as_json()] == ["mine-*"]
     outcomes.replace("mine-*", [])
     assert outcomes.as_json() == []
 

@@ -75,7 +75,7 @@ def test_an_endpoint_is_described_with_what_serves_behind_it(clients: Clients) -
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
     assert image["ResolvedImage"].startswith(image["SpecifiedImage"].partition(":")[0] + "@sha256:")
     listed = clients.sagemaker.list_endpoints(NameContains=name, StatusEquals="InService")["Endpoints"]
-    assert [one["EndpointName"] for one in listed] == [name]
+    assert [summary["EndpointName"] for summary in listed] == [name]
     assert clients.sagemaker.list_endpoints(NameContains=name, StatusEquals="Failed")["Endpoints"] == []
 
 
@@ -88,15 +88,15 @@ def test_names_are_taken_and_missing_in_the_services_words(clients: Clients) -> 
         "Code": "ValidationException",
         "Message": f'Cannot create already existing endpoint "{ARN}/{name}".',
     }
-    missing = f'Could not find endpoint "{ARN}/nobody".'
+    missing = f'Could not find endpoint "{ARN}/missing".'
     with pytest.raises(ClientError, match=missing):
-        clients.sagemaker.describe_endpoint(EndpointName="nobody")
+        clients.sagemaker.describe_endpoint(EndpointName="missing")
     with pytest.raises(ClientError, match=missing):
-        clients.sagemaker.delete_endpoint(EndpointName="nobody")
+        clients.sagemaker.delete_endpoint(EndpointName="missing")
     with pytest.raises(ClientError, match=missing):
-        clients.sagemaker.update_endpoint(EndpointName="nobody", EndpointConfigName=config)
+        clients.sagemaker.update_endpoint(EndpointName="missing", EndpointConfigName=config)
     with pytest.raises(ClientError, match="Could not find endpoint configuration"):
-        clients.sagemaker.create_endpoint(EndpointName=unique("e"), EndpointConfigName="nobody")
+        clients.sagemaker.create_endpoint(EndpointName=unique("e"), EndpointConfigName="missing")
 
 
 def test_nothing_changes_an_endpoint_in_progress() -> None:
@@ -195,7 +195,7 @@ def test_a_failed_endpoint_can_only_be_deleted(clients: Clients) -> None:
     clients.wait_until_deleted(name)
 
 
-def test_instances_are_processes_that_take_turns_and_can_be_more_or_fewer(clients: Clients) -> None:
+def test_instances_are_processes_in_a_round_robin_and_can_be_more_or_fewer(clients: Clients) -> None:
     name = clients.deploy(says("one"), instances=2)
     assert sorted(Counter(_ask(clients, name)[1] for _ in range(4)).values()) == [2, 2]
     for count in (1, 3):
@@ -227,8 +227,8 @@ def test_traffic_follows_weights_unless_a_variant_is_named(clients: Clients) -> 
     clients.wait_for_endpoint(name)
     assert {_ask(clients, name)[2] for _ in range(20)} == {"left"}
     assert _ask(clients, name, "right")[::2] == ("right", "right")
-    with pytest.raises(ClientError, match="Variant nobody of endpoint"):
-        _ask(clients, name, "nobody")
+    with pytest.raises(ClientError, match="Variant missing of endpoint"):
+        _ask(clients, name, "missing")
     clients.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=name,
         DesiredWeightsAndCapacities=[
@@ -245,10 +245,13 @@ def test_traffic_follows_weights_unless_a_variant_is_named(clients: Clients) -> 
     )
     clients.wait_for_endpoint(name)
     variants = clients.sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
-    assert {one["VariantName"]: one["CurrentWeight"] for one in variants} == {"left": 0.0, "right": 2.0}
-    with pytest.raises(ClientError, match="nobody"):
+    assert {variant["VariantName"]: variant["CurrentWeight"] for variant in variants} == {
+        "left": 0.0,
+        "right": 2.0,
+    }
+    with pytest.raises(ClientError, match="missing"):
         clients.sagemaker.update_endpoint_weights_and_capacities(
-            EndpointName=name, DesiredWeightsAndCapacities=[{"VariantName": "nobody", "DesiredWeight": 1}]
+            EndpointName=name, DesiredWeightsAndCapacities=[{"VariantName": "missing", "DesiredWeight": 1}]
         )
 
 

@@ -61,9 +61,9 @@ def test_linear_and_rolling_go_step_by_step_to_the_whole() -> None:
     linear = shares(blue_green("LINEAR", LinearStepSize={"Type": "CAPACITY_PERCENT", "Value": 40}))
     assert [share for status, share in linear if status == "Baking"] == [0.4, 0.8, 1.0]
     rolling = {"RollingUpdatePolicy": {"MaximumBatchSize": PERCENT_20, "WaitIntervalInSeconds": 0}}
-    told = shares(rolling)
-    assert [share for status, share in told if status == "Baking"] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert told[:5] == [
+    planned = shares(rolling)
+    assert [share for status, share in planned if status == "Baking"] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert planned[:5] == [
         ("Creating", 0.0),
         ("ActivatingTraffic", 0.2),
         ("Baking", 0.2),
@@ -159,7 +159,7 @@ def _at_stage(clients: Clients, name: str, status: str) -> dict[str, Any]:
     while True:
         described: dict[str, Any] = dict(clients.sagemaker.describe_endpoint(EndpointName=name))
         variants = described["PendingDeploymentSummary"]["ProductionVariants"]
-        if [one["Status"] for variant in variants for one in variant["VariantStatus"]] == [status]:
+        if [status["Status"] for variant in variants for status in variant["VariantStatus"]] == [status]:
             return described
 
 

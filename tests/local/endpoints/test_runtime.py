@@ -1,4 +1,4 @@
-"""InvokeEndpoint: what is passed on, what is refused, and how failures look."""
+"""InvokeEndpoint: what is passed on, what is refused, and the form of failures."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _code_and_message(response: dict[str, object]) -> tuple[str, str]:
 
 
 def test_a_missing_endpoint_is_a_validation_error_with_its_own_code(clients: Clients) -> None:
-    message = "Endpoint nobody of account 123456789012 not found."
-    assert _code_and_message(_error(clients, "nobody")) == ("ValidationError", message)
-    assert _raw_error(clients, "nobody") == {"ErrorCode": "NO_SUCH_ENDPOINT", "Message": message}
+    message = "Endpoint missing of account 123456789012 not found."
+    assert _code_and_message(_error(clients, "missing")) == ("ValidationError", message)
+    assert _raw_error(clients, "missing") == {"ErrorCode": "NO_SUCH_ENDPOINT", "Message": message}
 
 
 def test_an_asynchronous_endpoint_does_not_answer(clients: Clients) -> None:
@@ -143,9 +143,7 @@ def test_custom_attributes_beyond_the_limits_are_refused_without_being_repeated(
     assert attributes not in message
 
 
-def test_what_the_code_raises_is_a_model_error_that_says_where_to_look(
-    clients: Clients, failing: str
-) -> None:
+def test_what_the_code_raises_is_a_model_error_that_names_the_log(clients: Clients, failing: str) -> None:
     response = _error(clients, failing)
     group = f"/aws/sagemaker/Endpoints/{failing}"
     message = (

@@ -11,10 +11,9 @@ from typing import Any, cast
 import pytest
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.account.state import Region
+from airflow_sm_plugin.local.account.state import Account, Region
 from airflow_sm_plugin.local.endpoints import deployments
 from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
-from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
 HOUR = 3600.0
 
@@ -23,7 +22,7 @@ HOUR = 3600.0
 def region() -> Iterator[Region]:
     """A region without a service; whoever still waits at the test's end goes on."""
     nothing = cast("Any", None)
-    region = Region("us-east-1", nothing, Settings(), Outcomes(), None)
+    region = Region("us-east-1", Account(nothing, Settings(), None))
     yield region
     region.closed.set()
 
@@ -43,7 +42,7 @@ class Asked:
         return self.seconds
 
 
-def test_a_wait_lasts_as_long_as_it_is_told(region: Region) -> None:
+def test_a_wait_lasts_as_long_as_it_is_set(region: Region) -> None:
     began = time.monotonic()
     region.wait(lambda: 0.2)
     assert time.monotonic() - began >= 0.2

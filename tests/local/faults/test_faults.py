@@ -39,8 +39,8 @@ def control(embedded: EmbeddedSageMaker, method: str, route: str, value: object 
     body = None if value is None else json.dumps(value).encode()
     request = urllib.request.Request(f"{embedded.url}/_embedded/{route}", data=body, method=method)
     with urllib.request.urlopen(request, timeout=600) as answer:
-        told: dict[str, object] = json.load(answer)
-        return told
+        answered: dict[str, object] = json.load(answer)
+        return answered
 
 
 def create_model(clients: Clients, name: str) -> None:
@@ -51,7 +51,9 @@ def call(operation: str, resource: str | None = None, service: str = "sagemaker"
     return CallName(service, operation, resource, "us-east-1", "POST", "/")
 
 
-def test_an_error_is_answered_as_told_and_nothing_is_done(unlucky: EmbeddedSageMaker, there: Clients) -> None:
+def test_an_error_is_answered_as_the_rule_says_and_nothing_is_done(
+    unlucky: EmbeddedSageMaker, there: Clients
+) -> None:
     rule = {
         "operation": "CreateModel",
         "fault": "error",
@@ -67,9 +69,9 @@ def test_an_error_is_answered_as_told_and_nothing_is_done(unlucky: EmbeddedSageM
     assert refused.value.response["Error"] == {"Code": "ResourceLimitExceeded", "Message": "enough"}
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     create_model(there, name)
-    told = control(unlucky, "GET", "faults")["rules"]
+    rules = control(unlucky, "GET", "faults")["rules"]
     counted = {"after": 0, "probability": 1.0, "seconds": 0.0, "matched": 2, "struck": 1}
-    assert told == [{**rule, **counted}]
+    assert rules == [{**rule, **counted}]
     assert control(unlucky, "DELETE", "faults")["rules"] == []
 
 
@@ -106,7 +108,7 @@ def test_a_dropped_call_does_nothing_and_a_lost_answer_does_it(
     with pytest.raises(ClientError, match="Could not find model"):
         there.sagemaker.describe_model(ModelName=dropped)
     there.sagemaker.describe_model(ModelName=lost)
-    calls = {one.resource: one for one in unlucky.calls.calls(operation="CreateModel")}
+    calls = {call.resource: call for call in unlucky.calls.calls(operation="CreateModel")}
     assert (calls[dropped].fault, calls[dropped].status, calls[dropped].effect) == ("drop", None, False)
     assert (calls[lost].fault, calls[lost].status, calls[lost].effect) == ("lost_answer", 200, True)
 
@@ -147,7 +149,7 @@ def test_rules_of_one_resource_are_forgotten_alone_and_let_go_of_what_they_hold(
     callers = {name: threading.Thread(target=create_model, args=(there, name)) for name in (mine, others)}
     for caller in callers.values():
         caller.start()
-    while [one["struck"] for one in control(unlucky, "GET", "faults")["rules"]][:2] != [1, 1]:  # type: ignore[attr-defined] # JSON
+    while [rule["struck"] for rule in control(unlucky, "GET", "faults")["rules"]][:2] != [1, 1]:  # type: ignore[attr-defined] # JSON
         time.sleep(0.01)
 
     left = control(unlucky, "DELETE", f"faults?{urlencode({'resource': f'{mine}*'})}")["rules"]
@@ -155,7 +157,7 @@ def test_rules_of_one_resource_are_forgotten_alone_and_let_go_of_what_they_hold(
     callers[mine].join(timeout=600)
     assert not callers[mine].is_alive()
     assert callers[others].is_alive()
-    assert [one.get("resource") for one in left] == [f"{others}*", None, "*"]  # type: ignore[attr-defined] # JSON
+    assert [rule.get("resource") for rule in left] == [f"{others}*", None, "*"]  # type: ignore[attr-defined] # JSON
     there.sagemaker.describe_model(ModelName=mine)
     unlucky.faults.clear()
     callers[others].join(timeout=600)
@@ -185,7 +187,9 @@ def test_a_rule_that_comes_after_one_was_forgotten_has_a_chance_of_its_own() -> 
 
 
 def _exists(clients: Clients, name: str) -> bool:
-    return any(one["ModelName"] == name for one in clients.sagemaker.list_models(MaxResults=100)["Models"])
+    return any(
+        model["ModelName"] == name for model in clients.sagemaker.list_models(MaxResults=100)["Models"]
+    )
 
 
 def test_latency_holds_a_call_that_is_then_answered(unlucky: EmbeddedSageMaker, there: Clients) -> None:
@@ -258,7 +262,7 @@ def test_the_services_own_calls_are_spared(unlucky: EmbeddedSageMaker, there: Cl
     name = unique("endpoint")
     there.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=there.create_config(model))
     there.wait_for_endpoint(name)  # its archive came from S3
-    assert [one for one in unlucky.calls.calls(service="s3") if one.operation == "GetObject"] == []
+    assert [call for call in unlucky.calls.calls(service="s3") if call.operation == "GetObject"] == []
 
 
 def test_a_seed_makes_chances_repeatable() -> None:
@@ -330,8 +334,8 @@ def test_a_bad_plan_is_refused_naming_what_is_wrong_and_changes_nothing(
 
 def test_rules_can_be_added_and_a_reset_clears_them(unlucky: EmbeddedSageMaker, there: Clients) -> None:
     control(unlucky, "PUT", "faults", {"seed": 1, "rules": [{"operation": "A", "fault": "drop"}]})
-    told = control(unlucky, "POST", "faults", [{"operation": "B", "fault": "drop"}])
-    assert [one["operation"] for one in told["rules"]] == ["A", "B"]  # type: ignore[attr-defined] # JSON
-    assert told["seed"] == 1
+    plan = control(unlucky, "POST", "faults", [{"operation": "B", "fault": "drop"}])
+    assert [listed["operation"] for listed in plan["rules"]] == ["A", "B"]  # type: ignore[attr-defined] # JSON
+    assert plan["seed"] == 1
     unlucky.reset()
     assert control(unlucky, "GET", "faults") == {"seed": None, "rules": []}

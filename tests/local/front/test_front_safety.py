@@ -14,8 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.protocol.access import ServedNames, host_of, refusal
-from airflow_sm_plugin.local.protocol.signatures import Signature, needs_signature, signature_of
+from airflow_sm_plugin.local.protocol.access import (
+    ServedNames,
+    Signature,
+    host_of,
+    needs_signature,
+    refusal,
+    signature_of,
+)
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, clients_of
 
@@ -149,8 +155,8 @@ def test_own_names_and_those_of_aws_are_answered(embedded: EmbeddedSageMaker, ho
 
 
 def test_a_proxys_word_on_the_host_counts_nothing(embedded: EmbeddedSageMaker) -> None:
-    said = {"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1", "Forwarded": "host=127.0.0.1"}
-    assert ask(embedded, "GET", "/_embedded/health", said)[0] == 403
+    headers = {"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1", "Forwarded": "host=127.0.0.1"}
+    assert ask(embedded, "GET", "/_embedded/health", headers)[0] == 403
     trusted = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}
     assert ask(embedded, "GET", "/_embedded/health", trusted)[0] == 200
 
@@ -200,7 +206,7 @@ def test_a_link_to_an_object_is_not_followed(embedded: EmbeddedSageMaker) -> Non
 def test_not_even_a_page_below_an_address_of_the_service_drives_it(
     embedded: EmbeddedSageMaker, host: str, path: str
 ) -> None:
-    """It can only be somebody's object."""
+    """It can only be the key of an object."""
     own_page = {"Host": host, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
     for method in ("GET", "POST"):
         assert ask(embedded, method, path, own_page)[0] == 403

@@ -21,7 +21,7 @@ def test_an_object_is_stored_whether_or_not_it_has_a_body(clients: Clients, body
 
 
 @pytest.mark.parametrize("body", [b"", b"x"])
-def test_who_expects_it_is_told_to_continue_before_the_answer(
+def test_100_continue_is_sent_to_who_expects_it_before_the_answer(
     sagemaker_server: EmbeddedSageMaker, body: bytes
 ) -> None:
     host, _, port = sagemaker_server.url.removeprefix("http://").partition(":")

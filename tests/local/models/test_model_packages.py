@@ -54,14 +54,14 @@ def test_versions_count_up_wait_for_approval_and_are_listed(clients: Clients) ->
         SortOrder="Descending",
         MaxResults=1,
     )
-    assert [one["ModelPackageArn"] for one in newest["ModelPackageSummaryList"]] == [arns[9]]
+    assert [package["ModelPackageArn"] for package in newest["ModelPackageSummaryList"]] == [arns[9]]
     assert "ModelPackageName" not in newest["ModelPackageSummaryList"][0]
     pages = clients.sagemaker.get_paginator("list_model_packages").paginate(
         ModelPackageGroupName=f"{ARN}:model-package-group/{name.lower()}", PaginationConfig={"PageSize": 4}
     )
-    assert [one["ModelPackageVersion"] for page in pages for one in page["ModelPackageSummaryList"]] == list(
-        range(1, 12)
-    )
+    assert [
+        package["ModelPackageVersion"] for page in pages for package in page["ModelPackageSummaryList"]
+    ] == list(range(1, 12))
 
 
 def test_a_package_of_its_own_name_is_in_no_group(clients: Clients) -> None:
@@ -71,7 +71,7 @@ def test_a_package_of_its_own_name_is_in_no_group(clients: Clients) -> None:
     )["ModelPackageArn"]
     assert arn == f"{ARN}:model-package/{name}"
     listed = clients.sagemaker.list_model_packages(NameContains=name)["ModelPackageSummaryList"]
-    assert [one["ModelPackageName"] for one in listed] == [name]
+    assert [summary["ModelPackageName"] for summary in listed] == [name]
     assert clients.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "a", "Value": "1"}]
     clients.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "b", "Value": "2"}])
     assert len(clients.sagemaker.list_tags(ResourceArn=arn)["Tags"]) == 2
@@ -97,7 +97,7 @@ def test_a_group_is_described_listed_and_deleted_once_it_is_empty(clients: Clien
     arn = clients.sagemaker.describe_model_package_group(ModelPackageGroupName=name)["ModelPackageGroupArn"]
     assert clients.sagemaker.list_tags(ResourceArn=arn)["Tags"] == []
     listed = clients.sagemaker.list_model_package_groups(NameContains=name)["ModelPackageGroupSummaryList"]
-    assert [one["ModelPackageGroupArn"] for one in listed] == [arn]
+    assert [summary["ModelPackageGroupArn"] for summary in listed] == [arn]
     with pytest.raises(ClientError, match="Model Package Group already exists"):
         clients.sagemaker.create_model_package_group(ModelPackageGroupName=name)
     package = register(clients, name)
@@ -114,10 +114,10 @@ def test_a_group_is_described_listed_and_deleted_once_it_is_empty(clients: Clien
     [
         ({}, "Missing ARN"),
         ({"ModelPackageName": "a", "ModelPackageGroupName": "b"}, "Both ModelPackageName and"),
-        ({"ModelPackageGroupName": "nobody"}, "ModelPackageGroup .*nobody does not exist"),
+        ({"ModelPackageGroupName": "missing"}, "ModelPackageGroup .*missing does not exist"),
     ],
 )
-def test_a_package_needs_one_place(clients: Clients, names: dict[str, str], says: str) -> None:
+def test_a_package_needs_one_name(clients: Clients, names: dict[str, str], says: str) -> None:
     with pytest.raises(ClientError, match=says):
         clients.sagemaker.create_model_package(InferenceSpecification=specification(), **names)  # type: ignore[arg-type] # parametrised
 
@@ -174,9 +174,9 @@ def test_a_model_of_a_package_whose_artefact_is_gone_is_refused(clients: Clients
 
 
 def test_a_model_of_a_package_that_does_not_exist_is_refused(clients: Clients) -> None:
-    with pytest.raises(ClientError, match=r"ModelPackage .*nobody/1 does not exist"):
+    with pytest.raises(ClientError, match=r"ModelPackage .*missing/1 does not exist"):
         clients.sagemaker.create_model(
             ModelName=unique("model"),
             ExecutionRoleArn=ROLE,
-            PrimaryContainer={"ModelPackageName": f"{ARN}:model-package/nobody/1"},
+            PrimaryContainer={"ModelPackageName": f"{ARN}:model-package/missing/1"},
         )

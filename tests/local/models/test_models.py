@@ -96,7 +96,7 @@ def loose(uri: str, kind: str = "S3Prefix", compression: str = "None") -> dict[s
 
 
 class TestModelData:
-    """CreateModel looks for the model data: a missing artefact is no endpoint's failure."""
+    """CreateModel checks the model data: a missing artefact is no endpoint's failure."""
 
     @pytest.mark.parametrize(
         "key", ["model.tar.gz", "a%2Fb?c/model.tar.gz", "folder", "", "folder/model.tar.gz.old"]
@@ -130,7 +130,7 @@ class TestModelData:
             )
 
     def test_a_bucket_that_is_not_there_cannot_be_accessed(self, clients: Clients) -> None:
-        uri = f"s3://{unique('nobodys')}/model.tar.gz"
+        uri = f"s3://{unique('missing')}/model.tar.gz"
         text = refused(clients, ModelDataUrl=uri)
         assert text.startswith(
             f'Could not access model data at {uri}. Please ensure that the role "{ROLE}" exists'
@@ -150,7 +150,7 @@ class TestModelData:
 
     def test_a_multi_model_prefix_is_not_looked_for(self, clients: Clients) -> None:
         create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{clients.bucket}/{unique('none')}/")
-        create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{unique('nobodys')}/models/")
+        create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{unique('missing')}/models/")
 
     def test_a_multi_model_container_takes_no_model_data_source(self, clients: Clients) -> None:
         clients.s3.put_object(Bucket=clients.bucket, Key="many-1/a.tar.gz")
@@ -158,7 +158,7 @@ class TestModelData:
         text = refused(clients, Mode="MultiModel", ModelDataSource=source)
         assert text == "Container 1 has Mode MultiModel, which takes ModelDataUrl and no ModelDataSource."
 
-    def test_a_name_that_is_taken_is_told_before_the_artefact_is_looked_for(self, clients: Clients) -> None:
+    def test_a_taken_name_is_refused_before_the_artefact_is_checked(self, clients: Clients) -> None:
         """A CreateModel whose answer was lost may be repeated after the artefact has gone."""
         name = create(clients)
         with pytest.raises(ClientError, match="Cannot create already existing model"):
@@ -209,8 +209,8 @@ def test_an_endpoint_configuration_keeps_everything_it_was_given(clients: Client
 
 
 def test_an_endpoint_configuration_needs_models_that_exist_and_a_free_name(clients: Clients) -> None:
-    with pytest.raises(ClientError, match=f'Could not find model "{ARN}:model/nobody".'):
-        clients.create_config("nobody")
+    with pytest.raises(ClientError, match=f'Could not find model "{ARN}:model/missing".'):
+        clients.create_config("missing")
     name = clients.create_config(clients.create_model())
     with pytest.raises(
         ClientError, match=f'already existing endpoint configuration "{ARN}:endpoint-config/{name}"'
@@ -247,11 +247,11 @@ def test_lists_are_filtered_sorted_and_paged(clients: Clients) -> None:
         )
     )
     assert [len(page["Models"]) for page in pages] == [5, 5, 2]
-    assert [one["ModelName"] for page in pages for one in page["Models"]] == names
+    assert [model["ModelName"] for page in pages for model in page["Models"]] == names
     newest = clients.sagemaker.list_models(NameContains=part, MaxResults=1)["Models"][0]
     assert newest["ModelName"] == names[-1]
     later = clients.sagemaker.list_models(NameContains=part, CreationTimeAfter=newest["CreationTime"])
     assert later["Models"] == []
     config = clients.create_config(names[0], name=f"{part}-config")
     listed = clients.sagemaker.list_endpoint_configs(NameContains=part)["EndpointConfigs"]
-    assert [one["EndpointConfigName"] for one in listed] == [config]
+    assert [summary["EndpointConfigName"] for summary in listed] == [config]

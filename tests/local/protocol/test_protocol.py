@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from airflow_sm_plugin.local.protocol.access import signature_of
 from airflow_sm_plugin.local.protocol.errors import (
     ModelFailure,
     ResourceNotFoundFailure,
@@ -21,7 +22,6 @@ from airflow_sm_plugin.local.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.signatures import signature_of
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host"
 

@@ -1,4 +1,4 @@
-"""Every member of a request is done, ignored with a reason that the docs tell, or refused."""
+"""Every member of a request is done, ignored with a reason that the docs give, or refused."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ def _input(operation: str) -> Shape:
     return shape
 
 
-def _untold(shape: Shape, told: Members | Done | Ignored | Refused | None, path: str) -> Iterator[str]:
-    """Yield the members of botocore's model of which the table does not say what becomes of them, and vice versa."""
+def _unlisted(shape: Shape, fate: Members | Done | Ignored | Refused | None, path: str) -> Iterator[str]:
+    """Yield the members of botocore's model that the table lacks, and vice versa."""
     while isinstance(shape, ListShape):
         shape = shape.member
     is_structure = isinstance(shape, StructureShape)
     if (
-        told is None
-        or (isinstance(told, Done) and is_structure)
-        or (isinstance(told, Mapping) and not is_structure)
+        fate is None
+        or (isinstance(fate, Done) and is_structure)
+        or (isinstance(fate, Mapping) and not is_structure)
     ):
         yield path
-    elif isinstance(told, Mapping) and isinstance(shape, StructureShape):
-        for name in {*shape.members, *told}:
+    elif isinstance(fate, Mapping) and isinstance(shape, StructureShape):
+        for name in {*shape.members, *fate}:
             if name not in shape.members:
                 yield f"{path}.{name} (not in botocore's model)"
             else:
-                yield from _untold(shape.members[name], told.get(name), f"{path}.{name}")
+                yield from _unlisted(shape.members[name], fate.get(name), f"{path}.{name}")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_table_tells_of_every_member_in_botocores_model(operation: str) -> None:
-    assert sorted(_untold(_input(operation), OPERATIONS[operation], operation)) == []
+def test_the_table_has_every_member_in_botocores_model(operation: str) -> None:
+    assert sorted(_unlisted(_input(operation), OPERATIONS[operation], operation)) == []
 
 
 def _leaves(members: Members, kind: type[Ignored | Refused]) -> Iterator[str]:
-    for name, told in members.items():
-        if isinstance(told, Mapping):
-            yield from _leaves(told, kind)
-        elif isinstance(told, kind):
+    for name, fate in members.items():
+        if isinstance(fate, Mapping):
+            yield from _leaves(fate, kind)
+        elif isinstance(fate, kind):
             yield name
 
 
@@ -77,15 +77,15 @@ def test_a_refusal_names_every_member_and_what_is_not_done() -> None:
             "CreateEndpointConfig",
             {"ProductionVariants": [variant], "ShadowProductionVariants": [{}], "KmsKeyId": "k"},
         )
-    told = refused.value.message
+    message = refused.value.message
     for member, what in (
         ("ProductionVariants.InstancePools.ModelNameOverride", "other models by instance type"),
         ("ProductionVariants.NewMember", "CreateEndpointConfig"),
         ("ShadowProductionVariants", "shadow variants"),
     ):
-        assert member in told
-        assert what in told
-    assert "KmsKeyId" not in told
+        assert member in message
+        assert what in message
+    assert "KmsKeyId" not in message
 
 
 def test_what_is_empty_is_not_asked_for() -> None:
@@ -372,7 +372,9 @@ def _containers(clients: Clients) -> list[dict[str, object]]:
 
 def _model(clients: Clients, containers: list[dict[str, object]], mode: str) -> str:
     name = unique("model")
-    given = [{key: value for key, value in one.items() if value is not None} for one in containers]
+    given = [
+        {key: value for key, value in container.items() if value is not None} for container in containers
+    ]
     clients.sagemaker.create_model(
         ModelName=name,
         ExecutionRoleArn=ROLE,

@@ -37,13 +37,15 @@ def test_a_good_call_passes() -> None:
         ),
     ],
 )
-def test_each_kind_of_limit_is_told_in_the_services_words(params: dict[str, object], constraint: str) -> None:
+def test_each_kind_of_limit_is_reported_in_the_services_words(
+    params: dict[str, object], constraint: str
+) -> None:
     message = _message(CONTROL_PLANE, "CreateModel", params)
     assert message.startswith("1 validation error detected: ")
     assert constraint in message
 
 
-def test_every_broken_limit_is_told_at_once() -> None:
+def test_every_broken_limit_is_reported_at_once() -> None:
     message = _message(CONTROL_PLANE, "CreateModel", {"ModelName": "-", "ExecutionRoleArn": "x"})
     assert message.startswith("3 validation errors detected: ")
 

@@ -48,7 +48,7 @@ def backlog(per_instance: float, instances: int) -> VariantMetrics:
 
 
 @pytest.mark.parametrize(
-    ("config", "look", "wish"),
+    ("config", "polled", "wish"),
     [
         (BACKLOG, backlog(5.0, 2), Wish(5, 10.0)),
         (BACKLOG, backlog(2.0, 2), Wish(2)),
@@ -62,9 +62,9 @@ def backlog(per_instance: float, instances: int) -> VariantMetrics:
     ],
 )
 def test_target_tracking_asks_for_what_brings_its_metric_to_the_target(
-    config: dict[str, Any], look: VariantMetrics, wish: Wish | None
+    config: dict[str, Any], polled: VariantMetrics, wish: Wish | None
 ) -> None:
-    assert policies.tracking_wish(config, look) == wish
+    assert policies.tracking_wish(config, polled) == wish
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_an_alarm_is_judged_by_its_metric_now(
     comparison: str, value: float | None, breach: float | None
 ) -> None:
     alarm = {"MetricName": "m", "ComparisonOperator": comparison, "Threshold": 1.0}
-    found = policies.breach_of(alarm, {} if value is None else {"m": value})
-    assert found is breach or found == pytest.approx(breach, nan_ok=True)
+    result = policies.breach_of(alarm, {} if value is None else {"m": value})
+    assert result is breach or result == pytest.approx(breach, nan_ok=True)
 
 
 class Scaled:
@@ -174,7 +174,7 @@ class Scaled:
         return described["ProductionVariants"][0]["CurrentInstanceCount"]
 
     def wait_for_instances(self, name: str, count: int) -> None:
-        """Look until there are so many; the test's own time limit ends a wait in vain."""
+        """Poll until there are so many; the test's own time limit ends a wait in vain."""
         while self.instances(name) != count:
             continue
         self.clients.wait_for_endpoint(name)
@@ -183,7 +183,7 @@ class Scaled:
         dimensions = [{"Name": "EndpointName", "Value": name}]
         if variant:
             dimensions.append({"Name": "VariantName", "Value": variant})
-        found = self.cloudwatch.get_metric_statistics(
+        response = self.cloudwatch.get_metric_statistics(
             Namespace="AWS/SageMaker",
             MetricName=metric,
             Dimensions=dimensions,  # type: ignore[arg-type] # plain dicts
@@ -192,7 +192,7 @@ class Scaled:
             Period=60,
             Statistics=["Maximum", "Minimum"],
         )
-        return {one[kind] for one in found["Datapoints"] for kind in ("Maximum", "Minimum")}
+        return {datapoint[kind] for datapoint in response["Datapoints"] for kind in ("Maximum", "Minimum")}
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_an_idle_queue_goes_to_zero_and_a_request_wakes_it_only_with_its_step_po
         continue
     assert (
         scaled.instances(name) == 0
-    )  # the look before this one has seen the first request wait, and done nothing
+    )  # the poll before this one has seen the first request wait, and done nothing
 
     scaled.wake(name, which)
     key = accepted["OutputLocation"].removeprefix(f"s3://{clients.bucket}/")
@@ -303,8 +303,11 @@ def test_what_scaling_did_is_described(scaled: Scaled) -> None:
     pages = scaled.scaling.get_paginator("describe_scaling_activities").paginate(
         ServiceNamespace="sagemaker", ResourceId=which["ResourceId"], PaginationConfig={"PageSize": 1}
     )
-    told = [[one["Description"] for one in page["ScalingActivities"]] for page in pages]
-    assert told == [["Setting desired instance count to 0."], ["Setting desired instance count to 2."]]
+    descriptions = [[activity["Description"] for activity in page["ScalingActivities"]] for page in pages]
+    assert descriptions == [
+        ["Setting desired instance count to 0."],
+        ["Setting desired instance count to 2."],
+    ]
     none = scaled.scaling.describe_scaling_activities(ServiceNamespace="ecs")
     assert none["ScalingActivities"] == []
     with pytest.raises(ClientError, match="MaxResults must be a number from 1 to 50, not 51"):
@@ -317,10 +320,10 @@ def test_a_scaling_whose_endpoint_is_rolled_back_has_failed(scaled: Scaled) -> N
     which = scaled.register(name, BACKLOG, least=2)
 
     def statuses() -> set[str]:
-        found = scaled.scaling.describe_scaling_activities(
+        response = scaled.scaling.describe_scaling_activities(
             ServiceNamespace="sagemaker", ResourceId=which["ResourceId"]
         )
-        return {one["StatusCode"] for one in found["ScalingActivities"]}
+        return {activity["StatusCode"] for activity in response["ScalingActivities"]}
 
     while "Failed" not in statuses():
         continue
@@ -343,7 +346,7 @@ def test_a_queue_without_instances_gives_a_request_up_after_its_ttl(scaled: Scal
     assert b"RequestTTLSeconds" in clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
-def test_nothing_looks_once_nothing_is_registered() -> None:
+def test_nothing_polls_once_nothing_is_registered() -> None:
     with EmbeddedSageMaker(settings=Settings(scaling_interval_seconds=0.05)) as embedded:
         scaled = Scaled(embedded)
         every = scaled.scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
@@ -354,10 +357,12 @@ def test_nothing_looks_once_nothing_is_registered() -> None:
                 ScalableDimension=left["ScalableDimension"],
             )
         before = set(threading.enumerate())
-        which = scaled.register("nobody", BACKLOG, least=0)
-        (follower,) = [one for one in threading.enumerate() if "follow" in one.name and one not in before]
+        which = scaled.register("missing", BACKLOG, least=0)
+        (follower,) = [
+            thread for thread in threading.enumerate() if "follow" in thread.name and thread not in before
+        ]
         scaled.scaling.deregister_scalable_target(**which)
         follower.join(timeout=600)
         assert not follower.is_alive()
-        told = {one.operation for one in embedded.calls.calls(service="*")}
-        assert "DescribeScalingPolicies" not in told  # the service's own calls stay out of the log
+        operations = {call.operation for call in embedded.calls.calls(service="*")}
+        assert "DescribeScalingPolicies" not in operations  # the service's own calls stay out of the log

@@ -12,8 +12,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.serving.codecs import decode, encode, preferred
-from airflow_sm_plugin.local.serving.errors import UnsupportedAccept
+from airflow_sm_plugin.local.serving.codecs import UnsupportedAccept, decode, encode, preferred
 from tests.local.conftest import Clients
 
 if TYPE_CHECKING:

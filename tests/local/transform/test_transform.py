@@ -305,14 +305,14 @@ def test_several_instances_share_the_work(job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason", "told"),
+    ("bad", "reason", "logged"),
     [
         ("client-error", CLIENT_ERROR, "ClientError: 400"),
         ("server-error", ALGORITHM_ERROR, "Bad HTTP status received from algorithm: 500"),
     ],
 )
 def test_a_bad_object_fails_the_job_and_has_no_output_while_others_have(
-    job: Job, clients: Clients, bad: str, reason: str, told: str
+    job: Job, clients: Clients, bad: str, reason: str, logged: str
 ) -> None:
     job.create({"good.csv": "x", "bad.csv": bad})
 
@@ -321,9 +321,9 @@ def test_a_bad_object_fails_the_job_and_has_no_output_while_others_have(
     assert description["TransformJobStatus"] == "Failed"
     assert description["FailureReason"] == reason
     assert job.outputs() == {"good.csv.out": "1:X"}
-    said = "\n".join(job.log_lines()["data-log"])
-    assert f"[sagemaker logs]: {clients.bucket}/{job.name}/in/bad.csv: {told}" in said
-    assert "good.csv" not in said
+    log_text = "\n".join(job.log_lines()["data-log"])
+    assert f"[sagemaker logs]: {clients.bucket}/{job.name}/in/bad.csv: {logged}" in log_text
+    assert "good.csv" not in log_text
 
 
 def test_a_request_that_fails_once_is_sent_again(job: Job) -> None:
@@ -345,7 +345,7 @@ def test_a_model_that_does_not_answer_in_time_fails_the_job(job: Job, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("files", "arguments", "told"),
+    ("files", "arguments", "logged"),
     [
         ({"a": "x" * 1_048_577}, {"MaxPayloadInMB": 1}, "exceeds MaxPayloadInMB=1"),
         ({"a": "plain"}, {"transform_input": {"CompressionType": "Gzip"}}, "gzip"),
@@ -354,12 +354,12 @@ def test_a_model_that_does_not_answer_in_time_fails_the_job(job: Job, tmp_path: 
     ],
 )
 def test_input_that_cannot_be_read_is_the_clients_error(
-    job: Job, files: dict[str, str], arguments: dict[str, Any], told: str
+    job: Job, files: dict[str, str], arguments: dict[str, Any], logged: str
 ) -> None:
     job.create(files, **arguments)
 
     assert job.finished()["FailureReason"] == CLIENT_ERROR
-    assert told in "\n".join(job.log_lines()["data-log"])
+    assert logged in "\n".join(job.log_lines()["data-log"])
 
 
 def test_a_manifest_that_is_none_fails_the_job(job: Job, clients: Clients) -> None:
@@ -506,8 +506,8 @@ def test_jobs_are_listed_by_name_status_and_page(clients: Clients, model: str) -
             SortBy="CreationTime", SortOrder="Ascending", **arguments
         )
         names = {good.name, bad.name}
-        found = [one for page in pages for one in page["TransformJobSummaries"]]
-        return [one["TransformJobName"] for one in found if one["TransformJobName"] in names]
+        summaries = [summary for page in pages for summary in page["TransformJobSummaries"]]
+        return [name for summary in summaries if (name := summary["TransformJobName"]) in names]
 
     assert listed() == [good.name, bad.name]
     assert listed(MaxResults=1) == [good.name, bad.name]

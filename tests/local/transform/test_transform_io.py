@@ -13,12 +13,17 @@ from airflow_sm_plugin.local.transform.transform_plan import BadInput, assemble,
 
 
 def _recordio(*contents: bytes) -> bytes:
-    frames = (struct.pack("<II", 0xCED7230A, len(one)) + one + b"\0" * (-len(one) % 4) for one in contents)
+    frames = (
+        struct.pack("<II", 0xCED7230A, len(content)) + content + b"\0" * (-len(content) % 4)
+        for content in contents
+    )
     return b"".join(frames)
 
 
 def _tfrecord(*contents: bytes) -> bytes:
-    return b"".join(struct.pack("<QI", len(one), 0) + one + struct.pack("<I", 0) for one in contents)
+    return b"".join(
+        struct.pack("<QI", len(content), 0) + content + struct.pack("<I", 0) for content in contents
+    )
 
 
 def _payloads(data: bytes, split: str, strategy: str, limit: int) -> list[tuple[bytes, ...]]:

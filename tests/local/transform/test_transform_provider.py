@@ -119,7 +119,7 @@ def test_the_trigger_sees_the_end(clients: Clients, sagemaker_server: EmbeddedSa
     job = unique("job")
     with (
         changed_settings(sagemaker_server, transform_seconds=3600),  # or it has ended before the task defers
-        pytest.raises(BaseException) as deferred,  # noqa: PT011 - TaskDeferred: its place differs by version
+        pytest.raises(BaseException) as deferred,  # noqa: PT011 - TaskDeferred: its module differs by version
     ):
         _execute(_operator(clients, job, deferrable=True))
     assert type(deferred.value).__name__ == "TaskDeferred"

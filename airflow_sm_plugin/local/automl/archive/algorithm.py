@@ -1,7 +1,7 @@
-"""Inference code of the algorithm container: what XGBoost's container does, with a scikit-learn estimator.
+"""Inference code of the algorithm container: the contract of XGBoost's container, with a scikit-learn estimator.
 
-Reads RecordIO-protobuf or CSV; answers the keys in SAGEMAKER_INFERENCE_OUTPUT, or the bare prediction without it.
-Classes are numbers here; the label container behind it knows their names.
+Reads RecordIO-protobuf or CSV; answers the keys in SAGEMAKER_INFERENCE_OUTPUT, or without it only the prediction.
+Classes are numbers here; the next container, for labels, has their names.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from airflow_sm_plugin.local.automl.archive.tabular import Floats, read_rows
 
 
 class Estimator(Protocol):
-    """The part of a fitted scikit-learn estimator that is used."""
+    """The used members of a fitted scikit-learn estimator."""
 
     n_features_in_: int
     classes_: npt.NDArray[np.int64]
 
     def predict(self, features: Floats) -> npt.NDArray[np.float64]:
-        """Return the predictions."""
+        """Predict a value per row."""
 
     def predict_proba(self, features: Floats) -> npt.NDArray[np.float64]:
-        """Return a probability for each of ``classes_``."""
+        """Predict a probability per row for each of ``classes_``."""
 
 
 class Algorithm(TypedDict):
-    """A fitted algorithm; ``classes`` is their number, 0 for a regression."""
+    """A fitted algorithm; ``classes`` is the number of classes, 0 for a regression."""
 
     estimator: Estimator
     classes: int
@@ -55,7 +55,7 @@ def model_fn(model_dir: str) -> Algorithm:
 
 
 def input_fn(body: str | bytes, content_type: str | None) -> Floats:
-    """Read RecordIO-protobuf or CSV of numbers; 415 for anything else or what cannot be read, as XGBoost's."""
+    """Read RecordIO-protobuf or CSV of numbers; 415 for other types and unreadable bodies, as from XGBoost."""
     kind = media_type(content_type)
     raw = body.encode() if isinstance(body, str) else body
     if kind not in (RECORDIO, CSV):
@@ -69,7 +69,7 @@ def input_fn(body: str | bytes, content_type: str | None) -> Floats:
 
 
 def predict_fn(features: Floats, algorithm: Algorithm) -> Answer:
-    """Predict; 400 when the features do not fit the model."""
+    """Predict; 400 for a wrong number of features."""
     estimator = algorithm["estimator"]
     if features.ndim != 2 or features.shape[1] != estimator.n_features_in_:
         raise RejectedRequest(
@@ -85,17 +85,17 @@ def predict_fn(features: Floats, algorithm: Algorithm) -> Answer:
 
 
 def output_fn(prediction: Answer, accept: str | None) -> tuple[bytes, str]:
-    """Write CSV; JSON and JSON Lines where keys were selected; 406 for anything else."""
+    """Write CSV; JSON and JSON Lines only for selected keys; 406 for other types."""
     return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), accepted(accept))
 
 
 def spread(estimator: Estimator, features: Floats, classes: int) -> npt.NDArray[np.float64]:
-    """Return a probability for every class, 0 for one that the estimator never saw; a row adds up to 1."""
-    found: npt.NDArray[np.float64] = np.zeros((len(features), classes))
-    found[:, np.asarray(estimator.classes_, dtype=int)] = estimator.predict_proba(features)
-    # Linear models keep float32, whose rows add up to 1 only roughly.
-    found /= found.sum(axis=1, keepdims=True)
-    return found
+    """Predict a probability for every class, 0 for a class without training rows; the sum of a row is 1."""
+    probabilities: npt.NDArray[np.float64] = np.zeros((len(features), classes))
+    probabilities[:, np.asarray(estimator.classes_, dtype=int)] = estimator.predict_proba(features)
+    # Linear models compute in float32, so that the sum of a row is only nearly 1.
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _score(value: float, keys: tuple[str, ...] | None) -> list[object]:

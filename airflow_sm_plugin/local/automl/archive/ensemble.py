@@ -1,4 +1,4 @@
-"""Inference code of an ensembling candidate: one container from CSV rows to the selected response keys."""
+"""Inference code of an ensembling candidate: a single container, from CSV rows to the selected response keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_sm_plugin.local.automl.archive.tabular import Processor, transform
 
 
 class Member(TypedDict):
-    """One model of the ensemble and its share of the vote."""
+    """A model of the ensemble and its share of the vote."""
 
     processor: Processor
     estimator: Estimator
@@ -31,7 +31,7 @@ class Member(TypedDict):
 
 
 class Ensemble(TypedDict):
-    """The members (weights add up to 1); ``labels`` are the target's classes, None for a regression."""
+    """The members (the sum of their weights is 1); ``labels`` are the target's classes, None for a regression."""
 
     members: list[Member]
     labels: list[str] | None
@@ -42,13 +42,11 @@ def model_fn(model_dir: str) -> Ensemble:
     return ensemble
 
 
-def input_fn(body: str | bytes, content_type: str | None) -> list[list[str]]:
-    """Read CSV without a header; 415 for anything else."""
-    return csv_rows(body, content_type)
+input_fn = csv_rows
 
 
 def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
-    """Let the members vote; 400 when a row does not fit the model."""
+    """Let the members vote; 400 for a row of the wrong length."""
     try:
         votes = sum(
             member["weight"] * _vote(member, rows, ensemble["labels"]) for member in ensemble["members"]
@@ -60,7 +58,7 @@ def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
 
 
 def output_fn(prediction: Answer, accept: str | None) -> tuple[bytes, str]:
-    """Write CSV, JSON or JSON Lines; 406 for anything else."""
+    """Write CSV, JSON or JSON Lines; 406 for other types."""
     return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), accepted(accept))
 
 

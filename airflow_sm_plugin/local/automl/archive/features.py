@@ -1,8 +1,8 @@
-"""Inference code of the feature container: transforms features, or labels back, as AUTOML_TRANSFORM_MODE says.
+"""Inference code of the feature container, in one of two modes, AUTOML_TRANSFORM_MODE.
 
-``feature-transform`` turns CSV rows into the algorithm's matrix. ``inverse-label-transform`` reads the algorithm's
-CSV by the positions that SAGEMAKER_INFERENCE_INPUT names and writes what SAGEMAKER_INFERENCE_OUTPUT asks for: a key
-that was not handed in becomes NaN, which is how wrong wiring shows.
+``feature-transform`` converts CSV rows to the algorithm's matrix. ``inverse-label-transform`` reads the algorithm's
+CSV, whose columns are named by SAGEMAKER_INFERENCE_INPUT, and writes the keys of SAGEMAKER_INFERENCE_OUTPUT. A key that
+is not among the input is NaN, which reveals a wrong environment.
 """
 
 from __future__ import annotations
@@ -36,13 +36,11 @@ def model_fn(model_dir: str) -> Processor:
     return processor
 
 
-def input_fn(body: str | bytes, content_type: str | None) -> Rows:
-    """Read CSV without a header; 415 for anything else."""
-    return csv_rows(body, content_type)
+input_fn = csv_rows
 
 
 def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
-    """Transform features or labels; 400 when a row does not fit the model."""
+    """Transform features or labels; 400 for a row of the wrong length."""
     if _inverse():
         return _labelled(rows, processor["labels"] or [])
     try:
@@ -52,7 +50,7 @@ def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
 
 
 def output_fn(prediction: Floats | Answer, accept: str | None) -> tuple[bytes, str]:
-    """Write RecordIO-protobuf or CSV for the algorithm, the selected keys for the caller; 406 for the rest."""
+    """Write RecordIO-protobuf or CSV for the algorithm, the selected keys for the caller; 406 for other types."""
     wanted = accepted(accept)
     if isinstance(prediction, list):
         return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), wanted)
@@ -90,7 +88,7 @@ def _content(key: str, row: Sequence[str], inputs: Sequence[str], labels: list[s
 
 
 def _label(field: str, labels: list[str]) -> str:
-    place = int(float(field))
-    if not 0 <= place < len(labels):
+    class_number = int(float(field))
+    if not 0 <= class_number < len(labels):
         raise ValueError(f"{field!r} is not the number of one of {len(labels)} labels")
-    return labels[place]
+    return labels[class_number]

@@ -1,7 +1,7 @@
 """RecordIO-protobuf, the format in which SageMaker's algorithms exchange matrices.
 
 A record is a 32-bit magic, a 32-bit length (both little-endian), a ``Record`` message of amazon's ``record.proto``,
-and padding to four bytes. ``Record.features["values"].float32_tensor`` holds ``values``, and for a sparse row also
+and padding to four bytes. ``Record.features["values"].float32_tensor`` has ``values``, and for a sparse row also
 ``keys`` (column numbers) and ``shape``.
 """
 
@@ -26,12 +26,12 @@ _TENSOR_VALUES, _TENSOR_KEYS, _TENSOR_SHAPE = 1, 2, 3
 
 
 def encode(matrix: Floats, *, sparse: bool) -> bytes:
-    """Return one record a row; ``sparse`` leaves out zeros."""
+    """Write a record per row; ``sparse`` omits zeros."""
     return b"".join(_frame(_record(row, sparse=sparse)) for row in matrix)
 
 
 def decode(body: bytes) -> Floats:
-    """Return the matrix. Raises ValueError when the bytes are no RecordIO-protobuf."""
+    """Read the matrix. Raises ValueError for bytes that are not RecordIO-protobuf."""
     try:
         rows = [_row(record) for record in _frames(body)]
         if not rows:
@@ -48,14 +48,14 @@ def _frame(record: bytes) -> bytes:
 
 
 def _frames(body: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(body):
-        magic, length = _FRAME.unpack_from(body, at)
-        at += _FRAME.size
-        if magic != _MAGIC or at + length > len(body):
-            raise ValueError(f"no whole record at byte {at - _FRAME.size}")
-        yield body[at : at + length]
-        at += length + (-length % 4)
+    position = 0
+    while position < len(body):
+        magic, length = _FRAME.unpack_from(body, position)
+        position += _FRAME.size
+        if magic != _MAGIC or position + length > len(body):
+            raise ValueError(f"no complete record at byte {position - _FRAME.size}")
+        yield body[position : position + length]
+        position += length + (-length % 4)
 
 
 def _record(row: Floats, *, sparse: bool) -> bytes:
@@ -106,39 +106,39 @@ def _tensor(record: bytes) -> dict[int, list[bytes]]:
 
 
 def _fields(message: bytes) -> dict[int, list[bytes]]:
-    """Return the payloads by field number; scalars come as the bytes of a packed list of one."""
-    found: dict[int, list[bytes]] = {}
-    at = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        end = at
+    """Read the payloads by field number; a scalar is the bytes of a packed list with a single item."""
+    payloads: dict[int, list[bytes]] = {}
+    position = 0
+    while position < len(message):
+        tag, position = _read_varint(message, position)
+        end = position
         if tag & 7 == _BYTES:
-            length, at = _read_varint(message, at)
-            end = at + length
+            length, position = _read_varint(message, position)
+            end = position + length
         elif tag & 7 == _VARINT:
-            _, end = _read_varint(message, at)
+            _, end = _read_varint(message, position)
         elif tag & 7 in (_FIXED32, _FIXED64):
-            end = at + (4 if tag & 7 == _FIXED32 else 8)
+            end = position + (4 if tag & 7 == _FIXED32 else 8)
         else:
             raise ValueError(f"wire type {tag & 7} is not protobuf's")
-        found.setdefault(tag >> 3, []).append(message[at:end])
-        at = end
-    return found
+        payloads.setdefault(tag >> 3, []).append(message[position:end])
+        position = end
+    return payloads
 
 
 def _varints(packed: bytes) -> Iterator[int]:
-    at = 0
-    while at < len(packed):
-        value, at = _read_varint(packed, at)
+    position = 0
+    while position < len(packed):
+        value, position = _read_varint(packed, position)
         yield value
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = data[at]
+        byte = data[position]
         value |= (byte & 0x7F) << shift
-        at += 1
+        position += 1
         shift += 7
         if byte < 0x80:
-            return value, at
+            return value, position

@@ -20,11 +20,11 @@ JSON_LINES = "application/jsonlines"
 RECORDIO = "application/x-recordio-protobuf"
 
 Answer = list[list[object]]
-"""The values of the selected keys, row by row."""
+"""The values of the selected keys, a list per row."""
 
 
 class RejectedRequest(ValueError):
-    """A request that the container answers with ``status_code`` and the text."""
+    """A request that the container answers with ``status_code`` and the message."""
 
     def __init__(self, message: str, status_code: int) -> None:
         super().__init__(message)
@@ -36,14 +36,14 @@ def media_type(value: str | None, default: str = CSV) -> str:
 
 
 def accepted(value: str | None) -> str:
-    """Return the media type to answer with; the container's default stands in for none or ``*/*``."""
+    """Choose the media type of the answer: the container's default without a type, and for ``*/*``."""
     default = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or CSV
     wanted = media_type(value, default)
     return media_type(default) if wanted == "*/*" else wanted
 
 
 def csv_rows(body: str | bytes, content_type: str | None) -> list[list[str]]:
-    """Read CSV without a header; 415 for anything else."""
+    """Read CSV without a header; 415 for other types."""
     if media_type(content_type) != CSV:
         raise refuse_content_type(content_type)
     try:
@@ -53,7 +53,7 @@ def csv_rows(body: str | bytes, content_type: str | None) -> list[list[str]]:
 
 
 def keys_of(variable: str) -> tuple[str, ...] | None:
-    """Return the response keys that the environment names, None when the content cannot be selected."""
+    """Read the response keys in an environment variable; None when the content cannot be selected."""
     value = os.environ.get(variable)
     return None if value is None else tuple(key.strip().lower() for key in value.split(","))
 
@@ -67,7 +67,7 @@ def refuse_accept(value: str) -> RejectedRequest:
 
 
 def encode(rows: Sequence[Sequence[object]], keys: Sequence[str] | None, accept: str) -> tuple[bytes, str]:
-    """Return the body and its content type; without ``keys`` only CSV can be had (406 otherwise)."""
+    """Write the body; return it and its content type. Without ``keys`` only CSV is possible (406 otherwise)."""
     if accept == CSV:
         return _as_csv(rows), CSV
     if keys is None or accept not in (JSON, JSON_LINES):

@@ -1,6 +1,6 @@
-"""Turn CSV rows into the numbers an algorithm trains on: imputed, optionally scaled, one-hot encoded.
+"""Convert CSV rows to the numbers that an algorithm trains on: imputed, optionally scaled, one-hot encoded.
 
-A processor is a plain dictionary of lists and scikit-learn objects, so that its pickle needs no module of ours.
+A processor is a dictionary of lists and scikit-learn objects, so that its pickle needs no module of this package.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Texts = npt.NDArray[np.object_]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _MOST_CATEGORIES = 50
-"""Rarer values of a column share one indicator, so that a column of identifiers stays harmless."""
+"""Rarer values of a column share an indicator, so that a column of identifiers adds few columns."""
 
 
 class Steps(Protocol):
-    """The part of a fitted scikit-learn transformer that is used."""
+    """The used method of a fitted scikit-learn transformer."""
 
     def transform(self, values: npt.NDArray[np.generic]) -> Numbers:
-        """Return the transformed columns."""
+        """Transform the columns."""
 
 
 class Layout(TypedDict):
@@ -59,29 +59,29 @@ def is_missing(value: str) -> bool:
 
 
 def number(value: str) -> float:
-    """Return the field as a finite number, NaN when it is none."""
+    """Parse a field as a finite number, else NaN."""
     try:
-        found = float(value)
+        parsed = float(value)
     except ValueError:
         return math.nan
-    return found if math.isfinite(found) else math.nan
+    return parsed if math.isfinite(parsed) else math.nan
 
 
 def layout_of(columns: Sequence[str], rows: Sequence[Sequence[str]], skip: frozenset[int]) -> Layout:
-    """Find the type of each column that is not skipped; a column without any value is left unused."""
+    """Determine the type of each column that is not skipped; a column without values is not used."""
     kept = [index for index in range(len(columns)) if index not in skip]
     layout: Layout = {"columns": [columns[index] for index in kept], "numeric": [], "categorical": []}
-    for place, index in enumerate(kept):
+    for position, index in enumerate(kept):
         present = [row[index] for row in rows if not is_missing(row[index])]
         if not present:
             continue
         numeric = all(not math.isnan(number(value)) for value in present)
-        layout["numeric" if numeric else "categorical"].append(place)
+        layout["numeric" if numeric else "categorical"].append(position)
     return layout
 
 
 def parse(layout: Layout, rows: Sequence[Sequence[str]]) -> tuple[Numbers, Texts]:
-    """Return the numeric fields, NaN where there is none, and the categorical ones, empty where missing."""
+    """Parse the numeric fields, NaN where missing, and the categorical ones, empty where missing."""
     numbers = np.array(
         [[number(row[index]) for index in layout["numeric"]] for row in rows], dtype=np.float64
     )
@@ -113,7 +113,7 @@ def fit(
 
 
 def apply(processor: Processor, numbers: Numbers, texts: Texts) -> Floats:
-    """Return the features as float32, the precision in which containers hand them on."""
+    """Compute the features as float32, the precision of the requests between containers."""
     parts: list[Numbers] = []
     if processor["numeric_steps"] is not None:
         parts.append(processor["numeric_steps"].transform(numbers))
@@ -123,9 +123,9 @@ def apply(processor: Processor, numbers: Numbers, texts: Texts) -> Floats:
 
 
 def transform(processor: Processor, rows: Sequence[Sequence[str]]) -> Floats:
-    """Return the features of CSV rows without header. Raises ValueError for a row of the wrong length."""
+    """Compute the features of CSV rows without a header. Raises ValueError for a row of the wrong length."""
     expected = len(processor["layout"]["columns"])
-    for place, row in enumerate(rows, start=1):
+    for row_number, row in enumerate(rows, start=1):
         if len(row) != expected:
-            raise ValueError(f"Row {place} has {len(row)} columns; the model was trained on {expected}.")
+            raise ValueError(f"Row {row_number} has {len(row)} columns; the model was trained on {expected}.")
     return apply(processor, *parse(processor["layout"], rows))

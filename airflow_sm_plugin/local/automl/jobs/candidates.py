@@ -1,4 +1,4 @@
-"""Records of candidates, as Describe and ListCandidates answer them."""
+"""Records of candidates, as in the answers of Describe and ListCandidates."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, now
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, JobLayout
-from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.training.plan import MINIMIZED
 
 MEMBERS = """
     CandidateName FinalAutoMLJobObjectiveMetric ObjectiveStatus CandidateSteps CandidateStatus InferenceContainers
     CreationTime EndTime LastModifiedTime FailureReason CandidateProperties
 """
 _ONLY_STANDARD = frozenset({"LogLoss"})
-"""Metrics that the older of the API's two enumerations has not: they come as StandardMetricName alone."""
+"""Metrics missing in the older of the API's two enumerations: they have only a StandardMetricName."""
 
 
 def started(job: JobLayout, candidate: CandidateLayout) -> Record:
@@ -40,11 +40,10 @@ def started(job: JobLayout, candidate: CandidateLayout) -> Record:
 def trained(
     job: JobLayout, candidate: CandidateLayout, problem_type: str, objective: str, scores: Mapping[str, float]
 ) -> Record:
-    """Return what a candidate's record gains when its model is ready."""
     moment = now()
     return {
         "FinalAutoMLJobObjectiveMetric": {
-            "Type": "Minimize" if objective in problems.MINIMIZED else "Maximize",
+            "Type": "Minimize" if objective in MINIMIZED else "Maximize",
             "MetricName": objective,
             "Value": scores[objective],
             "StandardMetricName": objective,
@@ -65,18 +64,13 @@ def trained(
 
 
 def best(candidates: Iterable[Record]) -> Record | None:
-    """Return the candidate with the best objective, the later one when two are as good; None without any."""
-    found: Record | None = None
-    for candidate in candidates:
-        if candidate["CandidateStatus"] == "Completed" and (
-            found is None or _value(candidate) >= _value(found)
-        ):
-            found = candidate
-    return found
+    """Choose the completed candidate with the best objective, the latest of several; None without any."""
+    completed = [candidate for candidate in candidates if candidate["CandidateStatus"] == "Completed"]
+    return max(reversed(completed), key=_value, default=None)
 
 
 def sortable(candidate: Record) -> Record:
-    """Return the record with what ``SortBy=FinalObjectiveMetricValue`` sorts by; the unfinished come last."""
+    """Add the key of ``SortBy=FinalObjectiveMetricValue`` to a record; unfinished candidates come last."""
     metric = candidate.get("FinalAutoMLJobObjectiveMetric")
     return {**candidate, "CandidateFinalObjectiveMetricValue": metric["Value"] if metric else math.inf}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, moto_sagemaker, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs import candidates
 from airflow_sm_plugin.local.automl.jobs.request import JobRequest, from_v1, from_v2
@@ -23,7 +22,7 @@ _SUMMARY = """
 """
 
 _DEFAULT_CANDIDATES = 250
-"""The MaxCandidates that the service resolves to."""
+"""The service's default of MaxCandidates."""
 _V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
 
 
@@ -34,13 +33,11 @@ def create_auto_ml_job(region: Region, params: Params) -> Record:
 
 @operation("CreateAutoMLJobV2")
 def create_auto_ml_job_v2(region: Region, params: Params) -> Record:
-    """Start a tabular job; other problem types are refused."""
     return _create(region, params, from_v2(params), version=2)
 
 
 @operation("DescribeAutoMLJob")
 def describe_auto_ml_job(region: Region, params: Params) -> Record:
-    """Describe a job of CreateAutoMLJob; one of CreateAutoMLJobV2 cannot be described here."""
     with region.lock:
         record = _job(region, params)
         if record["_version"] == 2:
@@ -59,7 +56,7 @@ def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
 
 @operation("ListAutoMLJobs")
 def list_auto_ml_jobs(region: Region, params: Params) -> Record:
-    """List jobs, by name from the end of the alphabet by default, as the service does."""
+    """List jobs, by default in descending order of their names, as the service does."""
     order = {"SortBy": "Name", **params}
     with region.table(KIND) as jobs:
         return listed("AutoMLJobSummaries", jobs.values(), order, kind="AutoMLJob", members=_SUMMARY)
@@ -69,19 +66,19 @@ def list_auto_ml_jobs(region: Region, params: Params) -> Record:
 def list_candidates_for_auto_ml_job(region: Region, params: Params) -> Record:
     wanted = params.get("CandidateNameEquals")
     with region.lock:
-        found = [
+        chosen = [
             candidates.sortable(candidate)
             for name, candidate in _job(region, params)["_candidates"].items()
             if wanted in {None, name}
         ]
         order = {"SortOrder": "Ascending", **params}
-        answer = listed("Candidates", found, order, kind="Candidate", members=candidates.MEMBERS)
+        answer = listed("Candidates", chosen, order, kind="Candidate", members=candidates.MEMBERS)
         return copy.deepcopy(answer)
 
 
 @operation("StopAutoMLJob")
 def stop_auto_ml_job(region: Region, params: Params) -> Record:
-    """Stop a running job; one that has ended stays as it is."""
+    """Stop a running job; an ended one does not change."""
     with region.lock:
         record = _job(region, params)
         if record["AutoMLJobStatus"] == "InProgress":

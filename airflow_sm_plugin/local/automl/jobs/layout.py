@@ -1,7 +1,7 @@
-"""Where a job's artefacts lie, what its candidates are called, and which containers serve them.
+"""The locations of a job's artefacts, the names of its candidates, and their containers.
 
-Shapes, environments and paths are those of real jobs: three containers for a classification tuned by
-hyperparameters, two for a regression, one for every ensembling candidate.
+Numbers of containers, environments and paths are those of real jobs: a candidate of hyperparameter tuning has three
+containers for a classification, two for a regression; a candidate of ensembling has one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airflow_sm_plugin.local.automl.training import problems
-from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING
+from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, REGRESSION
 
 _PROGRAM = {"SAGEMAKER_PROGRAM": "sagemaker_serve", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 _CSV_BY_DEFAULT = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}
@@ -29,7 +28,7 @@ Container = dict[str, object]
 class CandidateLayout:
     """A candidate's name, its steps (type, ARN kind, name) and the locations of its results, by role.
 
-    :param processor_model: name of the model of its feature processor alone, empty when it has none
+    :param processor_model: name of its feature processor's own model; empty without a feature processor
     """
 
     name: str
@@ -38,14 +37,14 @@ class CandidateLayout:
     processor_model: str = ""
 
     def artefact(self, training_job: str) -> str:
-        """Return where a training step's archive lies: the last step makes the model, an earlier the processor."""
+        """Locate a training step's archive: the last step trains the model, an earlier one the feature processor."""
         role = "processor" if training_job != self.steps[-1][2] else "algorithm"
         return self.archives.get(role) or self.archives["model"]
 
 
 @dataclass(frozen=True)
 class JobLayout:
-    """The locations of a job's results; ``token`` (hexadecimal) keeps the names of two jobs apart."""
+    """The locations of a job's results; ``token`` (hexadecimal) makes the names unique."""
 
     job: str
     output: str
@@ -55,7 +54,6 @@ class JobLayout:
 
     @property
     def folder(self) -> str:
-        """The job's own prefix below its S3OutputPath."""
         return f"{self.output}/{self.job}"
 
     @property
@@ -77,7 +75,7 @@ class JobLayout:
         return f"{self.folder}/documentation/model_monitor/output/{candidate}"
 
     def candidate(self, number: int, algorithm: str, processor: int) -> CandidateLayout:
-        """Lay out a candidate; ``processor`` numbers the feature processor of a tuned one."""
+        """Name a candidate's steps and results; ``processor`` is its feature processor's number, for tuning."""
         if self.mode == ENSEMBLING:
             return self._ensembling(number, algorithm)
         return self._tuned(number, processor)
@@ -131,7 +129,7 @@ class JobLayout:
         }
         algorithm = {"MAX_CONTENT_LENGTH": "20971520", **_CSV_BY_DEFAULT}
         first = self._container(_SKLEARN, archives["processor"], features)
-        if problem_type == problems.REGRESSION:
+        if problem_type == REGRESSION:
             return [first, self._container(_XGBOOST, archives["algorithm"], algorithm)]
         algorithm |= {"SAGEMAKER_INFERENCE_OUTPUT": _LABEL, "SAGEMAKER_INFERENCE_SUPPORTED": _ALGORITHM_KEYS}
         labels = {
@@ -149,7 +147,7 @@ class JobLayout:
         ]
 
     def _ensemble(self, candidate: CandidateLayout, problem_type: str) -> Container:
-        regression = problem_type == problems.REGRESSION
+        regression = problem_type == REGRESSION
         environment = {
             "MODEL_NAME": re.sub(r"-t\d+$", "", candidate.name).replace("-", "_"),
             **_CSV_BY_DEFAULT,

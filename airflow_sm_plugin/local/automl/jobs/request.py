@@ -1,4 +1,4 @@
-"""Read CreateAutoMLJob (V1) and CreateAutoMLJobV2 into one shape and refuse what the service refuses."""
+"""Convert CreateAutoMLJob (V1) and CreateAutoMLJobV2 to the same class, with the service's checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.local.account.operations import Params
-from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.training.plan import METRICS
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 _CSV = frozenset({"", "text/csv", "text/csv;header=present"})
@@ -15,7 +15,7 @@ _CSV = frozenset({"", "text/csv", "text/csv;header=present"})
 
 @dataclass(frozen=True)
 class InputChannel:
-    """Where a channel's CSV objects lie; ``kind`` is S3Prefix or ManifestFile."""
+    """The location of a channel's CSV objects; ``kind`` is S3Prefix or ManifestFile."""
 
     kind: str
     uri: str
@@ -24,9 +24,9 @@ class InputChannel:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """The request of either version of the API; ``mode`` is AUTO when none was named, times are in seconds.
+    """The request of either API version; ``mode`` is AUTO by default, times are in seconds.
 
-    :param max_candidates: None: one of each kind of candidate
+    :param max_candidates: None trains a candidate of each kind
     :param tabular: a TabularJobConfig, also for a V1 job
     """
 
@@ -50,7 +50,7 @@ class JobRequest:
 
 
 def from_v1(params: Params) -> JobRequest:
-    """Read CreateAutoMLJob. Raises ValidationFailure."""
+    """Convert CreateAutoMLJob. Raises ValidationFailure."""
     channels = params["InputDataConfig"]
     targets = {channel["TargetAttributeName"] for channel in channels}
     if len(targets) > 1:
@@ -74,7 +74,7 @@ def from_v1(params: Params) -> JobRequest:
 
 
 def from_v2(params: Params) -> JobRequest:
-    """Read CreateAutoMLJobV2. Raises ValidationFailure."""
+    """Convert CreateAutoMLJobV2. Raises ValidationFailure."""
     config = params["AutoMLProblemTypeConfig"]
     if len(config) != 1:
         raise ValidationFailure("Exactly one member of AutoMLProblemTypeConfig must be set.")
@@ -126,15 +126,15 @@ def _read(
 
 
 def _channels(channels: list[dict[str, Any]]) -> tuple[InputChannel, InputChannel | None]:
-    found: dict[str, InputChannel] = {}
+    by_kind: dict[str, InputChannel] = {}
     for channel in channels:
         kind = channel.get("ChannelType") or "training"
-        if kind in found:
+        if kind in by_kind:
             raise ValidationFailure(f"There is more than one {kind} channel.")
-        found[kind] = _channel(channel)
-    if "training" not in found:
+        by_kind[kind] = _channel(channel)
+    if "training" not in by_kind:
         raise ValidationFailure("A channel of type training is required.")
-    return found["training"], found.get("validation")
+    return by_kind["training"], by_kind.get("validation")
 
 
 def _channel(channel: dict[str, Any]) -> InputChannel:
@@ -154,9 +154,9 @@ def _channel(channel: dict[str, Any]) -> InputChannel:
 def _check_objective(problem_type: str | None, objective: str | None) -> None:
     if (problem_type is None) != (objective is None):
         raise ValidationFailure("Either provide both ProblemType and AutoMLJobObjective, or none of them.")
-    if problem_type is None or objective is None or objective in problems.METRICS[problem_type]:
+    if problem_type is None or objective is None or objective in METRICS[problem_type]:
         return
-    supported = ", ".join(problems.METRICS[problem_type])
+    supported = ", ".join(METRICS[problem_type])
     raise ValidationFailure(
         f"Objective metric {objective} is not supported for problem type {problem_type}. Supported: {supported}."
     )

@@ -1,4 +1,4 @@
-"""Carry out one AutoML job: fetch the data, train in a process, lay the candidates out in S3, keep the record."""
+"""Run an AutoML job: fetch the data, train in a process, write the candidates to S3, update the record."""
 
 from __future__ import annotations
 
@@ -41,44 +41,40 @@ from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 _INSTANCE = "ml.m5.2xlarge"
 _POLL_SECONDS = 0.1
 _LARGE = 100 * 1024**2
-"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
+"""From this size in bytes on, mode AUTO is hyperparameter tuning instead of ensembling."""
 _REASON_LENGTH = 1024
 
 
-class InputFailure(Exception):
-    """The input is not there or cannot be read."""
+class AutoMLFailure(Exception):
+    """The job fails; the message is its FailureReason."""
 
 
 def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelFiles, int]:
-    """Copy the channel's objects into ``folder``; return the files in order and their size in bytes."""
+    """Copy the channel's objects into ``folder``; return them and their size in bytes. Raises AutoMLFailure."""
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
     try:
-        places = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
-        if not places:
-            raise InputFailure(f"No object was found at the S3 location {channel.uri}.")
+        sources = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
+        if not sources:
+            raise AutoMLFailure(f"No object was found at the S3 location {channel.uri}.")
         files = []
-        for number, place in enumerate(places):
-            # The number keeps two objects of one name apart; messages name the file.
-            path = folder / f"{number:05d}-{place.key.rsplit('/', 1)[-1]}"
-            path.write_bytes(read(region, place))
+        for position, source in enumerate(sources):
+            # Two objects can have the same file name, which messages repeat.
+            path = folder / f"{position:05d}-{source.key.rsplit('/', 1)[-1]}"
+            path.write_bytes(read(region, source))
             files.append(path)
     except ObjectFailure as failure:
-        raise InputFailure(f"The input data could not be read: {failure}.") from failure
+        raise AutoMLFailure(f"The input data could not be read: {failure}.") from failure
     except BadManifest as error:
-        raise InputFailure(f"{error}.") from error
+        raise AutoMLFailure(f"{error}.") from error
     size = sum(path.stat().st_size for path in files)
     return {"files": [str(path) for path in files], "gzipped": channel.gzipped}, size
-
-
-class DeploymentFailed(Exception):
-    """The endpoint could not be created or did not come into service."""
 
 
 def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupted: threading.Event) -> str:
     """Create model, configuration and endpoint; return the endpoint's name once it is in service.
 
-    Returns early when ``interrupted``. Raises DeploymentFailed.
+    Returns early when ``interrupted``. Raises AutoMLFailure.
     """
     name = f"{request.name[:40]}-{uuid.uuid4().hex[:8]}"
     endpoint = str((request.deploy or {}).get("EndpointName") or name)
@@ -96,15 +92,15 @@ def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupte
         _call(region, "CreateEndpoint", {"EndpointName": endpoint, "EndpointConfigName": name})
         return _in_service(region, endpoint, interrupted)
     except ServiceFailure as error:
-        raise DeploymentFailed(f"The best candidate could not be deployed: {error.message}") from error
+        raise AutoMLFailure(f"The best candidate could not be deployed: {error.message}") from error
 
 
 def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> str:
     while not interrupted.is_set():
-        found = _call(region, "DescribeEndpoint", {"EndpointName": endpoint})
-        if found["EndpointStatus"] == "Failed":
-            raise DeploymentFailed(f"Endpoint {endpoint} failed: {found.get('FailureReason', '')}")
-        if found["EndpointStatus"] == "InService":
+        endpoint_record = _call(region, "DescribeEndpoint", {"EndpointName": endpoint})
+        if endpoint_record["EndpointStatus"] == "Failed":
+            raise AutoMLFailure(f"Endpoint {endpoint} failed: {endpoint_record.get('FailureReason', '')}")
+        if endpoint_record["EndpointStatus"] == "InService":
             break
         interrupted.wait(_POLL_SECONDS)
     return endpoint
@@ -113,12 +109,12 @@ def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> 
 def _call(region: Region, operation: str, params: Params) -> Record:
     handler = handler_of(operation)
     if handler is None:
-        raise DeploymentFailed(f"{operation} is not available.")
+        raise AutoMLFailure(f"{operation} is not available.")
     return handler(region, params)
 
 
 class _Ended(Exception):
-    """The job goes no further: status, secondary status and reason."""
+    """The job's end: status, secondary status and reason."""
 
     def __init__(self, status: str, secondary: str, reason: str | None = None) -> None:
         super().__init__(reason)
@@ -128,7 +124,7 @@ class _Ended(Exception):
 
 
 class AutoMLRun:
-    """One job, run once in a thread of the region; ``stop`` can be called from any other."""
+    """A job, run once in a thread of the region; ``stop`` can be called from any other thread."""
 
     def __init__(self, region: Region, record: Record, request: JobRequest) -> None:
         self._region = region
@@ -152,7 +148,7 @@ class AutoMLRun:
                 self._process.kill()
 
     def run(self) -> None:
-        """Run the job to its end; whatever goes wrong becomes its FailureReason."""
+        """Run the job until its end; any error becomes its FailureReason."""
         limit = self._request.most_seconds
         timer = threading.Timer(limit, self._expire) if limit else None
         if timer:
@@ -163,7 +159,7 @@ class AutoMLRun:
                 self._carry_out(Path(folder))
         except _Ended as end:
             self._end(end)
-        except (InputFailure, ObjectFailure, DeploymentFailed) as failure:
+        except (AutoMLFailure, ObjectFailure) as failure:
             self._end(_Ended("Failed", "Failed", str(failure)))
         except TrainingCrashed as crash:
             self._end(_Ended("Failed", "Failed", f"InternalServerError: the training process ended: {crash}"))
@@ -182,9 +178,9 @@ class AutoMLRun:
             self._process = process
             if self._interrupted.is_set():
                 process.kill()
-        kept = self._region.training_cache
+        cache = self._region.training_cache
         with contextlib.closing(
-            TrainingCache(kept).events(plan, process.events) if kept else process.events(plan)
+            TrainingCache(cache).events(plan, process.events) if cache else process.events(plan)
         ) as events:
             for event in events:
                 self._handle(event, plan)
@@ -260,15 +256,13 @@ class AutoMLRun:
             self._record["_candidates"][layout.name] = candidates.started(self._layout, layout)
 
     def _candidate_trained(self, event: Trained) -> None:
-        layout = self._layouts[event["number"]]
+        layout, scores = self._layouts[event["number"]], event["scores"]
         for role, path in event["archives"].items():
             target = layout.archives[role]
             if target not in self._stored:
                 self._write(target, Path(path).read_bytes())
                 self._stored.add(target)
-        self._write(
-            f"{self._layout.insights(layout.name)}/statistics.json", json.dumps(event["scores"]).encode()
-        )
+        self._write(f"{self._layout.insights(layout.name)}/statistics.json", json.dumps(scores).encode())
         with self._region.lock:
             record = self._record["_candidates"][layout.name]
             record |= candidates.trained(
@@ -295,7 +289,7 @@ class AutoMLRun:
             self._record["ModelDeployResult"] = {"EndpointName": endpoint}
 
     def _enter(self, secondary: str, share: float) -> None:
-        """Go on to a phase, not before its share of the least time that a job takes."""
+        """Begin a phase, after its share of the least time that a job takes."""
         self._wait(share)
         self._set(secondary)
 
@@ -306,13 +300,13 @@ class AutoMLRun:
                 self._touch()
 
     def _wait(self, share: float) -> None:
-        self._region.wait(lambda: self._least_seconds(share), since=self._started)
+        self._region.wait(
+            lambda: 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds,
+            since=self._started,
+        )
         self._check()
         if self._region.closed.is_set():
             raise _Ended("Stopped", "Stopped")
-
-    def _least_seconds(self, share: float) -> float:
-        return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:
         if not self._interrupted.is_set():
@@ -356,7 +350,7 @@ def settings_of(plan: TrainingPlan) -> str:
     shown = {
         "mode": plan["mode"],
         "target": plan["target"],
-        "problem type": plan["problem_type"] or "found out from the data",
+        "problem type": plan["problem_type"] or "detected in the data",
         "objective": plan["objective"] or "the problem type's default",
         "candidates at most": plan["max_candidates"] or "one of each kind",
         "algorithms": ", ".join(plan["algorithms"]) or "all",

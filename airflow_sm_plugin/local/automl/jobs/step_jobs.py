@@ -1,6 +1,6 @@
-"""The training, processing and transform jobs that a candidate's steps name: records, and their operations.
+"""The training, processing and transform jobs that are a candidate's steps: records, and their operations.
 
-The training process does their work; the records say when, on what, and where the results lie.
+The training process does their work; the records have its times, inputs and outputs.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 
-from airflow_sm_plugin.local.account.listing import listed
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, listed, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, Container, JobLayout
 from airflow_sm_plugin.local.automl.jobs.request import JobRequest
@@ -21,7 +20,7 @@ from airflow_sm_plugin.local.transform.operations import step_of_automl
 TRAINING = "training-job"
 PROCESSING = "processing-job"
 PREFIXES = {TRAINING: "Training", PROCESSING: "Processing", transform.JOBS: "Transform"}
-"""The prefix of the members of a kind of jobs."""
+"""The prefix of the member names, by kind of job."""
 
 _INSTANCES = {"InstanceType": "ml.m5.4xlarge", "InstanceCount": 1}
 """The instances of Autopilot's steps."""
@@ -32,11 +31,11 @@ _MISSING = {
     TRAINING: "Requested resource not found.",
     PROCESSING: "Could not find requested job with name: {name}",
 }
-"""The service's texts."""
+"""The service's messages for a missing job."""
 
 
 def begin(region: Region, request: JobRequest, job: JobLayout, candidate: CandidateLayout) -> None:
-    """Record the steps of a candidate whose training begins; those shared with other candidates exist already."""
+    """Record the steps of a candidate whose training begins; steps shared with other candidates exist already."""
     for _, kind, name in candidate.steps:
         prefix, moment = PREFIXES[kind], now()
         record: Record = {
@@ -66,19 +65,20 @@ def complete(
     containers: list[Container],
     metrics: Mapping[str, float],
 ) -> None:
-    """Record that a candidate's archives are stored: its steps are Completed.
-
-    :param containers: its InferenceContainers; the first one's model is the one that the transform step uses
-    """
+    """Complete the steps of a candidate with stored archives; the transform step's model has the first container."""
     with region.lock:
         for kind, name, record in _running(region, candidate):
             _end(record, kind, "Completed")
             if kind == TRAINING:
                 record["ModelArtifacts"] = {"S3ModelArtifacts": candidate.artefact(name)}
             elif kind == transform.JOBS:
-                _make_model(region, request, record["ModelName"], containers[0])
-            if name == candidate.steps[-1][2]:  # the one that trains the model
-                record["FinalMetricDataList"] = _metrics(metrics, record)
+                _create_model(region, request, record["ModelName"], containers[0])
+            if name == candidate.steps[-1][2]:  # the last step trains the model
+                ended = record["TrainingEndTime"]
+                record["FinalMetricDataList"] = [
+                    {"MetricName": f"validation:{metric}", "Value": value, "Timestamp": ended}
+                    for metric, value in metrics.items()
+                ]
 
 
 def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, str, Record]]:
@@ -90,7 +90,7 @@ def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, 
 
 
 def stop(region: Region, automl_job_arn: str) -> None:
-    """Record that the steps of an ended AutoML job that are not completed were stopped."""
+    """Record the uncompleted steps of an ended AutoML job as stopped."""
     for kind, prefix in PREFIXES.items():
         running = (automl_job_arn, "InProgress")
         with region.table(kind) as jobs:
@@ -186,15 +186,7 @@ def _end(record: Record, kind: str, status: str) -> None:
         }
 
 
-def _metrics(metrics: Mapping[str, float], record: Record) -> list[Record]:
-    return [
-        {"MetricName": f"validation:{name}", "Value": value, "Timestamp": record["TrainingEndTime"]}
-        for name, value in metrics.items()
-    ]
-
-
-def _make_model(region: Region, request: JobRequest, name: str, container: Container) -> None:
-    """Make the model that a transform step names, as Autopilot does."""
+def _create_model(region: Region, request: JobRequest, name: str, container: Container) -> None:
     with region.table(models.KIND) as table:
         if name not in table:
             params = {"ModelName": name, "ExecutionRoleArn": request.role, "PrimaryContainer": container}
@@ -219,7 +211,7 @@ def list_processing_jobs(region: Region, params: Params) -> Record:
 
 @operation("StopTrainingJob", "StopProcessingJob")
 def stop_step(region: Region, params: Params) -> Record:
-    """Refuse to stop a step alone."""
+    """Refuse to stop a step: only its AutoML job can be stopped."""
     with region.lock:
         record = _job(region, params)
         kind = _kind_of(params)
@@ -231,11 +223,17 @@ def stop_step(region: Region, params: Params) -> Record:
         )
 
 
-def _listed(region: Region, kind: str, params: Params, more: str) -> Record:
+def _listed(region: Region, kind: str, params: Params, *members: str) -> Record:
     prefix = PREFIXES[kind]
-    members = f"{prefix}JobName {prefix}JobArn CreationTime {prefix}EndTime LastModifiedTime {prefix}JobStatus {more}"
+    names = f"{prefix}JobName {prefix}JobArn CreationTime {prefix}EndTime LastModifiedTime {prefix}JobStatus"
     with region.table(kind) as jobs:
-        return listed(f"{prefix}JobSummaries", jobs.values(), params, kind=f"{prefix}Job", members=members)
+        return listed(
+            f"{prefix}JobSummaries",
+            jobs.values(),
+            params,
+            kind=f"{prefix}Job",
+            members=" ".join([names, *members]),
+        )
 
 
 def _kind_of(params: Params) -> str:

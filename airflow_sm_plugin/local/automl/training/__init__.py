@@ -1,7 +1,10 @@
 """The training process of an AutoML job.
 
-The server starts ``worker`` through ``process``, which also replays a training that it has kept, with a plan from
-``plan``, and reads events from its standard output. The worker reads the data (``dataset``), trains the candidates of
-``recipes`` (``training``), and packs them. ``problems`` has problem types and metrics. Only ``plan``, ``problems`` and
-``process`` are loaded by the server, which therefore needs no scikit-learn.
+- ``plan``: the plan that the server gives to the process, the events that the process reports, and the problem types
+  with their metrics.
+- ``process``: starts the process and reads its events; or repeats the events of an equal, cached training.
+- ``worker``: the process's program. It reads the data with ``dataset``, trains the candidates of ``recipes`` with
+  ``training``, and packs their archives.
+
+The server imports only ``plan`` and ``process``, and therefore needs no scikit-learn. Read ``plan``, ``worker``.
 """

@@ -1,10 +1,11 @@
-"""Read a job's CSV files into what its candidates are trained on. Raises JobFailed for data that are unfit."""
+"""Read a job's CSV files, and convert them for the training. Raises JobFailed for unsuitable data."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +14,24 @@ from pathlib import Path
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.tabular import is_missing, layout_of, number, parse
-from airflow_sm_plugin.local.automl.training import problems
-from airflow_sm_plugin.local.automl.training.plan import TrainingPlan
+from airflow_sm_plugin.local.automl.training.plan import BINARY, MULTICLASS, REGRESSION, TrainingPlan
 from airflow_sm_plugin.local.automl.training.training import Material, folds_of
 
 LEAST_ROWS = 20
-"""Fewer training rows fail the job. The service wants 500; small sets are what one tests with."""
+"""Fewer training rows fail the job. The service requires 500; here, tests with small data sets must work."""
+
+
+_MOST_INTEGER_CLASSES = 30
+"""A target with more distinct integers is a quantity, not a set of classes."""
 
 
 class JobFailed(Exception):
-    """The job cannot go on; the text is its FailureReason."""
+    """The job cannot go on; the message is its FailureReason."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The header and the rows of all files of a channel."""
+    """The header and the rows of a channel's files."""
 
     columns: tuple[str, ...]
     rows: list[list[str]]
@@ -35,7 +39,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Target:
-    """The column to predict: its problem type, its classes (empty for a regression), a value a row."""
+    """The column to predict: its problem type, its classes (empty for a regression), and each row's value."""
 
     problem_type: str
     labels: list[str]
@@ -43,7 +47,7 @@ class Target:
 
 
 def read_table(files: Sequence[Path], *, gzipped: bool) -> Table:
-    """Read CSV files that each begin with the same header. Messages name files by their last part."""
+    """Read CSV files that all begin with the same header. Messages name only the last part of a path."""
     tables = [_read_file(path, gzipped=gzipped) for path in files]
     header = tables[0].columns
     for path, table in zip(files, tables, strict=True):
@@ -72,7 +76,7 @@ def _read_file(path: Path, *, gzipped: bool) -> Table:
 
 
 def column(table: Table, name: str) -> int:
-    """Return the index of a column. Raises JobFailed when there is none of that name."""
+    """Find the index of a column. Raises JobFailed for an unknown one."""
     if name not in table.columns:
         raise JobFailed(
             f"The target column {name!r} was not found; the columns are {', '.join(table.columns)}."[:900]
@@ -80,31 +84,53 @@ def column(table: Table, name: str) -> int:
     return table.columns.index(name)
 
 
-def with_value(table: Table, place: int, *, least: int = 1) -> Table:
-    """Return the table without the rows that have no target. Raises JobFailed when fewer than ``least`` are left."""
-    rows = [row for row in table.rows if not is_missing(row[place])]
+def with_value(table: Table, target_index: int, *, least: int = 1) -> Table:
+    """Drop the rows without a target. Raises JobFailed when fewer than ``least`` are left."""
+    rows = [row for row in table.rows if not is_missing(row[target_index])]
     if len(rows) < least:
-        name = table.columns[place]
+        name = table.columns[target_index]
         raise JobFailed(
             f"The data has {len(rows)} rows with a value for {name!r}; at least {least} are required."
         )
     return Table(table.columns, rows)
 
 
-def target_of(training: Table, validation: Table | None, place: int, problem_type: str | None) -> Target:
-    """Resolve the problem type from the training rows and number the labels of both channels."""
-    values = [row[place].strip() for row in training.rows]
-    resolved = problem_type or problems.resolve_problem_type(values)
-    both = values + [row[place].strip() for row in validation.rows] if validation else values
-    if resolved == problems.REGRESSION:
-        return Target(resolved, [], _quantities(both, training.columns[place]))
-    labels = problems.ordered_labels(values)
-    _check_classes(resolved, labels, len(values), training.columns[place])
+def target_of(
+    training: Table, validation: Table | None, target_index: int, problem_type: str | None
+) -> Target:
+    """Resolve the problem type from the training rows, and number the labels of both channels."""
+    values = [row[target_index].strip() for row in training.rows]
+    resolved = problem_type or resolve_problem_type(values)
+    both = values + [row[target_index].strip() for row in validation.rows] if validation else values
+    if resolved == REGRESSION:
+        return Target(resolved, [], _quantities(both, training.columns[target_index]))
+    labels = ordered_labels(values)
+    _check_classes(resolved, labels, len(values), training.columns[target_index])
     unknown = set(both) - set(labels)
     if unknown:
         raise JobFailed(f"The validation data has a class that the training data has not: {min(unknown)!r}.")
-    numbered = {label: float(place) for place, label in enumerate(labels)}
+    numbered = {label: float(position) for position, label in enumerate(labels)}
     return Target(resolved, labels, [numbered[value] for value in both])
+
+
+def resolve_problem_type(values: Sequence[str]) -> str:
+    """Derive the problem type from the target's values: two distinct values are binary, many numbers a regression."""
+    distinct = set(values)
+    if len(distinct) == 2:
+        return BINARY
+    numbers = [number(value) for value in distinct]
+    if any(map(math.isnan, numbers)):
+        return MULTICLASS
+    fractions = any(value != int(value) for value in numbers)
+    return REGRESSION if fractions or len(distinct) > _MOST_INTEGER_CLASSES else MULTICLASS
+
+
+def ordered_labels(values: Sequence[str]) -> list[str]:
+    """Sort the distinct labels, numbers by value, else by text; in a binary problem the last is the True class."""
+    distinct = set(values)
+    if any(math.isnan(number(value)) for value in distinct):
+        return sorted(distinct)
+    return sorted(distinct, key=lambda value: (number(value), value))
 
 
 def _quantities(values: Sequence[str], name: str) -> list[float]:
@@ -119,7 +145,7 @@ def _check_classes(problem_type: str, labels: Sequence[str], rows: int, name: st
         raise JobFailed(
             f"The target column {name!r} has only the value {labels[0]!r}; there is nothing to learn."
         )
-    if problem_type == problems.BINARY and len(labels) != 2:
+    if problem_type == BINARY and len(labels) != 2:
         raise JobFailed(
             f"BinaryClassification needs two classes; the target column {name!r} has {len(labels)}."
         )
@@ -130,16 +156,16 @@ def _check_classes(problem_type: str, labels: Sequence[str], rows: int, name: st
 
 
 def read_material(plan: TrainingPlan) -> tuple[Material, str]:
-    """Read and check a job's data; returns it with a report on what was found. Raises JobFailed."""
+    """Read and check a job's data; return them with a report on their columns. Raises JobFailed."""
     given = plan["training"]
     table = read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
-    place = column(table, plan["target"])
-    training = with_value(table, place, least=LEAST_ROWS)
-    validation = _validation(plan, training, place)
-    target = target_of(training, validation, place, plan["problem_type"])
+    target_index = column(table, plan["target"])
+    training = with_value(table, target_index, least=LEAST_ROWS)
+    validation = _validation(plan, training, target_index)
+    target = target_of(training, validation, target_index, plan["problem_type"])
     rows = training.rows + (validation.rows if validation else [])
     weight = column(training, plan["weight"]) if plan["weight"] else None
-    skip = frozenset({place} if weight is None else {place, weight})
+    skip = frozenset({target_index} if weight is None else {target_index, weight})
     layout = layout_of(training.columns, training.rows, skip)
     if not layout["numeric"] and not layout["categorical"]:
         raise JobFailed("The data has no column but the target that holds any value.")
@@ -163,27 +189,27 @@ def read_material(plan: TrainingPlan) -> tuple[Material, str]:
     return material, _report(training, material)
 
 
-def _validation(plan: TrainingPlan, training: Table, place: int) -> Table | None:
+def _validation(plan: TrainingPlan, training: Table, target_index: int) -> Table | None:
     given = plan["validation"]
     if given is None:
         return None
     table = read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
     if table.columns != training.columns:
         raise JobFailed("The validation data must have the same header as the training data.")
-    return with_value(table, place)
+    return with_value(table, target_index)
 
 
-def _weights(rows: list[list[str]], place: int, name: str) -> np.typing.NDArray[np.float64]:
-    weights = np.array([number(row[place]) for row in rows])
+def _weights(rows: list[list[str]], weight_index: int, name: str) -> np.typing.NDArray[np.float64]:
+    weights = np.array([number(row[weight_index]) for row in rows])
     if not (weights >= 0).all():
         raise JobFailed(f"The sample weight column {name!r} must hold numbers >= 0 only.")
     return weights
 
 
 def _report(table: Table, material: Material) -> str:
-    missing = [sum(is_missing(row[place]) for row in table.rows) for place in range(len(table.columns))]
+    missing = [sum(is_missing(row[index]) for row in table.rows) for index in range(len(table.columns))]
     layout = material.layout
-    kinds = {layout["columns"][place]: kind for kind in ("numeric", "categorical") for place in layout[kind]}
+    kinds = {layout["columns"][index]: kind for kind in ("numeric", "categorical") for index in layout[kind]}
     lines = [
         f"| {name} | {kinds.get(name, '-')} | {gaps} |"
         for name, gaps in zip(table.columns, missing, strict=True)

@@ -1,4 +1,7 @@
-"""The plan that the server gives the training process (JSON), and the events it reads back (JSON lines)."""
+"""The plan for the training process (JSON), its events (JSON lines), and the problem types with their metrics.
+
+Source of the metrics: ``AutoMLJobObjective.MetricName`` in botocore's service model.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,33 @@ from typing import Literal, TypedDict
 ENSEMBLING = "ENSEMBLING"
 TUNING = "HYPERPARAMETER_TUNING"
 
+BINARY = "BinaryClassification"
+MULTICLASS = "MulticlassClassification"
+REGRESSION = "Regression"
+
+METRICS: dict[str, tuple[str, ...]] = {
+    BINARY: ("F1", "Accuracy", "AUC", "BalancedAccuracy", "Precision", "Recall"),
+    MULTICLASS: ("Accuracy", "BalancedAccuracy", "F1macro", "PrecisionMacro", "RecallMacro"),
+    REGRESSION: ("MSE", "MAE", "R2", "RMSE"),
+}
+"""The objective metrics of a problem type, the default first."""
+
+MINIMIZED = frozenset({"MSE", "MAE", "RMSE", "LogLoss"})
+
+
+def default_metric(problem_type: str) -> str:
+    return METRICS[problem_type][0]
+
 
 class ChannelFiles(TypedDict):
-    """The files of one channel, in order."""
+    """The files of a channel, in order."""
 
     files: list[str]
     gzipped: bool
 
 
 class TrainingPlan(TypedDict):
-    """A job as the training process needs it; ``mode`` is ENSEMBLING or HYPERPARAMETER_TUNING."""
+    """A job's parameters for the training process; ``mode`` is ENSEMBLING or HYPERPARAMETER_TUNING."""
 
     training: ChannelFiles
     validation: ChannelFiles | None
@@ -33,7 +53,7 @@ class TrainingPlan(TypedDict):
 
 
 class Analyzed(TypedDict):
-    """The data is understood; training begins."""
+    """The data are read; training begins."""
 
     event: Literal["analyzed"]
     problem_type: str
@@ -42,7 +62,7 @@ class Analyzed(TypedDict):
 
 
 class Started(TypedDict):
-    """A candidate's training begins; ``processor`` numbers the feature processor of a tuned one."""
+    """A candidate's training begins; ``processor`` is the number of its feature processor, for tuning."""
 
     event: Literal["started"]
     number: int
@@ -51,7 +71,7 @@ class Started(TypedDict):
 
 
 class Trained(TypedDict):
-    """A candidate is ready; ``archives`` are paths by role: ``model``, or those of a tuned one's steps."""
+    """A candidate is ready; ``archives`` are paths by role: ``model``, or for tuning the roles of its steps."""
 
     event: Literal["trained"]
     number: int
@@ -61,7 +81,7 @@ class Trained(TypedDict):
 
 
 class Explained(TypedDict):
-    """How much the best candidate relies on each column."""
+    """The importance of each column for the best candidate."""
 
     event: Literal["explained"]
     number: int

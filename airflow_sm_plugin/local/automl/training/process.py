@@ -1,4 +1,4 @@
-"""Start the training process and read its events, or those that are kept of an equal job."""
+"""Start the training process and read its events, or repeat the cached events of an equal job."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from airflow_sm_plugin.local.automl.training.plan import ChannelFiles, TrainingE
 _PACKAGES = str(Path(__file__).parents[4])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""A job takes one core: endpoints and other jobs share the machine."""
+"""A job uses a single core: endpoints and other jobs share the machine."""
 
 _EVENTS = "events.jsonl"
 _LIBRARIES = ("scikit-learn", "numpy", "joblib")
-"""A model is pickled, so that only the versions that made it can load it."""
+"""A model is pickled: only the versions that pickled it can load it."""
 
 
 class TrainingCrashed(Exception):
-    """The process ended before its plan was carried out; the text is the end of its stderr."""
+    """The process ended before it had carried out its plan; the message is the last line of its stderr."""
 
 
 class TrainingProcess:
-    """The process of one job, used by one thread; ``kill`` can be called from any other, also before the start."""
+    """The process of a job, used by a single thread; ``kill`` can be called from any thread, also before the start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,11 +43,11 @@ class TrainingProcess:
         self._killed = False
 
     def events(self, plan: TrainingPlan) -> Generator[TrainingEvent]:
-        """Run the plan and yield what happens; ends early when killed. Raises TrainingCrashed."""
+        """Run the plan and yield its events; a killed process yields no further ones. Raises TrainingCrashed."""
         script = self._folder / "plan.json"
         script.write_text(json.dumps(plan), encoding="utf-8")
-        complaints = self._folder / "stderr.txt"
-        with complaints.open("w") as errors, self._lock:
+        error_log = self._folder / "stderr.txt"
+        with error_log.open("w") as errors, self._lock:
             if self._killed:
                 return
             process = self._process = subprocess.Popen(
@@ -66,9 +66,9 @@ class TrainingProcess:
                     yield cast("TrainingEvent", json.loads(line))
             finally:
                 if process.stdin:
-                    process.stdin.close()  # its end of file ends the process if it is still at work
+                    process.stdin.close()  # at the end of its input, the process ends, even if it works
         if process.returncode and not self._killed:
-            last_lines = complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            last_lines = error_log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise TrainingCrashed(last_lines[-1] if last_lines else f"exit status {process.returncode}")
 
     def kill(self) -> None:
@@ -81,7 +81,7 @@ class TrainingProcess:
 class TrainingCache:
     """A folder of finished trainings; several services can share it.
 
-    :param folder: made when something is kept. Archives in it are run as they are: whoever can write there runs code
+    :param folder: created with its first entry. Archives in it are run: whoever can write to it can run code
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,31 +90,31 @@ class TrainingCache:
     def events(
         self, plan: TrainingPlan, train: Callable[[TrainingPlan], Generator[TrainingEvent]]
     ) -> Generator[TrainingEvent]:
-        """Yield the events of the plan: the kept ones if an equal plan was carried out before, else by training."""
-        kept = self._folder / _key(plan)
+        """Yield the events of the plan: cached ones of an equal plan, else those of a training."""
+        entry = self._folder / _key(plan)
         with contextlib.suppress(FileNotFoundError):
-            lines = (kept / _EVENTS).read_text(encoding="utf-8").splitlines()
-            yield from (_with_archives_in(kept, json.loads(line)) for line in lines)
+            lines = (entry / _EVENTS).read_text(encoding="utf-8").splitlines()
+            yield from (_with_archives_in(entry, json.loads(line)) for line in lines)
             return
         yielded: list[TrainingEvent] = []
         with contextlib.closing(train(plan)) as events:
             for event in events:
                 yielded.append(event)
                 yield event
-        if yielded and yielded[-1]["event"] == "explained":  # to its very end: neither killed nor failed
-            self._keep(kept, Path(plan["output"]), yielded)
+        if yielded and yielded[-1]["event"] == "explained":  # the last event of a successful training
+            self._store(entry, Path(plan["output"]), yielded)
 
-    def _keep(self, kept: Path, output: Path, events: Iterable[TrainingEvent]) -> None:
+    def _store(self, entry: Path, output: Path, events: Iterable[TrainingEvent]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=self._folder, prefix="new-"))
+        new_entry = Path(tempfile.mkdtemp(dir=self._folder, prefix="new-"))
         try:
-            shutil.copytree(output, made, dirs_exist_ok=True)
+            shutil.copytree(output, new_entry, dirs_exist_ok=True)
             lines = [json.dumps(_with_archives_in(Path(), event)) for event in events]
-            (made / _EVENTS).write_text("\n".join(lines), encoding="utf-8")
-            with contextlib.suppress(OSError):  # another job has kept the same meanwhile
-                made.rename(kept)
+            (new_entry / _EVENTS).write_text("\n".join(lines), encoding="utf-8")
+            with contextlib.suppress(OSError):  # another job has stored the same meanwhile
+                new_entry.rename(entry)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(new_entry, ignore_errors=True)
 
 
 def _with_archives_in(folder: Path, event: TrainingEvent) -> TrainingEvent:
@@ -125,7 +125,7 @@ def _with_archives_in(folder: Path, event: TrainingEvent) -> TrainingEvent:
 
 
 def _key(plan: TrainingPlan) -> str:
-    """Return a name for all that the result depends on: data, settings, this package's code and the libraries."""
+    """Hash everything that the result depends on: data, settings, this package's code and the libraries."""
     settings = {name: value for name, value in plan.items() if name != "output"}
     channels = {name: _digests(plan[name]) for name in ("training", "validation")}
     content = json.dumps([settings | channels, _code(), list(map(version, _LIBRARIES))], sort_keys=True)

@@ -1,6 +1,6 @@
-"""The candidates' recipes: which scikit-learn estimator stands for which of Autopilot's algorithms.
+"""The candidates' recipes: the scikit-learn estimators used for Autopilot's algorithms.
 
-All are small: a job on a few hundred rows takes seconds on one core.
+All are small: a job with a few hundred rows takes seconds on a core.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -24,28 +22,26 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from airflow_sm_plugin.local.automl.archive.algorithm import Estimator
-from airflow_sm_plugin.local.automl.archive.tabular import Floats
-from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.archive.tabular import Floats, Numbers
+from airflow_sm_plugin.local.automl.training.plan import REGRESSION
 
 _SEED = 7
 _LEAF = 5
-"""Fewer rows than scikit-learn's 20: a set of thirty rows can be learned, too."""
+"""Fewer rows than scikit-learn's 20, so that a model can learn from thirty rows."""
 
 
 class Trainable(Estimator, Protocol):
-    """The part of a scikit-learn estimator, not fitted yet, that is used."""
+    """The used methods of an unfitted scikit-learn estimator."""
 
-    def fit(
-        self, features: Floats, target: npt.NDArray[np.float64], **options: npt.NDArray[np.float64]
-    ) -> object:
+    def fit(self, features: Floats, target: Numbers, **options: Numbers) -> object:
         """Fit; ``sample_weight`` is an option."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One candidate: its family's name, the algorithms of the API it stands for, whether it wants scaled features.
+    """A candidate: its family's name, the API's algorithms that it represents, whether it needs scaled features.
 
-    :param build: makes the estimator of a variant, whose settings differ from those of the others
+    :param build: makes the estimator of a variant; each variant has other settings
     """
 
     name: str
@@ -59,9 +55,9 @@ class Recipe:
         return self.build(self.variant)
 
     def varied(self, variant: int) -> Recipe:
-        return (
-            dataclasses.replace(self, name=f"{self.name}{variant + 1}", variant=variant) if variant else self
-        )
+        if not variant:
+            return self
+        return dataclasses.replace(self, name=f"{self.name}{variant + 1}", variant=variant)
 
 
 _BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})
@@ -71,7 +67,7 @@ _EXTRA = frozenset({"extra-trees"})
 _NEURAL = frozenset({"mlp", "nn-torch", "fastai"})
 
 MOST_CANDIDATES = 12
-"""As many as a job trains at most, whatever MaxCandidates permits: two of each recipe, a minute on one core."""
+"""Limit of a job's candidates, whatever MaxCandidates permits: two of each recipe, a minute on a core."""
 
 _GROWN = {"min_samples_leaf": _LEAF, "early_stopping": False, "random_state": _SEED}
 _SHALLOW = {"learning_rate": 0.2, "max_depth": 3, **_GROWN}
@@ -83,42 +79,42 @@ def _trees(variant: int) -> dict[str, int]:
 
 _CLASSIFIERS = (
     Recipe("GradientBoosting", _BOOSTING, scaled=False,
-           build=lambda turn: HistGradientBoostingClassifier(max_iter=60 + 20 * turn, **_GROWN)),
-    Recipe("Linear", _LINEAR, scaled=True, build=lambda turn: LogisticRegression(C=1 + turn, max_iter=2000)),
-    Recipe("RandomForest", _FOREST, scaled=False, build=lambda turn: RandomForestClassifier(**_trees(turn))),
-    Recipe("ExtraTrees", _EXTRA, scaled=False, build=lambda turn: ExtraTreesClassifier(**_trees(turn))),
+           build=lambda variant: HistGradientBoostingClassifier(max_iter=60 + 20 * variant, **_GROWN)),
+    Recipe("Linear", _LINEAR, scaled=True, build=lambda variant: LogisticRegression(C=1 + variant, max_iter=2000)),
+    Recipe("RandomForest", _FOREST, scaled=False, build=lambda variant: RandomForestClassifier(**_trees(variant))),
+    Recipe("ExtraTrees", _EXTRA, scaled=False, build=lambda variant: ExtraTreesClassifier(**_trees(variant))),
     Recipe("GradientBoostingShallow", _BOOSTING, scaled=False,
-           build=lambda turn: HistGradientBoostingClassifier(max_iter=60 + 20 * turn, **_SHALLOW)),
+           build=lambda variant: HistGradientBoostingClassifier(max_iter=60 + 20 * variant, **_SHALLOW)),
     Recipe("LinearRegularized", _LINEAR, scaled=True,
-           build=lambda turn: LogisticRegression(C=0.1 / (1 + turn), max_iter=2000)),
+           build=lambda variant: LogisticRegression(C=0.1 / (1 + variant), max_iter=2000)),
     Recipe("NeuralNet", _NEURAL, scaled=True, by_default=False,
-           build=lambda turn: MLPClassifier((32,), max_iter=400, random_state=_SEED + turn)),
+           build=lambda variant: MLPClassifier((32,), max_iter=400, random_state=_SEED + variant)),
 )  # fmt: skip
 _REGRESSORS = (
     Recipe("GradientBoosting", _BOOSTING, scaled=False,
-           build=lambda turn: HistGradientBoostingRegressor(max_iter=80 + 20 * turn, **_GROWN)),
-    Recipe("Linear", _LINEAR, scaled=True, build=lambda turn: Ridge(1.0 + turn)),
-    Recipe("RandomForest", _FOREST, scaled=False, build=lambda turn: RandomForestRegressor(**_trees(turn))),
-    Recipe("ExtraTrees", _EXTRA, scaled=False, build=lambda turn: ExtraTreesRegressor(**_trees(turn))),
+           build=lambda variant: HistGradientBoostingRegressor(max_iter=80 + 20 * variant, **_GROWN)),
+    Recipe("Linear", _LINEAR, scaled=True, build=lambda variant: Ridge(1.0 + variant)),
+    Recipe("RandomForest", _FOREST, scaled=False, build=lambda variant: RandomForestRegressor(**_trees(variant))),
+    Recipe("ExtraTrees", _EXTRA, scaled=False, build=lambda variant: ExtraTreesRegressor(**_trees(variant))),
     Recipe("GradientBoostingShallow", _BOOSTING, scaled=False,
-           build=lambda turn: HistGradientBoostingRegressor(max_iter=80 + 20 * turn, **_SHALLOW)),
-    Recipe("LinearRegularized", _LINEAR, scaled=True, build=lambda turn: Ridge(30.0 * (1 + turn))),
+           build=lambda variant: HistGradientBoostingRegressor(max_iter=80 + 20 * variant, **_SHALLOW)),
+    Recipe("LinearRegularized", _LINEAR, scaled=True, build=lambda variant: Ridge(30.0 * (1 + variant))),
     Recipe("NeuralNet", _NEURAL, scaled=True, by_default=False,
-           build=lambda turn: MLPRegressor((32,), max_iter=400, random_state=_SEED + turn)),
+           build=lambda variant: MLPRegressor((32,), max_iter=400, random_state=_SEED + variant)),
 )  # fmt: skip
 
 
 def recipes(problem_type: str, algorithms: Collection[str], count: int | None = None) -> list[Recipe]:
-    """Return the recipes for a problem type, only those of ``algorithms`` when any are named.
+    """Choose the recipes for a problem type, only those of ``algorithms`` when any are named.
 
-    :param count: how many, by variants where there are fewer recipes; None: one of each
+    :param count: how many, with variants where there are fewer recipes; None chooses each recipe once
     """
-    known = _REGRESSORS if problem_type == problems.REGRESSION else _CLASSIFIERS
+    available = _REGRESSORS if problem_type == REGRESSION else _CLASSIFIERS
     chosen = [
         recipe
-        for recipe in known
+        for recipe in available
         if (recipe.algorithms & set(algorithms) if algorithms else recipe.by_default)
     ]
     if not chosen or count is None:
         return chosen
-    return [chosen[number % len(chosen)].varied(number // len(chosen)) for number in range(count)]
+    return [chosen[index % len(chosen)].varied(index // len(chosen)) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Fit candidates and score them on rows they have not seen."""
+"""Fit candidates, and score them on rows that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from airflow_sm_plugin.local.automl.archive.tabular import (
     apply,
     fit,
 )
-from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.training.plan import BINARY, MINIMIZED, REGRESSION
 from airflow_sm_plugin.local.automl.training.recipes import Recipe, Trainable
 
-Places = npt.NDArray[np.int64]
+RowIndices = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
-Fold = tuple[Places, Places]
+Fold = tuple[RowIndices, RowIndices]
 DEFAULT_FRACTION = 0.2
 _SEED = 7
 _ENOUGH_FOR_ONE_SPLIT = 1000
-"""With fewer rows a fifth of them says little, so candidates are cross-validated instead."""
+"""With fewer rows, a fifth of them is too small a sample: candidates are cross-validated instead."""
 _FOLDS = 3
 _VOTING_ROUNDS = 10
 _MOST_ROWS = 200
@@ -37,31 +37,31 @@ _MOST_COLUMNS = 60
 
 
 def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float]:
-    """Return the metrics by the API's names.
+    """Compute the metrics, by the API's names.
 
-    :param predicted: a column for every class (probabilities), or one column of values
+    :param predicted: a column of probabilities for every class, or a single column of values
     """
-    if problem_type == problems.REGRESSION:
+    if problem_type == REGRESSION:
         return _regression(truth, predicted[:, 0])
     labels = np.argmax(predicted, axis=1)
-    found = {
+    by_name = {
         "Accuracy": metrics.accuracy_score(truth, labels),
         "BalancedAccuracy": _balanced_accuracy(truth, labels),
         "LogLoss": metrics.log_loss(truth, predicted, labels=list(range(predicted.shape[1]))),
     }
-    if problem_type == problems.BINARY:
-        found |= _averaged(truth, labels, "binary", "")
-        # Undefined when only one class was seen: then there is nothing to distinguish, and no better than chance.
-        seen = len(np.unique(truth))
-        found["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1]) if seen == 2 else 0.5
+    if problem_type == BINARY:
+        by_name |= _averaged(truth, labels, "binary", "")
+        # AUC is undefined for rows of a single class; 0.5 is its value for random predictions.
+        classes = len(np.unique(truth))
+        by_name["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1]) if classes == 2 else 0.5
     else:
-        found |= _averaged(truth, labels, "macro", "Macro")
-        found["F1macro"] = found.pop("F1Macro")
-    return {name: float(value) for name, value in found.items()}
+        by_name |= _averaged(truth, labels, "macro", "Macro")
+        by_name["F1macro"] = by_name.pop("F1Macro")
+    return {name: float(value) for name, value in by_name.items()}
 
 
 def better(metric: str, value: float, than: float) -> bool:
-    return value < than if metric in problems.MINIMIZED else value > than
+    return value < than if metric in MINIMIZED else value > than
 
 
 def _averaged(truth: Array, labels: npt.NDArray[np.int64], average: str, suffix: str) -> dict[str, float]:
@@ -89,7 +89,7 @@ def _regression(truth: Array, values: Array) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything there is to train on; the rows of a validation channel come after those of the training channel."""
+    """The data to train on; the rows of a validation channel come after those of the training channel."""
 
     layout: Layout
     numbers: Numbers
@@ -99,44 +99,44 @@ class Material:
     problem_type: str
     weights: Array | None
     folds: list[Fold]
-    fit_on: Places
+    fit_on: RowIndices
     _features: dict[tuple[int, bool], tuple[Floats, Floats]] = field(default_factory=dict)
     _processors: dict[bool, Processor] = field(default_factory=dict)
 
     @property
-    def seen(self) -> Places:
+    def seen(self) -> RowIndices:
         return np.concatenate([valid for _, valid in self.folds])
 
     def processor(self, *, scaled: bool) -> Processor:
-        """Return the feature processor that candidates of one kind share."""
+        """Fit the feature processor that all candidates with (or without) scaled features share, once."""
         if scaled not in self._processors:
             self._processors[scaled] = self._fit(self.fit_on, scaled=scaled)
         return self._processors[scaled]
 
-    def fold_features(self, number: int, *, scaled: bool) -> tuple[Floats, Floats]:
-        """Return a fold's features, from a processor that has seen its training rows only."""
-        if (number, scaled) not in self._features:
-            train, valid = self.folds[number]
-            whole = np.array_equal(train, self.fit_on)
-            processor = self.processor(scaled=scaled) if whole else self._fit(train, scaled=scaled)
-            self._features[number, scaled] = (
+    def fold_features(self, fold: int, *, scaled: bool) -> tuple[Floats, Floats]:
+        """Compute a fold's features once, with a processor that was fitted on the fold's training rows only."""
+        if (fold, scaled) not in self._features:
+            train, valid = self.folds[fold]
+            is_shared = np.array_equal(train, self.fit_on)
+            processor = self.processor(scaled=scaled) if is_shared else self._fit(train, scaled=scaled)
+            self._features[fold, scaled] = (
                 self.features(processor, train),
                 self.features(processor, valid),
             )
-        return self._features[number, scaled]
+        return self._features[fold, scaled]
 
-    def features(self, processor: Processor, places: Places) -> Floats:
-        return apply(processor, self.numbers[places], self.texts[places])
+    def features(self, processor: Processor, rows: RowIndices) -> Floats:
+        return apply(processor, self.numbers[rows], self.texts[rows])
 
-    def _fit(self, places: Places, *, scaled: bool) -> Processor:
+    def _fit(self, rows: RowIndices, *, scaled: bool) -> Processor:
         return fit(
-            self.layout, self.numbers[places], self.texts[places], scaled=scaled, labels=self.labels or None
+            self.layout, self.numbers[rows], self.texts[rows], scaled=scaled, labels=self.labels or None
         )
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A candidate's model, what it predicted for :attr:`Material.seen`, and how good that was."""
+    """A candidate's model, its predictions for :attr:`Material.seen`, and their scores."""
 
     recipe: Recipe
     processor: Processor
@@ -146,10 +146,10 @@ class Fitted:
 
 
 def folds_of(target: Array, *, training: int, classes: int, fraction: float | None) -> list[Fold]:
-    """Split: by channel when there are validation rows, else one split of a large set, folds of a small one.
+    """Split by channel when there are validation rows; else split a large set once, a small one into folds.
 
-    :param training: rows of the training channel, the first ones
-    :param fraction: share of validation rows asked for, None for the default
+    :param training: number of rows of the training channel, which come first
+    :param fraction: requested share of validation rows; None for the default
     """
     rows = np.arange(len(target))
     if training < len(target):
@@ -166,12 +166,12 @@ def folds_of(target: Array, *, training: int, classes: int, fraction: float | No
 
 
 def train(recipe: Recipe, material: Material) -> Fitted:
-    """Score a candidate on every fold, then fit it on all training rows (of one split: keep that fit)."""
+    """Score a candidate on every fold, then fit it on all training rows (a single split's fit is kept)."""
     parts = []
     estimator = recipe.make()
-    for number, (rows, _) in enumerate(material.folds):
+    for fold, (rows, _) in enumerate(material.folds):
         estimator = recipe.make()
-        features, unseen = material.fold_features(number, scaled=recipe.scaled)
+        features, unseen = material.fold_features(fold, scaled=recipe.scaled)
         _fit(estimator, features, rows, material)
         parts.append(predictions(estimator, unseen, len(material.labels)))
     processor = material.processor(scaled=recipe.scaled)
@@ -190,30 +190,30 @@ def predictions(estimator: Trainable, features: Floats, classes: int) -> Array:
 
 
 def vote(fitted: Sequence[Fitted], material: Material, metric: str) -> tuple[list[float], dict[str, float]]:
-    """Weigh the candidates by greedy ensemble selection: add, ten times, whichever helps the metric most.
+    """Weigh the candidates by greedy ensemble selection: ten rounds, each of which adds the best model for the metric.
 
-    Returns a weight for each (they add up to 1) and the ensemble's scores, as of the best turn: the first turn is
-    the best single model, so the ensemble is never worse.
+    Returns a weight for each candidate (their sum is 1) and the ensemble's scores, as of the best round. The first
+    round chooses the best single model, so the ensemble is never worse.
     """
     truth = material.target[material.seen]
     counts = [0] * len(fitted)
     total = np.zeros_like(fitted[0].predicted)
     weights: list[float] = []
     measured: dict[str, float] = {}
-    for turn in range(1, _VOTING_ROUNDS + 1):
-        tried = [scores(material.problem_type, truth, (total + model.predicted) / turn) for model in fitted]
+    for rounds in range(1, _VOTING_ROUNDS + 1):
+        tried = [scores(material.problem_type, truth, (total + model.predicted) / rounds) for model in fitted]
         best = 0
-        for place, found in enumerate(tried):
-            if better(metric, found[metric], tried[best][metric]):
-                best = place
+        for index, candidate_scores in enumerate(tried):
+            if better(metric, candidate_scores[metric], tried[best][metric]):
+                best = index
         counts[best] += 1
         total = total + fitted[best].predicted
         if not measured or not better(metric, measured[metric], tried[best][metric]):
-            weights, measured = [count / turn for count in counts], tried[best]
+            weights, measured = [count / rounds for count in counts], tried[best]
     return weights, measured
 
 
-def _fit(estimator: Trainable, features: Floats, rows: Places, material: Material) -> None:
+def _fit(estimator: Trainable, features: Floats, rows: RowIndices, material: Material) -> None:
     values = material.target[rows]
     if material.weights is None:
         estimator.fit(features, values)
@@ -224,23 +224,23 @@ def _fit(estimator: Trainable, features: Floats, rows: Places, material: Materia
 def importances(
     members: Sequence[Fitted], weights: Sequence[float], material: Material, metric: str
 ) -> dict[str, float]:
-    """Return each column's permutation importance by ``metric``, on at most 200 rows, for the first 60 columns."""
-    places = material.seen[:_MOST_ROWS]
-    truth = material.target[places]
-    numbers, texts = material.numbers[places], material.texts[places]
+    """Compute each column's permutation importance by ``metric``, on at most 200 rows, for the first 60 columns."""
+    rows = material.seen[:_MOST_ROWS]
+    truth = material.target[rows]
+    numbers, texts = material.numbers[rows], material.texts[rows]
 
     def score(numbers: Numbers, texts: Texts) -> float:
         votes = _votes(members, weights, numbers, texts, len(material.labels))
         return scores(material.problem_type, truth, votes).get(metric, 0.0)
 
-    whole = score(numbers, texts)
-    sign = -1.0 if metric in problems.MINIMIZED else 1.0
-    shuffled = np.random.default_rng(_SEED).permutation(len(places))
-    found: dict[str, float] = {}
-    for place, name in enumerate(material.layout["columns"][:_MOST_COLUMNS]):
-        without = _shuffle(material, place, shuffled, numbers, texts)
-        found[name] = sign * (whole - score(*without))
-    return found
+    unshuffled = score(numbers, texts)
+    sign = -1.0 if metric in MINIMIZED else 1.0
+    shuffled = np.random.default_rng(_SEED).permutation(len(rows))
+    by_column: dict[str, float] = {}
+    for column, name in enumerate(material.layout["columns"][:_MOST_COLUMNS]):
+        without = _shuffle(material, column, shuffled, numbers, texts)
+        by_column[name] = sign * (unshuffled - score(*without))
+    return by_column
 
 
 def _votes(
@@ -255,14 +255,14 @@ def _votes(
 
 
 def _shuffle(
-    material: Material, place: int, order: np.typing.NDArray[np.int64], numbers: Numbers, texts: Texts
+    material: Material, column: int, order: np.typing.NDArray[np.int64], numbers: Numbers, texts: Texts
 ) -> tuple[Numbers, Texts]:
-    if place in material.layout["numeric"]:
+    if column in material.layout["numeric"]:
         numbers = numbers.copy()
-        column = material.layout["numeric"].index(place)
-        numbers[:, column] = numbers[order, column]
-    elif place in material.layout["categorical"]:
+        position = material.layout["numeric"].index(column)
+        numbers[:, position] = numbers[order, position]
+    elif column in material.layout["categorical"]:
         texts = texts.copy()
-        column = material.layout["categorical"].index(place)
-        texts[:, column] = texts[order, column]
+        position = material.layout["categorical"].index(column)
+        texts[:, position] = texts[order, position]
     return numbers, texts

@@ -1,12 +1,12 @@
-"""The training process of one job: ``python -m airflow_sm_plugin.local.automl.training.worker plan.json``.
+"""The training process of a job: ``python -m airflow_sm_plugin.local.automl.training.worker plan.json``.
 
-Writes the candidates' archives below the plan's ``output`` and one JSON event a line on standard output. A process
-of its own, so that the server needs no scikit-learn and stopping a job is killing it; it ends by itself when its
-standard input closes, that is, when the server is gone.
+It writes the candidates' archives below the plan's ``output``, and a JSON event per line on standard output. It is a
+process of its own, so that the server needs no scikit-learn, and can stop a job by ending the process. It also ends
+when its standard input closes, that is, when the server has ended.
 
-An archive holds ``model.joblib``, ``code/inference.py`` and the modules it imports: this package's
-:mod:`airflow_sm_plugin.local.automl.archive`, under names of their own (``automl_tabular`` for ``…archive.tabular``),
-so that it runs where this package is not installed.
+An archive has ``model.joblib``, ``code/inference.py`` and the modules that it imports from
+:mod:`airflow_sm_plugin.local.automl.archive`, under other names (``automl_tabular`` for ``…archive.tabular``), so that
+it runs without this package.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ import joblib
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
-from airflow_sm_plugin.local.automl.training import dataset, problems
+from airflow_sm_plugin.local.automl.training import dataset
 from airflow_sm_plugin.local.automl.training.dataset import read_material
-from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, TrainingEvent, TrainingPlan
+from airflow_sm_plugin.local.automl.training.plan import (
+    ENSEMBLING,
+    TrainingEvent,
+    TrainingPlan,
+    default_metric,
+)
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, Recipe, recipes
 from airflow_sm_plugin.local.automl.training.training import (
     Fitted,
@@ -43,7 +48,7 @@ _PACKAGE = "airflow_sm_plugin.local.automl.archive"
 _IMPORT = re.compile(rf"^from {re.escape(_PACKAGE)}\.(\w+) import", re.MULTILINE)
 
 _FEWEST_WITH_ENSEMBLE = 3
-"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
+"""From so many candidates on, the last is an ensemble; an ensemble of a single model would equal that model."""
 Winner = tuple[int, Sequence[Fitted], Sequence[float]]
 """The best candidate: its number, its models and their weights."""
 
@@ -59,16 +64,18 @@ def write_archive(path: Path, *, entry: str, model: object) -> None:
 
 
 def _sources(entry: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     todo = [(entry, "inference")]
     while todo:
         module, name = todo.pop()
         source = (resources.files(_PACKAGE) / f"{module}.py").read_text(encoding="utf-8")
-        found[name] = _IMPORT.sub(r"from automl_\1 import", source)
+        sources[name] = _IMPORT.sub(r"from automl_\1 import", source)
         todo += [
-            (other, f"automl_{other}") for other in _IMPORT.findall(source) if f"automl_{other}" not in found
+            (other, f"automl_{other}")
+            for other in _IMPORT.findall(source)
+            if f"automl_{other}" not in sources
         ]
-    return found
+    return sources
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -79,20 +86,20 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the plan; a job that cannot go on is an event, not an exit status."""
+    """Run the plan. A job that cannot go on ends with an event and exit status 0."""
     threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     plan: TrainingPlan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         _run(plan)
     except dataset.JobFailed as failure:
-        _tell({"event": "failed", "reason": str(failure)})
+        _emit({"event": "failed", "reason": str(failure)})
     return 0
 
 
 def _run(plan: TrainingPlan) -> None:
     material, report = read_material(plan)
-    metric = plan["objective"] or problems.default_metric(material.problem_type)
-    _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
+    metric = plan["objective"] or default_metric(material.problem_type)
+    _emit({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
     if plan["definitions_only"]:
         return
     most = plan["max_candidates"]
@@ -105,28 +112,27 @@ def _run(plan: TrainingPlan) -> None:
         number, members, weights = _ensembling(plan, material, chosen, metric, with_ensemble=with_ensemble)
     else:
         number, members, weights = _tuning(plan, material, chosen, metric)
-    found = importances(members, weights, material, metric)
-    _tell({"event": "explained", "number": number, "importances": found})
+    columns = importances(members, weights, material, metric)
+    _emit({"event": "explained", "number": number, "importances": columns})
 
 
 def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
     output = Path(plan["output"])
     fitted: list[Fitted] = []
-    for place, recipe in enumerate(chosen, start=1):
-        _tell_started(place, recipe.name, processor=int(recipe.scaled))
+    for number, recipe in enumerate(chosen, start=1):
+        _emit_started(number, recipe.name, processor=int(recipe.scaled))
         model = train(recipe, material)
         fitted.append(model)
-        processor, algorithm = output / f"dpp{int(recipe.scaled)}.tar.gz", output / f"{place}.tar.gz"
+        processor, algorithm = output / f"dpp{int(recipe.scaled)}.tar.gz", output / f"{number}.tar.gz"
         transformed = processor.with_suffix(".csv")
         if not processor.exists():
             write_archive(processor, entry="features", model=model.processor)
-            np.savetxt(
-                transformed, material.features(model.processor, material.fit_on), fmt="%.6g", delimiter=","
-            )
+            features = material.features(model.processor, material.fit_on)
+            np.savetxt(transformed, features, fmt="%.6g", delimiter=",")
         contents = {"estimator": model.estimator, "classes": len(material.labels)}
         write_archive(algorithm, entry="algorithm", model=contents)
         archives = {"processor": processor, "algorithm": algorithm, "transformed": transformed}
-        _tell_trained(place, recipe.name, model, {role: str(path) for role, path in archives.items()})
+        _emit_trained(number, recipe.name, model.scores, {role: str(path) for role, path in archives.items()})
     best = _best(fitted, metric)
     return best + 1, [fitted[best]], [1.0]
 
@@ -134,14 +140,13 @@ def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric
 def _ensembling(
     plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
 ) -> Winner:
-    """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
     fitted: list[Fitted] = []
-    for place, recipe in enumerate(chosen, start=1):
+    for number, recipe in enumerate(chosen, start=1):
         name = f"{recipe.name}_L1_FULL"
-        _tell_started(place, name)
+        _emit_started(number, name)
         fitted.append(train(recipe, material))
-        archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
-        _tell_trained(place, name, fitted[-1], {"model": str(archive)})
+        archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], number)
+        _emit_trained(number, name, fitted[-1].scores, {"model": str(archive)})
     best = _best(fitted, metric)
     if not with_ensemble or len(fitted) == 1:
         return best + 1, [fitted[best]], [1.0]
@@ -149,25 +154,16 @@ def _ensembling(
 
 
 def _weighted(plan: TrainingPlan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
-    """Train the ensemble, which by its making is at least as good as its best member."""
-    place, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
-    _tell_started(place, name)
+    number, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
+    _emit_started(number, name)
     weights, scores = vote(fitted, material, metric)
-    archive = _pack_ensemble(plan, material, fitted, weights, place)
-    _tell(
-        {
-            "event": "trained",
-            "number": place,
-            "algorithm": name,
-            "scores": scores,
-            "archives": {"model": str(archive)},
-        }
-    )
-    return place, fitted, weights
+    archive = _pack_ensemble(plan, material, fitted, weights, number)
+    _emit_trained(number, name, scores, {"model": str(archive)})
+    return number, fitted, weights
 
 
 def _pack_ensemble(
-    plan: TrainingPlan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
+    plan: TrainingPlan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], number: int
 ) -> Path:
     model: Ensemble = {
         "members": [
@@ -177,31 +173,29 @@ def _pack_ensemble(
         ],
         "labels": material.labels or None,
     }
-    archive = Path(plan["output"]) / f"{place}.tar.gz"
+    archive = Path(plan["output"]) / f"{number}.tar.gz"
     write_archive(archive, entry="ensemble", model=model)
     return archive
 
 
 def _best(fitted: Sequence[Fitted], metric: str) -> int:
-    """Return the index of the best model, of the later one when two are as good, as in the job's record."""
+    """Find the index of the best model, the latest of several, as in the job's record."""
     best = 0
-    for place, model in enumerate(fitted):
+    for number, model in enumerate(fitted):
         if not better(metric, fitted[best].scores[metric], model.scores[metric]):
-            best = place
+            best = number
     return best
 
 
-def _tell_started(place: int, name: str, *, processor: int = 0) -> None:
-    _tell({"event": "started", "number": place, "algorithm": name, "processor": processor})
+def _emit_started(number: int, name: str, *, processor: int = 0) -> None:
+    _emit({"event": "started", "number": number, "algorithm": name, "processor": processor})
 
 
-def _tell_trained(place: int, name: str, model: Fitted, archives: dict[str, str]) -> None:
-    _tell(
-        {"event": "trained", "number": place, "algorithm": name, "scores": model.scores, "archives": archives}
-    )
+def _emit_trained(number: int, name: str, scores: dict[str, float], archives: dict[str, str]) -> None:
+    _emit({"event": "trained", "number": number, "algorithm": name, "scores": scores, "archives": archives})
 
 
-def _tell(event: TrainingEvent) -> None:
+def _emit(event: TrainingEvent) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
