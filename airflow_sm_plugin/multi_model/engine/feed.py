@@ -24,8 +24,8 @@ from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.payloads.source import payloads
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
-from airflow_sm_plugin.multi_model.state.records import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import InputProgress, Journal
+from airflow_sm_plugin.multi_model.state.records import FailedRecords
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
