@@ -19,9 +19,9 @@ from botocore.hooks import EventAliaser
 
 @contextmanager
 def cheap_clients() -> Iterator[None]:
-    """Have botocore work out once what is the same for all of them, and the provider not look for its caller.
+    """Have botocore work out once what is the same for all of them, and the provider not search for its caller.
 
-    Each time they would read SageMaker's model and make 400 methods of it (0.2 s), register 130 handlers, and look
+    Each time they would read SageMaker's model and make 400 methods of it (0.2 s), register 130 handlers, and search
     through the stack, sources included, for the operator whose name the user agent carries.
     """
     with pytest.MonkeyPatch.context() as patch:

@@ -86,7 +86,7 @@ def shared_by(nodeid: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, :data:`FIRST`: the others fill the time in which it waits."""
-    first = {name: place for place, name in enumerate(FIRST)}
+    first = {name: position for position, name in enumerate(FIRST)}
     items.sort(key=lambda item: first.get(shared_by(item.nodeid), len(first)))
 
 

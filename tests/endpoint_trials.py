@@ -114,16 +114,16 @@ def begun(account: Account, verb: Verb) -> Trial:
         arguments: dict[str, Any] = {"delete_models": True}
     else:
         arguments = {"model_name": models[-1], "instance_type": _NEW, "delete_old_models": True}
-    place = {"region_name": account.sagemaker.meta.region_name}
+    region = {"region_name": account.sagemaker.meta.region_name}
     newest = int(cast("int", call_log(account, operation="-")["sequence"]))
-    return Trial(verb, name, {"endpoint_name": name, **place, **arguments}, newest)
+    return Trial(verb, name, {"endpoint_name": name, **region, **arguments}, newest)
 
 
 def operator_of(
     trial: Trial,
     **arguments: Any,  # noqa: ANN401 - the operator's own
 ) -> SageMakerDeployEndpointOperator | SageMakerDeleteEndpointOperator:
-    """Return the trial's operator, made anew; ``arguments`` are its own."""
+    """Return the trial's operator, made again; ``arguments`` are its own."""
     usual: dict[str, Any] = {
         "task_id": trial.verb,
         "max_wait_seconds": 600,
@@ -137,7 +137,7 @@ def operator_of(
 
 
 def end_of(account: Account, trial: Trial) -> End:
-    """Look at what there is now."""
+    """Describe the present state."""
     status = account.status(trial.name)
     serves = None
     if status is not None:
@@ -168,10 +168,10 @@ def control(account: Account, method: str, path: str, value: object = None) -> d
 
 def effects(account: Account, trial: Trial) -> Counter[tuple[str, str]]:
     """Count the calls about this endpoint, its configurations and models that changed something, since it began."""
-    told = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])
+    calls = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])
     return Counter(
         (call["operation"], call["resource"])
-        for call in told
+        for call in calls
         if call["effect"] and trial.name in (call["resource"] or "")
     )
 
@@ -191,7 +191,7 @@ def key_of(found: Mapping[tuple[str, str], int]) -> Counter[str]:
 
 @functools.cache
 def in_region(account: Account, region: str) -> Account:
-    """Return the account in another region: operators look through all endpoints of theirs, so tests keep apart."""
+    """Return the account in another region: operators list all endpoints of their own, so tests keep apart."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
     return dataclasses.replace(account, sagemaker=session.client("sagemaker", endpoint_url=account.url))
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from tests.endpoint_trials import call_log
 from tests.support import Account
 
-__all__ = ["calls_from_now", "looked_at", "once"]
+__all__ = ["calls_from_now", "described_times", "once"]
 
 _PAUSE = 0.05
 
@@ -56,14 +56,14 @@ def calls_from_now(account: Account, operation: str, resource: str) -> Callable[
     """Return what tells the calls of an operation about a resource, both of them globs, that have ended since now."""
     since = call_log(account, operation="-")["sequence"]
 
-    def told() -> list[dict[str, Any]]:
+    def calls() -> list[dict[str, Any]]:
         log = call_log(account, since=since, service="*", operation=operation, resource=resource)
         return cast("list[dict[str, Any]]", log["calls"])
 
-    return told
+    return calls
 
 
-def looked_at(account: Account, endpoint: str, times: int) -> Callable[[], bool]:
+def described_times(account: Account, endpoint: str, times: int) -> Callable[[], bool]:
     """Return what says whether an endpoint has been described so often since now."""
-    looks = calls_from_now(account, "DescribeEndpoint", endpoint)
-    return lambda: len(looks()) >= times
+    polls = calls_from_now(account, "DescribeEndpoint", endpoint)
+    return lambda: len(polls()) >= times

@@ -82,7 +82,7 @@ def scale(account: Account, name: str) -> None:
 
 
 def scaling_of(account: Account, name: str) -> dict[str, Any]:
-    """Return what scales an endpoint, without what AWS gives anew each time."""
+    """Return what scales an endpoint, without values that AWS makes new each time."""
     autoscaling, cloudwatch = clients(account.url)
     target = target_of(name)
     by_resource = {"ServiceNamespace": "sagemaker", "ResourceId": target["ResourceId"]}

@@ -1,6 +1,6 @@
 """A task taken through Airflow's steps: a worker executes it, a triggerer waits, another worker resumes it.
 
-Each step has an operator, or a trigger, made anew, and only JSON values go from one step to the next, so that each may
+Each step has an operator, or a trigger, made again, and only JSON values go from one step to the next, so that each may
 be taken by a process of its own.
 """
 
@@ -77,7 +77,7 @@ class Deferral:
 
     @property
     def trigger(self) -> BaseTrigger:
-        """Make the trigger anew, as each triggerer that takes it does."""
+        """Make a new trigger, as each triggerer that takes it does."""
         module, _, name = self.trigger_path.rpartition(".")
         cls: type[BaseTrigger] = getattr(importlib.import_module(module), name)
         return cls(**_as_json(self.trigger_arguments))

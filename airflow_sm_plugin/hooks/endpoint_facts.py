@@ -43,7 +43,7 @@ class EndpointModels:
     written: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def places(self) -> dict[str, str]:
+    def locations(self) -> dict[str, str]:
         """S3 locations that no input may share: the endpoint's outputs and its models."""
         models = {
             f"model prefix {number} of the endpoint": prefix for number, prefix in enumerate(self.prefixes, 1)
@@ -67,7 +67,7 @@ class EndpointFacts:
             return False
         return description is None or description["EndpointStatus"] == "Deleting"
 
-    async def places(self) -> dict[str, str]:
+    async def written_locations(self) -> dict[str, str]:
         """List the S3 locations it writes, for :func:`check_inputs_apart`; none without permission to describe.
 
         :raises EndpointNotFound: no endpoint has that name

@@ -160,7 +160,7 @@ class TestRank:
         nan = scored("nan", float("nan"))
         assert ranked([failed, without, nan, best], best=best) == [best]
 
-    def test_a_rank_is_a_place_in_that_order(self) -> None:
+    def test_a_rank_is_a_position_in_that_order(self) -> None:
         best, second = scored("best", 0.9), scored("second", 0.8)
         assert candidate_at(2, [second, best], best=best, job_name="churn") == second
         with pytest.raises(CandidateNotFound, match=r"churn has 2 completed candidates .*none of rank 3"):

@@ -51,7 +51,7 @@ def test_what_is_no_text_is_named_by_its_line() -> None:
         ("Zürich".encode("latin-1"), "is no UTF-8 text: write it as UTF-8"),
     ],
 )
-def test_what_a_text_that_is_none_looks_like_is_reported(text: bytes, said: str) -> None:
+def test_the_likely_format_of_no_text_is_named(text: bytes, said: str) -> None:
     for chunks in ([text], [text[:1], text[1:]]):
         with pytest.raises(InvalidRequest, match=f"line 1 of a text {said}"):
             lines_of(*chunks)

@@ -47,7 +47,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_interrupting_it_while_it_starts_leaves_nothing_behind(
     tmp_path: Path, migrated: Path, begun: str, signal_sent: signal.Signals
 ) -> None:
-    """Either signal is the same to it: whoever runs it turns signals into exceptions."""
+    """Either signal is the same to it: its caller converts signals to exceptions."""
     home = tmp_path / "home"
     if begun != "migrate":
         home.mkdir()

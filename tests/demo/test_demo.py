@@ -104,7 +104,7 @@ def test_a_run_ends_with_its_table_and_leaves_no_process(tmp_path: Path, dags: P
     assert _left(tmp_path) == []
 
 
-def test_it_runs_the_main_job_of_the_repositorys_dags_unless_told_otherwise() -> None:
+def test_it_runs_the_main_job_of_the_repositorys_dags_unless_another_is_given() -> None:
     """How that ends is seen where the main job is run."""
     with _demo("--help") as process:
         output, _ = process.communicate()
@@ -154,7 +154,7 @@ def test_up_keeps_both_running_until_down(tmp_path: Path, dags: Path) -> None:
     assert _left(tmp_path) == []
 
 
-def test_a_folder_without_dags_is_told_at_once(tmp_path: Path) -> None:
+def test_a_folder_without_dags_is_reported_at_once(tmp_path: Path) -> None:
     with _demo("--state", tmp_path, "--dags", tmp_path / "absent") as process:
         output, _ = process.communicate()
     assert process.returncode == 2

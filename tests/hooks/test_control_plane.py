@@ -163,7 +163,7 @@ class TestConsistency:
             hook().create_endpoint(spec)
 
     def test_an_endpoint_deleted_meanwhile_is_no_error_of_the_update(self, made: EndpointConfigSpec) -> None:
-        """One has to look again, and creates it."""
+        """One has to list again, and creates it."""
         assert hook().update_endpoint(made) is False
 
     def test_an_endpoint_in_progress_is_no_error_of_the_update(
@@ -221,7 +221,7 @@ class TestUpdatesSentAgain:
 
 
 class TestWait:
-    def test_a_failed_look_in_the_middle_is_endured(
+    def test_a_failed_poll_in_the_middle_is_endured(
         self,
         account: Account,
         model: str,
@@ -238,20 +238,20 @@ class TestWait:
             ThreadPoolExecutor(1) as pool,
         ):
             monkeypatch.setenv("AWS_ENDPOINT_URL", shaky)
-            looking = hook(config=ONCE)
-            looking.get_conn()
+            waiting_hook = hook(config=ONCE)
+            waiting_hook.get_conn()
             monkeypatch.setenv("AWS_ENDPOINT_URL", account.url)
             its = hook()
             its.configs.ensure(spec)
             its.create_endpoint(spec)
             waiting = pool.submit(
-                looking.poll_until,
+                waiting_hook.poll_until,
                 spec.endpoint_name,
                 lambda description: (description or {}).get("EndpointStatus") == "InService",
                 give_up=time.monotonic() + NEVER,
                 poll_interval=POLL,
             )
-            while len(asked) < 4:  # it looks once more after the bad moment
+            while len(asked) < 4:  # it polls once more after the bad moment
                 assert not waiting.done()
                 time.sleep(0.01)
             account.change_settings(endpoint_creating_seconds=0)
@@ -271,7 +271,7 @@ class TestWait:
             )
             took = time.monotonic() - began
         assert (description or {})["EndpointStatus"] == "Creating"
-        assert took >= 0.3  # neither looks nor attempts: a single one would be an hour
+        assert took >= 0.3  # neither polls nor attempts: a single one would be an hour
 
 
 class TestAutoMLVersions:
@@ -296,18 +296,18 @@ class TestAutoMLVersions:
 
 
 class TestTrouble:
-    def test_a_service_that_nobody_runs_is_named_after_as_many_attempts_as_botocore_is_reported(
+    def test_a_closed_port_is_named_after_as_many_attempts_as_botocore_is_permitted(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        nobody = closed_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
+        closed = closed_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", closed)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # by default five: up to 15 seconds
         caplog.set_level(logging.DEBUG, "botocore.endpoint")
         with pytest.raises(ServiceUnavailable) as caught:
             hook().describe_endpoint("an-endpoint")
         assert sum(record.msg.startswith("Sending http request") for record in caplog.records) == 2
         assert "sagemaker:DescribeEndpoint an-endpoint: the service did not answer" in str(caught.value)
-        assert nobody in str(caught.value)
+        assert closed in str(caught.value)
         assert caught.value.retryable
 
     @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ READERS: Mapping[str, Callable[[], object]] = {
     "used models": lambda: EndpointUsage(hook()).of_models(["m"]),
     "multi-model": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").models()),
     "gone": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").is_gone()),
-    "places": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").places()),
+    "locations": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").written_locations()),
     "output paths": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").output_paths()),
     "wait": lambda: hook().poll_until("e", lambda _: True, give_up=0, poll_interval=0.01),
 }

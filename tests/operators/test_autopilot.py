@@ -281,7 +281,7 @@ def test_a_running_job_fails_the_task_and_a_retry_may_help(running_job: Callable
     assert "wait_for_job=True" in str(caught.value)
 
 
-def completed_once_looked_at(account: Account, job: str) -> AbstractContextManager[None]:
+def completed_once_described(account: Account, job: str) -> AbstractContextManager[None]:
     """Have a running job complete in the block, when it has been described twice."""
     polls = calls_from_now(account, "DescribeAutoMLJobV2", job)
     return once(lambda: len(polls()) >= 2, partial(account.change_settings, automl_seconds=0))
@@ -291,7 +291,7 @@ def test_a_blocking_wait_exports_when_the_job_has_completed(
     account: Account, running_job: Callable[[float], str]
 ) -> None:
     job = running_job(3600)
-    with completed_once_looked_at(account, job):
+    with completed_once_described(account, job):
         result = run_task(lambda: export(job, wait_for_job=True, inference_response_keys=["labels"]))
     assert result["auto_ml_job_name"] == job
     assert result["inference_response_keys"] == ["labels"]
@@ -301,7 +301,7 @@ def test_a_deferred_wait_exports_when_the_job_has_completed(
     account: Account, running_job: Callable[[float], str]
 ) -> None:
     job = running_job(3600)
-    with completed_once_looked_at(account, job):
+    with completed_once_described(account, job):
         deferral = deferred(export(job, wait_for_job=True, deferrable=True))
         event = event_of(rebuilt(deferral.trigger))
     result = export(job, wait_for_job=True, deferrable=True).execute_complete(context_for(), event)
@@ -455,7 +455,7 @@ class TestRequiredObjective:
         self, account: Account, running_job: Callable[[float], str]
     ) -> None:
         job = running_job(3600)
-        with completed_once_looked_at(account, job), pytest.raises(AirflowSkipException):
+        with completed_once_described(account, job), pytest.raises(AirflowSkipException):
             run_task(
                 lambda: export(
                     job,

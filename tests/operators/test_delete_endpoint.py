@@ -15,7 +15,7 @@ from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,
 )
-from tests.releases import looked_at, once
+from tests.releases import described_times, once
 from tests.support import POLL, Account, Requests, context_for, run_task, unique
 
 pytestmark = pytest.mark.airflow
@@ -100,7 +100,7 @@ def test_an_endpoint_in_progress_is_waited_out(account: Account) -> None:
     with account.settings(endpoint_creating_seconds=3600):
         name = account.start_endpoint()
         created = partial(account.change_settings, endpoint_creating_seconds=0)
-        with once(looked_at(account, name, 2), created):
+        with once(described_times(account, name, 2), created):
             result = run_task(partial(delete, name))
     assert f"endpoint {name}" in result["deleted"]
     assert account.status(name) is None
@@ -126,7 +126,7 @@ def test_an_endpoint_that_does_not_go_in_time_may_be_retried_and_keeps_its_confi
         assert "creating" not in str(caught.value)
         assert requests.changes() == ["DeleteEndpoint"]
         deleted = partial(account.change_settings, endpoint_deleting_seconds=0)
-        with once(looked_at(account, endpoint, 2), deleted):
+        with once(described_times(account, endpoint, 2), deleted):
             result = run_task(partial(delete, endpoint))
     assert account.configs(endpoint) == []
     assert result["missing"] == []

@@ -27,7 +27,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from tests.endpoint_trials import control
-from tests.releases import calls_from_now, looked_at, once
+from tests.releases import calls_from_now, described_times, once
 from tests.support import (
     BROKEN,
     ECHO,
@@ -284,7 +284,7 @@ class TestInProgress:
     ) -> None:
         with account.settings(endpoint_creating_seconds=NEVER):
             account.start_endpoint(name=name)
-            with once(looked_at(account, name, 2), created(account)):
+            with once(described_times(account, name, 2), created(account)):
                 result = run_task(partial(deploy, name, light_model))
         assert (result["status"], result["action"]) == ("InService", "updated")
         assert requests.changes()[-2:] == ["CreateEndpointConfig", "UpdateEndpoint"]
@@ -296,7 +296,7 @@ class TestInProgress:
         with account.settings(endpoint_deleting_seconds=NEVER):
             account.sagemaker.delete_endpoint(EndpointName=name)
             deleted = partial(account.change_settings, endpoint_deleting_seconds=0)
-            with once(looked_at(account, name, 2), deleted):
+            with once(described_times(account, name, 2), deleted):
                 result = run_task(partial(deploy, name, light_model))
         assert (result["status"], result["action"]) == ("InService", "created")
 
@@ -474,7 +474,7 @@ class TestFailure:
             note = deferred(make()).trigger.serialize()[1]["note"]
             event = {"status": "error", "error": error, "message": "Rate exceeded", "note": note}
             with (
-                once(looked_at(account, name, 3), created(account)),
+                once(described_times(account, name, 3), created(account)),
                 pytest.raises(Exception, match=f"waiting for endpoint {name}: Rate exceeded"),
             ):
                 make().execute_complete(context_for(), event)
@@ -508,7 +508,7 @@ def killed_first_try(account: Account, name: str, model: str, progress: str) -> 
         deploy(name, model, wait_for_completion=False).execute(context_for())
         (config,) = account.configs(name)
         if progress == "endpoint":
-            stack.enter_context(once(looked_at(account, name, 2), created(account)))
+            stack.enter_context(once(described_times(account, name, 2), created(account)))
         else:
             created(account)()
             while account.status(name) == "Creating":
@@ -642,7 +642,7 @@ class TestUpdate:
             updated = partial(account.change_settings, endpoint_updating_seconds=0)
             # Without a wait, cleaning up describes it four times at most: its owner, whether it is at rest, what
             # it uses, and once more; so the fifth poll belongs to a wait. No tags are read: the endpoint has served.
-            with once(looked_at(account, name, 5), updated), pytest.raises(EndpointDeadlineExceeded):
+            with once(described_times(account, name, 5), updated), pytest.raises(EndpointDeadlineExceeded):
                 make().execute_complete(context_for(), event)
         assert account.status(name) == "InService"
         assert len(account.configs(name)) == 2

@@ -30,7 +30,7 @@ from airflow_sm_plugin.triggers.endpoint import (
     EndpointTrigger,
 )
 from tests.endpoint_trials import call_log, control
-from tests.releases import looked_at, once
+from tests.releases import described_times, once
 from tests.support import (
     POLL,
     Account,
@@ -158,7 +158,8 @@ class TestDeferredWaitOut:
             account.sagemaker.delete_endpoint(EndpointName=name)
             assert isinstance(deferred(deploy(name, model)).trigger, EndpointChangeableTrigger)
             with once(
-                looked_at(account, name, 3), partial(account.change_settings, endpoint_deleting_seconds=0)
+                described_times(account, name, 3),
+                partial(account.change_settings, endpoint_deleting_seconds=0),
             ):
                 result = run_task(partial(deploy, name, model))
         assert (result["status"], result["action"]) == ("InService", "created")
@@ -174,7 +175,8 @@ class TestDeferredWaitOut:
             assert isinstance(first.trigger, EndpointChangeableTrigger)
             assert account.status(name) == "Deleting"
             with once(
-                looked_at(account, name, 1), partial(account.change_settings, endpoint_deleting_seconds=0)
+                described_times(account, name, 1),
+                partial(account.change_settings, endpoint_deleting_seconds=0),
             ):
                 event = event_of(rebuilt(first.trigger))
             second = resumed(make, first, event)
@@ -267,11 +269,11 @@ class TestDeadlines:
         deferral = deferred(make())
         assert isinstance(deferral.trigger, kind)
 
-        has_looked = looked_at(account, name, 1)
+        has_polled = described_times(account, name, 1)
 
         async def poll_and_die() -> None:
             running = asyncio.ensure_future(anext(rebuilt(deferral.trigger).run()))
-            while not has_looked():  # noqa: ASYNC110 - another process's log
+            while not has_polled():  # noqa: ASYNC110 - another process's log
                 await asyncio.sleep(POLL)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -480,7 +482,7 @@ class TestEveryStatus:
         self, account: Account, name: str, model: str, status: str, deferrable: bool
     ) -> None:
         control(account, "PUT", f"endpoints/{name}/status", {"status": status})
-        with once(looked_at(account, name, 2), partial(free, account, name)):
+        with once(described_times(account, name, 2), partial(free, account, name)):
             result = run_task(partial(deploy, name, model, deferrable=deferrable))
         assert (result["status"], result["action"]) == ("InService", "updated")
 
@@ -541,7 +543,8 @@ class TestEveryStatus:
             event = event_of(rebuilt(deferral.trigger))
             with (
                 once(
-                    looked_at(account, name, 2), partial(account.change_settings, endpoint_deleting_seconds=0)
+                    described_times(account, name, 2),
+                    partial(account.change_settings, endpoint_deleting_seconds=0),
                 ),
                 pytest.raises(EndpointFailed, match="is Deleting: a person"),
             ):

@@ -39,7 +39,7 @@ from tests.support import (
 pytestmark = pytest.mark.airflow
 
 ATTRIBUTES = "trace-id=4711-secret; team=churn"
-BODY = "payload-nobody-may-read,1,2"
+BODY = "payload-no-one-may-read,1,2"
 
 THROUGH_BOTOCORE = {"client_cert": "unused-on-loopback.pem"}
 """botocore_config with something that only botocore itself can do."""
@@ -326,7 +326,7 @@ class TestService:
         assert f"sagemaker:InvokeEndpointAsync {endpoint}: the service did not answer" in str(caught.value)
         assert closed_address in str(caught.value)
 
-    def test_an_input_that_may_not_be_looked_at_is_sent_all_the_same(
+    def test_an_input_that_may_not_be_read_is_sent_all_the_same(
         self,
         monkeypatch: pytest.MonkeyPatch,
         endpoint: str,
@@ -339,7 +339,7 @@ class TestService:
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
             assert run_task(partial(invoke, endpoint, input_location=input_location))["output_location"]
         out, err = capsys.readouterr()
-        assert f"could not look at input {input_location} (forbidden)" in caplog.text + out + err
+        assert f"could not check the input {input_location} (forbidden)" in caplog.text + out + err
 
     def test_throttling_is_repeated_until_it_is_accepted(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, endpoint: str, input_location: str

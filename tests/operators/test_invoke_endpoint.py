@@ -46,7 +46,7 @@ from tests.support import (
 pytestmark = pytest.mark.airflow
 
 ATTRIBUTES = "trace-id=4711-secret; team=churn"
-BODY = "payload-nobody-may-read,1,2"
+BODY = "payload-no-one-may-read,1,2"
 CONTAINER_LINE = "the container says why"
 
 HANDLER = """

@@ -366,7 +366,7 @@ class TestArtefact:
         faults()
         assert run_task(operator)["created"] is True
 
-    def test_one_of_two_containers_is_looked_at_once(self, account: Account) -> None:
+    def test_one_of_two_containers_is_checked_once(self, account: Account) -> None:
         archive = account.upload_model()
         pipeline = [container({"STAGE": stage}, archive) for stage in ("first", "second")]
         before = _heads(account, archive)

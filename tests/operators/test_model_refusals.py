@@ -151,7 +151,7 @@ def test_the_export_of_a_candidate_waits_for_a_new_role_too(
 @pytest.mark.parametrize(
     "role",
     [
-        "arn:aws:iam::123456789012:user/somebody",
+        "arn:aws:iam::123456789012:user/someone",
         "arn:aws:iam::123456789012:role/",
         "arn:aws:iam::1:role/sagemaker",
         "arn:aws:iam::123456789012:role/two words",

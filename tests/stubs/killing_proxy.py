@@ -29,7 +29,7 @@ class KillingProxy:
         self._port = int(port)
         self._kill_at: tuple[int, bool] | None = None
         self._killed = threading.Event()
-        self._buried = threading.Event()
+        self._ended = threading.Event()
         self._counting = threading.Lock()
         self._stop_at: int | None = None
         self._gone_on = threading.Event()
@@ -46,7 +46,7 @@ class KillingProxy:
         """
         self.asked.clear()
         self._killed.clear()
-        self._buried.clear()
+        self._ended.clear()
         self._kill_at = None if number is None else (number, after)
 
     @property
@@ -96,7 +96,7 @@ class KillingProxy:
         finally:
             ended.set()
             killer.join()
-            self._buried.set()
+            self._ended.set()
         return None if self._killed.is_set() else result
 
     def run(self, work: Coroutine[object, object, _Result]) -> _Result | None:
@@ -116,13 +116,13 @@ class KillingProxy:
         try:
             return asyncio.run(until_killed())
         finally:
-            self._buried.set()
+            self._ended.set()
 
     def reply(
         self, request: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes] | None:
         """Return the service's answer; None, when the process is dead, and no caller waits for it."""
-        if self._killed.is_set() and not self._buried.is_set():
+        if self._killed.is_set() and not self._ended.is_set():
             return None
         with self._counting:
             number = len(self.asked)
@@ -137,7 +137,7 @@ class KillingProxy:
         if not dies:
             return answer
         self._killed.set()
-        self._buried.wait(timeout=_DYING_SECONDS)
+        self._ended.wait(timeout=_DYING_SECONDS)
         return None
 
     def _passed_on(

@@ -190,7 +190,7 @@ class AsyncBatch:
             claim=self._claim,
             number=number,
             reuse=await self._reuse(latest) if latest is not None and step is NextPlan.RESUME else None,
-            written=ledgers | await self._endpoint.places(),
+            written=ledgers | await self._endpoint.written_locations(),
         )
 
     async def _next_plan(self, latest: BatchPlan) -> NextPlan:

@@ -80,7 +80,7 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc] # waitress has no annota
 
     Waitress (3.0) answers such a request with ``100 Continue`` and then waits for the body that does not come;
     boto3 sends every empty object that way. The ``100 Continue`` itself must be sent: botocore up to 1.42 takes a
-    final answer in its place for that of the connection's next request as well, and hangs.
+    final answer instead for that of the connection's next request as well, and hangs.
     """
 
     parser_class = RequestParser

@@ -91,7 +91,7 @@ class PlanSettings:
     def written_locations(self, endpoint: EndpointModels | None) -> dict[str, str]:
         """Return the prefixes below which no input is permitted, each by a name for messages."""
         state = {} if self.state_prefix is None else {"the state_prefix": self.state_prefix}
-        return {"the outputs": self.outputs, **state, **({} if endpoint is None else endpoint.places)}
+        return {"the outputs": self.outputs, **state, **({} if endpoint is None else endpoint.locations)}
 
     def named(self, entry: BatchInput, *, many_buckets: bool = False) -> BatchInput:
         """Return the input with its target model and output name.

@@ -31,7 +31,7 @@ class ClearedTaskInstance(TaskInstanceDouble):
     max_tries: int = 0
 
 
-EQUAL_LOCATIONS = r"one place as OutputLocation and as FailureLocation, s3://\S+/results/"
+EQUAL_LOCATIONS = r"the same location as OutputLocation and as FailureLocation, s3://\S+/results/"
 
 
 @pytest.fixture

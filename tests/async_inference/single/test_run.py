@@ -337,7 +337,7 @@ class TestState:
         assert objects(account, str(first.state_prefix)) == []
 
     def test_a_name_that_is_taken_is_not_used(self, account: Account, endpoint: str) -> None:
-        """Somebody removed the state to have it sent again: the old output is not the new one's."""
+        """A user removed the state to have it sent again: the old output is not the new one's."""
         first = sending(account, endpoint)
         submitted = run(account, first)
         wait_for(account, submitted.output_location)

@@ -120,7 +120,7 @@ class TestModelData:
         missing = f"s3://{clients.bucket}/loose-2/"
         assert refused(clients, ModelDataSource=loose(missing)) == f"Could not find model data at {missing}."
 
-    def test_an_https_address_is_looked_up_as_well(self, clients: Clients) -> None:
+    def test_an_https_address_is_read_as_well(self, clients: Clients) -> None:
         there = clients.upload_archive({})
         key = there.removeprefix(f"s3://{clients.bucket}/")
         for host in (f"{clients.bucket}.s3.amazonaws.com", f"s3.us-east-1.amazonaws.com/{clients.bucket}"):
@@ -137,7 +137,7 @@ class TestModelData:
         )
         assert text.endswith("and that the object is located in us-east-1.")
 
-    def test_each_container_is_looked_at(self, clients: Clients) -> None:
+    def test_each_container_is_checked(self, clients: Clients) -> None:
         missing = f"s3://{clients.bucket}/second/model.tar.gz"
         containers: list[Any] = [
             {"Image": IMAGE, "ModelDataUrl": url} for url in (clients.upload_archive({}), missing)
@@ -148,7 +148,7 @@ class TestModelData:
         with pytest.raises(ClientError, match="Could not find model "):
             clients.sagemaker.describe_model(ModelName=name)
 
-    def test_a_multi_model_prefix_is_not_looked_for(self, clients: Clients) -> None:
+    def test_a_multi_model_prefix_is_not_checked(self, clients: Clients) -> None:
         create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{clients.bucket}/{unique('none')}/")
         create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{unique('missing')}/models/")
 
