@@ -1,8 +1,26 @@
-"""Every error this package raises. A class with ``retryable=True``, and its subclasses, can be helped by a retry.
+"""Every error this package raises. A retry can help those with an asterisk: their class has ``retryable=True``.
 
-The operators convert every other one to Airflow's ``AirflowFailException``, so that Airflow spends no retry on it. The
-direct subclasses of :class:`SageMakerInferenceError` are the kinds of errors, each followed by its own subclasses. This
-module imports nothing of Airflow or AWS.
+::
+
+    SageMakerInferenceError
+    ├── InvalidRequest: InvalidName, InvalidS3Uri, InvalidCustomAttributes, RecordTooLarge, ResponseKeysNotSupported
+    ├── AutoMLJobError: AutoMLJobNotFound, AutoMLJobFailed, AutoMLJobStillRunning*, CandidateNotFound, ObjectiveNotMet
+    ├── ResourceConflict
+    ├── ModelNotFound
+    ├── ModelCreationRefused: ModelDataNotFound, ModelDataNotAccessible, ImageNotAccessible, ExecutionRoleNotAssumable
+    ├── ModelPackageError: ModelPackageNotFound, ModelPackageNotApproved
+    ├── EndpointError: EndpointNotFound, EndpointNotAsynchronous, EndpointNotRealTime, EndpointNotMultiModel,
+    │       EndpointNotInService*, EndpointFailed*, EndpointScaled, EndpointUnchangeable, EndpointRolledBack,
+    │       EndpointTakenOver, EndpointConfigNotFound*, EndpointDeadlineExceeded*
+    ├── InferenceError: InputNotFound, ModelError, ModelUnavailable*, ModelLoadTimeout*, AsyncInferenceFailed,
+    │       AsyncInferenceTimedOut*, FencedOff, PlanReplaced*, InputChanged, OutputMismatch, TargetModelNotFound,
+    │       BatchFailed (BatchUnfinished*), QueueNotFound
+    ├── TaskKilled*
+    └── ServiceError: AccessDenied, CredentialsExpired*, RequestRefused, PreconditionFailed, Throttled*,
+            ServiceUnavailable* (AnswerLost*)
+
+The operators convert every other error to Airflow's ``AirflowFailException``, so that Airflow spends no retry on it.
+This module imports nothing of Airflow or AWS.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Every error class has its own description, and determines whether a retry helps."""
+"""The error tree is as its docstring draws it, and every class knows whether a retry helps."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 import pickle
+import re
 
 import pytest
 
@@ -15,61 +15,60 @@ from airflow_sm_plugin.exceptions import SageMakerInferenceError
 pytestmark = pytest.mark.airflow
 
 CLASSES = [
-    error_class
-    for error_class in vars(exceptions).values()
-    if inspect.isclass(error_class) and issubclass(error_class, SageMakerInferenceError)
+    found
+    for _, found in inspect.getmembers(exceptions, inspect.isclass)
+    if issubclass(found, SageMakerInferenceError)
 ]
-RETRYABLE = {
-    "AnswerLost",
-    "AsyncInferenceTimedOut",
-    "AutoMLJobStillRunning",
-    "BatchUnfinished",
-    "CredentialsExpired",
-    "EndpointConfigNotFound",
-    "EndpointDeadlineExceeded",
-    "EndpointFailed",
-    "EndpointNotInService",
-    "ModelLoadTimeout",
-    "ModelUnavailable",
-    "PlanReplaced",
-    "ServiceUnavailable",
-    "TaskKilled",
-    "Throttled",
-}
+BRANCH = re.compile(r"^ {4}[├└]── (\w+\*?)(?:: (.*))?$")
+LEAF = re.compile(r"(\w+\*?)(?: \((\w+\*?)\))?")
 
 
-def test_a_retry_helps_these_errors_and_no_others() -> None:
-    assert {error_class.__name__ for error_class in CLASSES if error_class.retryable} == RETRYABLE
+def drawn() -> dict[str, tuple[str, bool]]:
+    """Return the tree as the docstring draws it: class → its parent, and whether it is marked (*)."""
+    found: dict[str, tuple[str, bool]] = {}
+
+    def note(name: str, parent: str) -> None:
+        found[name.rstrip("*")] = (parent.rstrip("*"), name.endswith("*"))
+
+    text = re.sub(r",\n {4}[│ ] {7}", ", ", exceptions.__doc__ or "")
+    for match in filter(None, map(BRANCH.match, text.splitlines())):
+        branch, leaves = match.groups()
+        note(branch, "SageMakerInferenceError")
+        for name, below in LEAF.findall(leaves or ""):
+            note(name, branch)
+            if below:
+                note(below, name)
+    return found
 
 
-def test_the_file_has_each_kind_of_errors_together() -> None:
-    """It reads as a tree: a direct subclass of the root, then its own subclasses."""
-    kinds = [
-        next(parent for parent in error_class.__mro__ if SageMakerInferenceError in parent.__bases__)
-        for error_class in CLASSES[1:]
-    ]
-    sections = [kind for kind, _ in itertools.groupby(kinds)]
-    assert len(sections) == len(set(sections))
+def test_the_tree_is_drawn_as_it_is() -> None:
+    """Class by class: its name, its parent, and its mark."""
+    real = {
+        found.__name__: (found.__mro__[1].__name__, found.retryable)
+        for found in CLASSES
+        if found is not SageMakerInferenceError
+    }
+    assert drawn() == real
 
 
 def test_the_root_is_not_retried_unless_a_class_says_so() -> None:
     assert SageMakerInferenceError.retryable is False
 
 
-@pytest.mark.parametrize("error_class", CLASSES)
-def test_every_class_says_when_it_happens(error_class: type[SageMakerInferenceError]) -> None:
-    assert (error_class.__doc__ or "").strip().endswith(".")
-    assert "__doc__" in vars(error_class), "it inherits its parent's description"
+@pytest.mark.parametrize("found", CLASSES)
+def test_every_class_says_when_it_happens(found: type[SageMakerInferenceError]) -> None:
+    assert (found.__doc__ or "").strip().endswith(".")
+    assert "__doc__" in vars(found), "not its parent's words"
 
 
-@pytest.mark.parametrize("error_class", CLASSES)
+@pytest.mark.parametrize("found", CLASSES)
 def test_an_error_survives_the_way_between_processes_with_its_text(
-    error_class: type[SageMakerInferenceError],
+    found: type[SageMakerInferenceError],
 ) -> None:
     """Airflow's task and supervisor are two processes."""
-    error = error_class("endpoint churn is Failed")
+    error = found("endpoint churn is Failed")
     for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - made here
-        assert type(copied) is error_class
+        assert type(copied) is found
         assert str(copied) == "endpoint churn is Failed"
 
 

@@ -182,14 +182,11 @@ class ChunkedInputs:
 
     async def _chunk(self, chunk: int) -> list[str]:
         """Return a chunk's lines; concurrent callers share one read."""
-        lock = self._reading.get(chunk)
-        if lock is None:
-            lock = self._reading[chunk] = asyncio.Lock()
-        async with lock:
-            lines = self._chunks.get(chunk)
-            if lines is None:
-                lines = self._chunks[chunk] = await read_lines(self.s3, self.location, chunk)
-            self._chunks.move_to_end(chunk)
-            if len(self._chunks) > self.keep:
-                self._chunks.popitem(last=False)
-            return lines
+        if (lines := self._chunks.get(chunk)) is None:
+            async with self._reading.setdefault(chunk, asyncio.Lock()):
+                if (lines := self._chunks.get(chunk)) is None:
+                    lines = self._chunks[chunk] = await read_lines(self.s3, self.location, chunk)
+                    if len(self._chunks) > self.keep:
+                        self._chunks.popitem(last=False)
+        self._chunks.move_to_end(chunk)
+        return lines
