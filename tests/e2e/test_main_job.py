@@ -123,7 +123,7 @@ def _xcom_entries(stack: AirflowStack, run: Run) -> list[dict[str, Any]]:
     api, found = stack.api, []
     for task in run.run_status.tasks:
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task.task_id}/xcomEntries"
-        listed = api._call("GET", path, query={"map_index": task.map_index, "limit": 100})
+        listed = api._call("GET", path, params={"map_index": task.map_index, "limit": 100})
         assert isinstance(listed, dict)
         for entry in _entries(listed["xcom_entries"]):
             key = str(entry["key"])

@@ -91,7 +91,7 @@ def _kill_triggerer(stack: AirflowStack) -> None:
 def _times(stack: AirflowStack, dag_id: str, run_id: str, event: str) -> list[float]:
     """Return when a deployment's log got lines that hold ``event``, its triggers' own included, in epoch seconds."""
     path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/deploy/logs/1"
-    log = stack.api._call("GET", path, query={"full_content": "true"})
+    log = stack.api._call("GET", path, params={"full_content": "true"})
     lines = [line for line in log["content"] if event in line["event"] and line.get("timestamp")]
     return sorted(datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines)
 

@@ -26,7 +26,7 @@ SECONDS = 1700
 
 def _runs_that_sleep(api: AirflowApi) -> list[str]:
     """Return the runs whose task has begun and does not end."""
-    listed = api._call("GET", "/dags/e2e_sleeps/dagRuns", query={"state": "running"})
+    listed = api._call("GET", "/dags/e2e_sleeps/dagRuns", params={"state": "running"})
     assert isinstance(listed, dict)
     runs = [str(cast("dict[str, Any]", run)["dag_run_id"]) for run in cast("list[Any]", listed["dag_runs"])]
     return [run for run in runs if api.task_instances("e2e_sleeps", run)[0].state == "running"]

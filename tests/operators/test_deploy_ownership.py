@@ -291,7 +291,7 @@ class TestConfigurations:
             run_task(partial(deploy, name, model, instance_type=instance_type, keep_configs=0))
         assert len(account.configs(name)) == 2
         log_text = caplog.text + "".join(capsys.readouterr())  # whichever way this Airflow's loggers go
-        assert "left alone, since no tag tells" in log_text
+        assert "left alone, since no tag shows" in log_text
         assert foreign in log_text
         delete(name)
         assert account.configs(name) == [foreign]

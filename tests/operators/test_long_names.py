@@ -103,5 +103,5 @@ def test_one_without_a_tag_is_left_alone_and_reported(
     delete(f"{stem}-one")
     assert account.configs(stem) == [untagged]
     text = caplog.text + "".join(capsys.readouterr())
-    assert f"no tag tells whether they are of endpoint {stem}-one" in text
+    assert f"no tag shows whether they belong to endpoint {stem}-one" in text
     assert untagged in text

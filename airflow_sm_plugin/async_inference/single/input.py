@@ -111,6 +111,17 @@ class RequestInput:
             self.etag = next((listed.etag for listed in page.objects if listed.key == uri.key), None)
         return Presence.PRESENT if self.etag else await self._s3.presence(location)
 
+    def check_exists(self) -> None:
+        """Refuse a missing input; :meth:`poll` comes first.
+
+        :raises InputNotFound: it does not exist
+        """
+        if self._presence is Presence.ABSENT:
+            raise InputNotFound(
+                f"the input object {self._sending.request.input_location} does not exist: upload it first, or mend "
+                f"input_location"
+            )
+
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
         """Upload a body that cannot go inline, or check the input object, just before the request is sent.
 
@@ -121,11 +132,8 @@ class RequestInput:
             can_go_inline = self._takes_bodies or self._sending.upload_prefix is None
             is_small = len(request.body) <= MAX_INLINE_BYTES
             return request if is_small and can_go_inline else await self._uploaded(request, request.body)
+        self.check_exists()
         location = request.input_location
-        if self._presence is Presence.ABSENT:
-            raise InputNotFound(
-                f"the input object {location} does not exist: upload it first, or mend input_location"
-            )
         if other_format := format_by_name(location or "", request.content_type):
             log.warning(
                 "the input %s may not be what content_type says (%s, sent as %s): %s",

@@ -176,7 +176,8 @@ class SingleInvocation:
             )
             if isinstance(step, Attach):
                 return self._attached(step.invocation, step.why)
-            log.info("%s: %s", folder, step.why)
+            if latest:
+                log.info("%s: %s", folder, step.why)
             self._nonce = step.nonce or uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
@@ -220,6 +221,8 @@ class SingleInvocation:
         """Send the request, unless an earlier try's output exists under the name that is the same at every try."""
         started, is_repeated = self._sending.task_try.run_started, self._sending.is_repeated
         self._nonce = None if started is None else str(started)
+        if not is_repeated:
+            self._input.check_exists()
         if is_repeated or started is None or self._sending.request.filename is not None:
             round_ = await self._free_round(0, taking_output=is_repeated)
         else:  # no object has the name, which is this DAG run's own
