@@ -38,7 +38,8 @@ _STORED = {
     "output": "output",
     "relative": "relative",
 }
-"""JSON keys of an input's fields, in the order of writing: a changed order would change the digests of plans."""
+"""JSON keys of an input's fields, which are written in the fields' order."""
+_NAMES = {key: name for name, key in _STORED.items()}
 
 _INLINE = "source"
 """The key of an augmented manifest's line for a record within the line."""
@@ -77,14 +78,13 @@ class BatchInput:
 
     def as_line(self) -> str:
         """Encode the input as one line of ASCII JSON, without a line break."""
-        values = ((key, getattr(self, name)) for name, key in _STORED.items())
-        return json.dumps({key: value for key, value in values if value is not None}, separators=(",", ":"))
+        stored = {_STORED[name]: value for name, value in vars(self).items() if value is not None}
+        return json.dumps(stored, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> BatchInput:
         """Read what :meth:`as_line` wrote, without any check."""
-        given = json.loads(line)
-        return cls(**{name: given[key] for name, key in _STORED.items() if key in given})
+        return cls(**{_NAMES[key]: value for key, value in json.loads(line).items() if key in _NAMES})
 
 
 @dataclass(frozen=True, kw_only=True)
