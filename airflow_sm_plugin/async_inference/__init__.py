@@ -9,5 +9,6 @@ Read in this order: :mod:`watch` (the awaited results), :mod:`watch_state` (the 
 :mod:`watcher` (one poll), :mod:`queue`; :mod:`awaited` (the sensor's invocations) and :mod:`locations` (a batch's
 names) as needed. The loops between polls are in ``triggers/async_inference.py`` and ``sensors/async_inference.py``.
 
-Two rooms use this one and not each other: ``single/`` sends one invocation exactly once, ``batch/`` a whole batch.
+Two rooms use this one and not each other: ``single/`` has one invocation accepted once over all tries of its
+task, ``batch/`` a whole batch.
 """

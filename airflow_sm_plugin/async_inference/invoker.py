@@ -34,7 +34,7 @@ class AsyncInvoker:
         """Open connections for the block.
 
         :param max_connections: invocations sent at the same time; None takes ``botocore_config``'s (default 10)
-        :raises AccessDenied: no credentials
+        :raises ServiceUnavailable: no credentials
         :raises InvalidRequest: no region
         """
         async with open_calls(
@@ -61,7 +61,8 @@ class AsyncInvoker:
         :raises AnswerLost: sent, but no answer came: it may have been accepted
         :raises EndpointNotFound: no endpoint of that name serves
         :raises EndpointNotAsynchronous: the endpoint serves real-time requests only
-        :raises AccessDenied: ``sagemaker:InvokeEndpointAsync`` is not allowed, or there are no credentials
+        :raises AccessDenied: ``sagemaker:InvokeEndpointAsync`` is not permitted
+        :raises CredentialsExpired: AWS did not accept the credentials, fresh ones neither
         :raises RequestRefused: SageMaker refused the request
         """
         parameters = request.checked().parameters()

@@ -1,10 +1,11 @@
 """One poll of S3 for awaited results: the requests to send, and the meaning of their answers.
 
-A page of ListObjectsV2 costs as much as 12.5 HEADs and shows a thousand results. So
+A page of ListObjectsV2 costs as much as 12.5 HEADs and shows a thousand results. Therefore
 
 - outputs are listed from the first missing name on; keys between two folders with missing names are skipped;
-- failure objects are listed when outputs stall, at every Nth poll, and when a deadline has passed;
-- a HEAD asks for each result where at most 12 are missing, listing is denied, or foreign objects make it dearer;
+- failure objects are listed when no new outputs come, at every Nth poll, and when a deadline has passed;
+- each result is asked for by a HEAD where at most 12 are missing, where listing is denied, or where so many other
+  objects are listed among the results that pages cost more than HEADs;
 - a result times out only when S3 has answered for its output and its failure object after its deadline.
 """
 
@@ -32,15 +33,16 @@ MOST_HEADS = 2_000
 between two polls. The next polls begin with other folders."""
 
 _FOLDERS_PER_FAILURE_PAGE = 24
-"""Failure objects are listed once for so many folders polled: with a page each for outputs, 1.04 pages in all; the goal
-of the price benchmark is 1.05."""
+"""Failure objects of a folder are listed at every 24th poll of it. With one page for outputs at each poll, that is 25
+pages for 24 polls, 1.04 pages a poll; the limit of the price benchmark is 1.05."""
 
 _STALLED_EVERY = 8
-"""While nothing new comes, failures are likely: they are listed at least at every eighth poll, four minutes with the
-usual 30 seconds; a page more in eight is still no more than HEADs for 14 results."""
+"""While no new results come, failures are likely: they are listed at least at every eighth poll, so every four minutes
+with the usual 30 seconds between polls."""
 
 _FIRST_STALLED = (1, 2, 4)
-"""Failure objects are listed at once after so many polls in a row without a new result: the last ones of a wait."""
+"""Failure objects are also listed after one, two and four polls in a row without a new result: when all outputs have
+come, the results still missing are failures."""
 
 _RETRY_LISTING_EVERY = 8
 """A denied listing is tried again at every eighth poll: credentials or a policy may have been mended."""
@@ -62,7 +64,7 @@ class ListRequest:
 
     def next_start(self, key: str = "") -> str | None:
         """Skip keys between the spans: find the ``StartAfter`` of the page after *key*; None behind the last span."""
-        # A key without its last character sorts right before it: the page begins with the first missing name.
+        # StartAfter excludes its key: a key without its last character sorts before it, and before few others.
         return min((max(first[:-1], key) for first, last in self.spans if last > key), default=None)
 
 
@@ -136,11 +138,11 @@ class Poll:
         return requests
 
     def _next_groups(self, kind: ObjectKind) -> list[dict[int, int]]:
-        """Mask the missing results of the folders not requested yet, grouped by the folder above them."""
+        """Find the missing results of the folders not requested yet, as masks, grouped by the folder above them."""
         groups: dict[tuple[str, str], dict[int, int]] = {}
         count = len(self._folders)
         for step in range(count):
-            # Each poll begins two folders further, as many as MOST_HEADS are enough for.
+            # Each poll begins two folders further: MOST_HEADS are enough for two folders of a thousand results.
             number = (2 * self._before.polls + step) % count
             folder = self._watch.folders[number]
             uri = folder.uri(kind)
@@ -179,6 +181,7 @@ class Poll:
         folders = [(self._watch.folders[number], mask) for number, mask in group.items()]
         uris = [uri for folder, _ in folders if (uri := folder.uri(kind))]
         heads = sum(mask.bit_count() * (2 if folder.is_combined else 1) for folder, mask in folders)
+        # More pages than these would cost more than a HEAD for each missing result.
         return ListRequest(
             folders=tuple(group),
             kind=kind,
@@ -221,7 +224,7 @@ class Poll:
         """Report the end of a listing.
 
         :param answer: PRESENT when every page came; FORBIDDEN when listing is not permitted; UNKNOWN when S3 failed
-        :param next_start: ``StartAfter`` of the page that was not requested any more; None when all was listed
+        :param next_start: ``StartAfter`` of the first page beyond ``max_pages``; None when all pages were listed
         """
         for number, (_, last) in zip(request.folders, request.spans, strict=True):
             for kind in self._watch.folders[number].kinds_shown_with(request.kind):
@@ -273,5 +276,5 @@ def _count(group: Mapping[int, int]) -> int:
 
 
 def _parent(folder: str) -> str:
-    """Name the folder above, with its slash; a folder at the top of its bucket is its own."""
+    """Name the folder above, with its slash; for a folder at the top of its bucket the folder itself."""
     return folder[: folder.rfind("/", 0, -1) + 1] or folder

@@ -1,8 +1,9 @@
 """Claims on a batch, as fencing tokens in S3: a process takes the next number, and the highest number owns the batch.
 
-Two processes may work on one batch: a killed worker's orphan goes on while the retry starts. A claim names its try. A
-try that is earlier than that of the latest claim takes no claim, so that the latest claim is of the latest try. Every
-method raises ServiceError where S3 refuses, or does not answer at any attempt.
+Two processes may work on one batch: when a worker is killed, its task process may run on while the retry starts. Each
+claim names its try. A process whose try is earlier than that of the latest claim takes no claim: the latest claim
+always belongs to the latest try. "Batch" is whatever has a folder of its own: an asynchronous batch, a shard, or the
+merging of a plan's reports. Every method raises ServiceError where S3 refuses, or does not answer at any attempt.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Claim:
     """One process's claim on a batch.
 
     :param token: unique to the process
-    :param run_began: the result of :meth:`TaskTry.run_began`
-    :param also: a further check that each check of the claim awaits
+    :param run_began: when the DAG run's work on this batch began, epoch seconds; None if unknown
+    :param also: a further check that :meth:`check` awaits as well
     """
 
     s3: S3Objects
@@ -59,7 +60,7 @@ class Claim:
         self._claims = NumberedLog(self.s3, self.folder.claims)
         self._check_lock = asyncio.Lock()
         self._good_at = -math.inf
-        """When the latest successful check began, by a clock that runs on while this process is stopped."""
+        """When the latest successful check began, by the monotonic clock: it also counts the time of a SIGSTOP."""
 
     @classmethod
     async def taken(
@@ -72,9 +73,9 @@ class Claim:
         after_later_tries: bool = False,
         also: Callable[[], Awaitable[None]] | None = None,
     ) -> Claim:
-        """Take the next number. Parameters as of the class.
+        """Take the next number for a try.
 
-        :param after_later_tries: take it although a later try has a claim
+        :param after_later_tries: permit it although a later try has a claim
         :raises FencedOff: a later try has a claim
         """
         claims = NumberedLog(s3, folder.claims)
@@ -123,5 +124,5 @@ def _read(claim: bytes) -> tuple[TaskTry, float | None]:
 def fenced_off(location: str) -> FencedOff:
     """Make the error of a process that no longer owns the batch."""
     return FencedOff(
-        f"another process has taken over the batch in {location}, a retry of this task: this one, left behind, stops"
+        f"another process, a retry of this task, has taken over the batch in {location}: this process stops"
     )

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.names import DEPLOYED_TAG, NEVER_SERVED, EndpointClaim, created_at, is_owned
+from airflow_sm_plugin.core.names import DEPLOYED_TAG, NEVER_SERVED, created_at, is_owned
 from airflow_sm_plugin.endpoints.deletion import EndpointUsage
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
+from airflow_sm_plugin.endpoints.ownership import EndpointClaim
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointError,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.names import EndpointClaim, is_same
+from airflow_sm_plugin.core.names import is_same
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
@@ -16,6 +16,7 @@ from airflow_sm_plugin.endpoints.deletion import EarlierConfigs
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
+from airflow_sm_plugin.endpoints.ownership import EndpointClaim
 from airflow_sm_plugin.endpoints.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
@@ -33,7 +34,7 @@ from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointV
 log = get_log(__name__)
 
 _ATTEMPTS = 3
-"""UpdateEndpoint requests in one try, repeats by the hook not counted: the endpoint is described before each."""
+"""UpdateEndpoint requests in one try, each after DescribeEndpoint. The hook's own repeats are not counted."""
 _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 """Stands for an endpoint that another task created between DescribeEndpoint and CreateEndpoint."""
 
@@ -41,7 +42,7 @@ _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 class Deployment:
     """One task instance's work on one endpoint, over all its tries and deferrals.
 
-    :param owner: names the task instance in a tag of what it creates; None tags nothing, and so cleans up nothing
+    :param owner: names the task instance in a tag of its resources; with None they get no tag, and are not cleaned up
     :param note: from an earlier process of the same try, see :meth:`note`
     """
 
@@ -103,7 +104,7 @@ class Deployment:
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
-        """Clean up when the block fails, which waits for an update to end; only then can scaling be put back."""
+        """When the block fails, clean up, which waits for an update to end; put scaling back only then."""
         try:
             with self.cleanup.on_failure():
                 yield
@@ -119,9 +120,9 @@ class Deployment:
             self.cleanup.within(0)
 
     def act(self) -> str | None:
-        """Take steps until only a wait is left; return created, updated or unchanged.
+        """Take the next step; return created, updated or unchanged when it was the last one.
 
-        Afterwards ``pending`` is true while the endpoint does not serve the configuration yet.
+        Then ``pending`` is true while the endpoint does not serve the configuration yet.
 
         :return: None where a change is in progress: act again when it has ended
         :raises EndpointUnchangeable: the endpoint can only be deleted, which was not asked for
@@ -152,19 +153,19 @@ class Deployment:
             return self._create()
         if step is Step.NOTHING:
             self._work.mark(description)
-            if self._may_be_updating:
+            if self._may_be_updating:  # an update whose answer was lost has ended meanwhile
                 return "updated"
             self._replaced_config = ""
             return "unchanged"
         if step is Step.AWAIT:
-            return self._await(description)
+            return self._join(description)
         if step is Step.UPDATE:
             return self._update(description)
         if step is Step.GIVE_UP:
             self._delete_failed(description)
         return None
 
-    def _await(self, description: Mapping[str, Any]) -> str:
+    def _join(self, description: Mapping[str, Any]) -> str:
         """Join the creation of the wanted endpoint, by this task or another."""
         owned = self._work.owns(description)
         self._work.touched = self._work.touched or owned
@@ -279,7 +280,7 @@ class Deployment:
             self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
     def check(self, verdict: EndpointVerdict) -> None:
-        """Raise the verdict's error; with ``wait_for_completion`` a change that is still in progress is late."""
+        """Raise the verdict's error; with ``wait_for_completion`` also for a change that is still in progress."""
         name = self.spec.endpoint_name
         error = endpoint_status.failure(
             verdict,
@@ -302,7 +303,7 @@ class Deployment:
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
         """Build the task's result from the wait's last verdict: no further call may fail.
 
-        Only a trigger of an earlier version gave no ARN, so that the endpoint is described again.
+        An event of a trigger of this package's earlier versions has no ARN: then the endpoint is described.
         """
         return {
             "endpoint_name": self.spec.endpoint_name,

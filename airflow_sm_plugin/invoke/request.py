@@ -1,7 +1,7 @@
-"""One real-time invocation: its request with SageMaker's limits, and whether a failed attempt is worth another.
+"""The request of one real-time invocation, with SageMaker's limits.
 
-botocore checks neither lengths nor patterns nor the payload's size (measured with 1.43.117), and its retry modes
-disagree about ModelNotReadyException, so both are decided here.
+botocore checks neither lengths nor patterns nor the payload's size (measured with 1.43.117), so they are checked here.
+:mod:`airflow_sm_plugin.invoke.failure` decides whether a failed attempt is worth another.
 """
 
 from __future__ import annotations

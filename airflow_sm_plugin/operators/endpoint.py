@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
 
 
 class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
-    """Create or update an endpoint, real-time or asynchronous, to serve a model; leave it unchanged if it does already.
+    """Create or update an endpoint, real-time or asynchronous, unless it serves the wanted configuration already.
 
     The endpoint's name is the given one; its configuration's name is derived from the content, so that a retry reuses
     the configuration and a change creates a new one. The task first waits for an operation in progress to end.
@@ -53,17 +53,21 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     the old one.
 
     An update resets instance counts and weights that Application Auto Scaling or a person has changed since; the log
-    warns of each scaled variant. Otherwise SageMaker would silently ignore a changed ``initial_instance_count`` or
-    weight. Endpoints that scale need ``retain_variant_properties=True``.
+    warns of each scaled variant. With ``retain_variant_properties=True``, which endpoints that scale need, they stay,
+    and SageMaker silently ignores a changed ``initial_instance_count`` or weight.
 
     When the task fails, times out or is killed, it deletes what it created (``cleanup_on_failure``): Airflow runs no
     teardown after a failed setup. SageMaker deletes no endpoint in status Creating, so the cleanup is best effort:
-    after its own errors the task waits up to ``cleanup_wait_seconds``; after its execution time-out 20 seconds; when it
-    is killed it requests the deletion once; while it is deferred, its trigger waits almost as long as Airflow permits
-    (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint that is still Creating then
-    remains, which the log says, and costs money until a retry continues with it or
-    ``SageMakerDeleteEndpointOperator`` has run. ``docs/endpoints.md`` has the checks before each deletion: an endpoint
-    that existed before the task, served, or belongs to another deployment by now is never deleted.
+
+    - after an error of the task it waits up to ``cleanup_wait_seconds``;
+    - after Airflow's execution time-out it waits 20 seconds;
+    - when the task is killed it requests the deletion once;
+    - while the task is deferred, the trigger waits almost as long as Airflow permits (Airflow 3.3 and later,
+      ``[triggerer] on_kill_timeout``, 30 seconds).
+
+    An endpoint that is still Creating then remains, which the log says, and costs money until a retry continues with it
+    or ``SageMakerDeleteEndpointOperator`` has run. An endpoint that existed before the task, that has served, or that
+    another task deploys to is never deleted; ``docs/endpoints.md`` has the checks.
 
     A model that was deleted and created again under its name counts as another model, and gets another configuration;
     without ``sagemaker:DescribeModel`` that is not detected.
@@ -86,6 +90,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param max_concurrent_invocations_per_instance: 1 to 1000; default SageMaker's choice
     :param kms_key_id: key that encrypts asynchronous results
     :param volume_kms_key_id: key that encrypts the instances' storage
+    :param data_capture_config: SageMaker's DataCaptureConfig: which requests and responses are stored in S3
     :param deployment_config: SageMaker's DeploymentConfig, which shifts the traffic of an update:
         ``BlueGreenUpdatePolicy`` (all at once, canary, linear) or ``RollingUpdatePolicy``, and
         ``AutoRollbackConfiguration`` with up to ten alarms; a creation ignores it
@@ -106,6 +111,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         resource that cannot be tagged
     :param max_wait_seconds: for an operation in progress, and again for the endpoint to serve; default 4500, since an
         endpoint whose container crashes stays Creating for up to an hour before it is Failed
+    :param wait_for_completion: wait until the endpoint serves; default True. With False the task succeeds once the
+        change is requested: earlier configurations are then kept, and ``on_scaled="rescale"`` is refused
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
         creates so that the next try recognizes it (needs ``sagemaker:ListTags``, without which nothing is deleted);
         default True
@@ -215,7 +222,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     def _go_on(
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Start the change and wait for its end; a deferrable task defers instead of each wait."""
+        """Take steps and wait in between, until the endpoint serves; a deferrable task defers for each wait."""
         with deployment.on_failure():
             self._check_event(event or {})
             while True:

@@ -16,12 +16,12 @@ from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import meaning
-from airflow_sm_plugin.core.names import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
+from airflow_sm_plugin.endpoints.ownership import EndpointClaim
 from airflow_sm_plugin.exceptions import EndpointNotFound, SageMakerInferenceError, TaskKilled
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step

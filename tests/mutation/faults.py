@@ -94,7 +94,7 @@ FAULTS = (
         "a later try's endpoint is cleaned up by an earlier one",
         2,
         True,
-        "core/names.py",
+        "endpoints/ownership.py",
         "not try_number.isdigit() or int(try_number) > self.try_number",
         "not try_number.isdigit()",
     ),

@@ -23,6 +23,7 @@ from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, PreconditionFailed, ServiceUnavailable
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
@@ -272,8 +273,8 @@ class RoundProgress:
         self._state = state = await ResultWatcher(self.s3).poll(watch, before, now=now, thorough=True)
         if state.unreachable(watch, now=now):
             raise ServiceUnavailable(
-                f"S3 gave no useful answer at {state.failed.in_a_row} polls in a row; what was sent goes on in "
-                f"SageMaker, and a retry polls again"
+                f"S3 gave no useful answer ({plural(state.failed.in_a_row, 'poll')} in a row); SageMaker works on what "
+                f"was sent, and a retry polls again"
             )
         return state.counts(watch)
 

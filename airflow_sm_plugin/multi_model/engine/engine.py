@@ -1,4 +1,4 @@
-"""Run a multi-model batch: open models, read their inputs, and pass results on until all inputs have ended."""
+"""Run one shard of a multi-model batch: open models, read their inputs, record results until all inputs have ended."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.state.store import JournalStore
 
 _DRAINS = 4
-"""Models without an artefact whose inputs are read at the same time, to count their records."""
+"""Models without an artefact that are drained at the same time: their inputs are read only to count the records that
+fail."""
 
 _LEAST_BUDGET = 65_536
 """Bytes of waiting payloads that every model may have, however many models are open."""
@@ -57,9 +58,10 @@ _NO_ARTEFACT = Judgement(PayloadFate.NO_MODEL, TargetModelNotFound, None, messag
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ModelEngine:
-    """One process's work on a shard. It settles every payload exactly once.
+    """One process's work on a shard. Every payload is settled once: its result or its failure is recorded.
 
-    :param reads: connections for inputs, which are held while the models load; separate from those for writing
+    :param reads: connections for inputs, separate from those for writing: an input's connection stays open, half read,
+        while its model loads
     :param todo: the models with work left, in order, each with the positions of its inputs that have not ended
     """
 
@@ -131,7 +133,7 @@ class ModelEngine:
         return self._recorder.rows
 
     def _stop(self) -> None:
-        """Start nothing more: a task group that ends takes no further task."""
+        """Start no further work; the running tasks end, or are cancelled by the task group."""
         self._stopped = True
         self._calls.stop()
 
@@ -142,6 +144,7 @@ class ModelEngine:
             self._group.create_task(self._guarded(work))
 
     async def _guarded(self, work: Awaitable[None]) -> None:
+        """Let an error of this work stop all the other work; :meth:`run` raises it."""
         try:
             await work
         except BaseException:
@@ -194,7 +197,7 @@ class ModelEngine:
         self._admit()
         self._pump()
         if not self._feeds:
-            self._recorder.hurry()  # no further results would join the next part of the journal
+            self._recorder.hurry()  # no further result is to come that could wait for the same write
         self._end_if_done()
 
     def _end_if_done(self) -> None:
@@ -235,7 +238,7 @@ class ModelEngine:
         self._pump()
 
     def _fail_rest(self, open_input: OpenInput, error: SageMakerInferenceError) -> None:
-        """Let the rest of an input fail that could not be read; when no input can be read, S3 is at fault."""
+        """Record the unread rest of an input as failed; raise the error when many inputs in a row were unreadable."""
         if isinstance(error, CredentialsExpired | ServiceUnavailable):
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
@@ -244,7 +247,7 @@ class ModelEngine:
         byte, record = open_input.read_to
         self._keep(open_input, FailedRecords(byte, byte, record, None, type(error), None, message, 0))
 
-    # Payloads: the Settler of Invocations
+    # Payloads: what Invocations reports (its ``Settler``)
 
     def succeeded(self, job: Job, result: Result) -> None:
         self._recorder.result(job.open_input, result)
@@ -283,7 +286,7 @@ class ModelEngine:
     def _ended(self) -> None:
         self.progress.inputs += 1
         self._open -= 1
-        if self._open >= OPEN_INPUTS - 1:
+        if self._open >= OPEN_INPUTS - 1:  # feeds may be waiting for room
             for feed in self._feeds:
                 feed.wake()
         self._pump()

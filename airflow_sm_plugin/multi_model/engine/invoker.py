@@ -63,7 +63,7 @@ class EndpointInvoker:
         """Open connections for the block. A read time-out below 70 s is raised to it: SageMaker answers within 60.
 
         :param max_connections: limit of invocations in flight; others wait
-        :raises AccessDenied: no credentials
+        :raises ServiceUnavailable: no credentials
         :raises InvalidRequest: no region, or no endpoint can have that name
         """
         check_name(endpoint_name, "endpoint name")

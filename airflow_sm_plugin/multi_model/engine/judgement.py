@@ -117,7 +117,7 @@ _EXHAUSTED = 20
 """Payloads that failed at every attempt, or that were all there was to try."""
 
 _DENIED = 8
-"""Payloads that AWS refused because there is no such endpoint, permission or artefact."""
+"""Payloads that AWS refused because there is no such endpoint, permission or artefact, or the model did not load."""
 
 _TRIALS, _OF_A_TRIAL = 3, 4
 """Payloads are tried from three positions of the queue: its front, halfway behind that, and halfway again. From the
