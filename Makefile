@@ -28,12 +28,12 @@ export AWS_EC2_METADATA_DISABLED := true
 export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
 # A virtual environment that happens to be active must not be taken for ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
-# Airflow and the tests start hundreds of processes, each of which would compile our modules anew.
+# Airflow and the tests start hundreds of processes, each of which would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side invented-answers mutation lock clean install
 
-help:  ## Say what there is
+help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## Autopilot job to predictions in a real Airflow, offline; ends with a table
@@ -94,7 +94,7 @@ clean: down  ## Remove everything that make made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: done once, and again when a list of pins or the project's own metadata changes.
-# Byte-compiled at once: Airflow starts dozens of processes, each of which would compile anew where the
+# Byte-compiled at once: Airflow starts dozens of processes, each of which would compile again where the
 # environment forbids Python to write bytecode.
 INSTALL = $(UV) pip install --quiet --compile-bytecode
 PROJECT = $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
@@ -137,10 +137,10 @@ mutation: $(READY)  ## Plant thirty faults: the tests have to find 28
 side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes docs/side-by-side.md
 	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.docs.side_by_side
 
-invented-answers: $(READY)  ## List in docs/embedded-sagemaker.md which answers nobody has recorded
+invented-answers: $(READY)  ## List in docs/embedded-sagemaker.md which answers are not recorded
 	$(VENV)/bin/python -m tests.docs.invented_answers
 
-lock: $(UV)  ## Compile the pins anew: make lock CONSTRAINTS=<folder>
+lock: $(UV)  ## Compile the pins again: make lock CONSTRAINTS=<folder>
 	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }
 	mkdir -p .cache
 	grep -vE '^($(NEWER))' $(CONSTRAINTS)/airflow-3.3.1.txt > .cache/constraints-3.3.txt

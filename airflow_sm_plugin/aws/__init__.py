@@ -14,5 +14,5 @@ Read in this order:
 - ``hook`` is the base of the boto3 hooks in ``hooks/``; it renews expired credentials for both carriers.
 - ``s3/``: objects, listings, streams and uploads over these calls.
 
-Nothing here knows SageMaker.
+Of SageMaker only InvokeEndpointAsync is known here: headers that an older botocore lacks, and the result's locations.
 """

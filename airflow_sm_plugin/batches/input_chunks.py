@@ -181,12 +181,18 @@ class ChunkedInputs:
         return BatchInput.from_line(lines[index])
 
     async def _chunk(self, chunk: int) -> list[str]:
-        """Return a chunk's lines; concurrent callers share one read."""
-        if (lines := self._chunks.get(chunk)) is None:
-            async with self._reading.setdefault(chunk, asyncio.Lock()):
-                if (lines := self._chunks.get(chunk)) is None:
-                    lines = self._chunks[chunk] = await read_lines(self.s3, self.location, chunk)
-                    if len(self._chunks) > self.keep:
-                        self._chunks.popitem(last=False)
+        lines = self._chunks.get(chunk)
+        if lines is None:
+            lines = await self._read_once(chunk)
         self._chunks.move_to_end(chunk)
         return lines
+
+    async def _read_once(self, chunk: int) -> list[str]:
+        """Read a chunk into memory; concurrent callers share one read."""
+        async with self._reading.setdefault(chunk, asyncio.Lock()):
+            lines = self._chunks.get(chunk)
+            if lines is None:
+                lines = self._chunks[chunk] = await read_lines(self.s3, self.location, chunk)
+                if len(self._chunks) > self.keep:
+                    self._chunks.popitem(last=False)
+            return lines

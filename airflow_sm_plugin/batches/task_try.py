@@ -105,14 +105,9 @@ class TaskTry:
         return [self.run_started, self.number, self.times_cleared]
 
     @classmethod
-    def from_list(cls, value: Sequence[float | None] | None) -> TaskTry:
-        """Read what :meth:`as_list` returned; None, as earlier versions wrote, is a first try of an unknown run."""
-        started, number, cleared = [*(value or ()), None, None, None][:3]
-        return cls(
-            None if started is None else float(started),
-            int(number or 1),
-            None if cleared is None else int(cleared),
-        )
+    def from_list(cls, value: Sequence[float | None]) -> TaskTry:
+        started, number, cleared = value
+        return cls(started, int(number or 1), None if cleared is None else int(cleared))
 
 
 @dataclass(frozen=True)

@@ -301,13 +301,10 @@ class Deployment:
         self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
-        """Build the task's result from the wait's last verdict: no further call may fail.
-
-        An event of a trigger of this package's earlier versions has no ARN: then the endpoint is described.
-        """
+        """Build the task's result from the wait's last verdict: no further call can fail."""
         return {
             "endpoint_name": self.spec.endpoint_name,
-            "endpoint_arn": verdict.arn or self.poll().arn,
+            "endpoint_arn": verdict.arn,
             "endpoint_config_name": self.spec.config_name,
             "status": verdict.status,
         }

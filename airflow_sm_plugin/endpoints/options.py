@@ -75,11 +75,9 @@ class DeploymentNote:
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> DeploymentNote:
-        """Read what :meth:`as_mapping` wrote; an earlier version wrote fewer fields."""
-        touched = value.get("action") in ("created", "updated")
         import msgspec
 
-        return msgspec.convert({"touched": touched, **value}, cls)
+        return msgspec.convert(value, cls)
 
 
 _BLUE_GREEN = "BlueGreenUpdatePolicy"

@@ -229,7 +229,7 @@ class SageMakerControlPlaneHook(SageMakerCalls):
     ) -> Mapping[str, Any] | None:
         """Describe the endpoint until ``enough`` holds or time is up; return the last description, None when gone.
 
-        All blocking waits for an endpoint use this loop. :mod:`airflow_sm_plugin.core.failed_polls` has the limits of
+        Deletions and cleanups wait with this loop; deployments wait with their triggers. :mod:`airflow_sm_plugin.core.failed_polls` has the limits of
         failed polls.
 
         :param give_up: deadline by ``time.monotonic()``; there is always one poll

@@ -52,7 +52,7 @@ class SageMakerRuntimeHook(ClientHook):
     service = "sagemaker-runtime"
 
     def _get_config(self, config: Config | None = None) -> Config:
-        """Turn off botocore's retries; default the read time-out to 70 s, below the user's configuration."""
+        """Disable botocore's retries; default the read time-out to 70 s, below the user's configuration."""
         once = Config(retries={"mode": "standard", "total_max_attempts": 1})
         return Config(read_timeout=READ_TIMEOUT).merge(super()._get_config(config)).merge(once)
 

@@ -35,7 +35,7 @@ class EndpointState(enum.Enum):
 
 @dataclass(frozen=True)
 class EndpointVerdict:
-    """A judged description. ``arn`` is empty where a trigger of an earlier version judged."""
+    """A judged description."""
 
     state: EndpointState
     status: str

@@ -45,7 +45,7 @@ ONE_BY_ONE = 1_000
 """What asks for every key by itself is measured with so many; with more it costs in proportion."""
 
 LATER_POLLS = 8
-"""A whole rotation over the shards on which nothing has appeared yet."""
+"""As many polls as pass between two listings of the failure objects while no results come."""
 
 POLLS = 30
 POLL_SECONDS = 30.0

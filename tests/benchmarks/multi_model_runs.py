@@ -1,4 +1,4 @@
-"""Start what is measured in processes of their own, and say what it took."""
+"""Run a measured program in a process of its own, and read its figures."""
 
 from __future__ import annotations
 

@@ -27,11 +27,3 @@ NOTES = st.builds(
 @given(NOTES)
 def test_a_note_comes_back_as_it_was_written(note: DeploymentNote) -> None:
     assert DeploymentNote.from_mapping(json.loads(json.dumps(note.as_mapping()))) == note
-
-
-def test_a_note_of_an_earlier_version_is_understood() -> None:
-    """A task may be deferred while the package is updated."""
-    created = DeploymentNote.from_mapping({"action": "created", "created": ["endpoint"]})
-    assert (created.action, created.created, created.touched) == ("created", ("endpoint",), True)
-    assert (created.created_at, created.replaced_config, created.models_created_at) == (None, None, {})
-    assert not DeploymentNote.from_mapping({"action": "unchanged", "created": []}).touched

@@ -1,4 +1,4 @@
-"""The control plane: calls that may be repeated, waits that endure a bad moment, errors that say what to do."""
+"""The control plane: calls that may be repeated, waits that endure a bad moment, errors that name the remedy."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ HANDLER = """
 import json
 
 def model_fn(model_dir):
-    return "telling"
+    return "recording"
 
 def transform_fn(model, data, content_type, accept, context):
     text = data.decode() if isinstance(data, bytes) else data

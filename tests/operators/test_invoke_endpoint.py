@@ -53,7 +53,7 @@ HANDLER = """
 import json
 
 def model_fn(model_dir):
-    return "telling"
+    return "recording"
 
 def transform_fn(model, data, content_type, accept, context):
     text = data.decode("latin-1") if isinstance(data, bytes) else data

@@ -265,7 +265,7 @@ class Plans:
     def _plan_in(self, body: bytes, number: int) -> BatchPlan:
         try:
             return BatchPlan.from_json(body)
-        except ValueError as error:
+        except (ValueError, msgspec.MsgspecError) as error:
             raise InvalidRequest(
                 f"{self.folder.plan(number).plan} is no plan that this version can go on with: another version wrote "
                 f"it, or it is damaged ({error}). Remove the batch's folder {self.folder.location} and clear the "

@@ -201,7 +201,7 @@ class RoundProgress:
         inputs: ChunkedInputs,
         settings: BatchSettings,
         *,
-        pace: SendRate,
+        send_rate: SendRate,
         room: int | None,
     ) -> None:
         """Send the unsent and the doubtful numbers, ``room`` of them at most.
@@ -234,7 +234,7 @@ class RoundProgress:
             invoke=invoke,
             request_of=request_of,
             record=SubmissionRecord(self._store, named=self.names.named),
-            pace=pace,
+            send_rate=send_rate,
             at_once=settings.at_once,
             resend=settings.resend or not self.names.named,  # else the results could not be located
             patience=settings.patience_seconds,

@@ -91,7 +91,7 @@ class AsyncBatch:
         self._plans = Plans(s3, self.folder, settings)
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
-        self._pace = SendRate(
+        self._send_rate = SendRate(
             now=time.monotonic(), max_rate=settings.max_rate, initial=min(settings.max_rate, _INITIAL_RATE)
         )
 
@@ -275,7 +275,9 @@ class AsyncBatch:
                 inputs = ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2)
                 connections = self._settings.at_once
                 async with AsyncInvoker.open(self._connection, max_connections=connections) as invoker:
-                    await current.submit(invoker, inputs, self._settings, pace=self._pace, room=room)
+                    await current.submit(
+                        invoker, inputs, self._settings, send_rate=self._send_rate, room=room
+                    )
                 continue
             is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
             if is_gone or not (counts.pending or current.to_send):

@@ -81,7 +81,7 @@ class Submission:
     invoke: Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
     request_of: Callable[[int], Awaitable[AsyncRequest]]
     record: SubmissionRecord
-    pace: SendRate
+    send_rate: SendRate
     at_once: int
     resend: bool
     patience: float
@@ -112,7 +112,7 @@ class Submission:
         :raises FencedOff: another process has taken over
         """
         self._fresh.extend(numbers_of(doubts))
-        self.record.begin(numbers, self.pace.rate, self._allow)
+        self.record.begin(numbers, self.send_rate.rate, self._allow)
         keeper = asyncio.create_task(self.record.keep())
         reporter = asyncio.create_task(self._report(numbers.bit_count() + doubts.bit_count()))
         keeper.add_done_callback(self._keeper_ended)
@@ -181,7 +181,7 @@ class Submission:
                 if pause > 0:
                     await self._sleep(pause)
                     continue
-                self.pace.sent(now)
+                self.send_rate.sent(now)
                 if self._again and self._again[0].due <= now:
                     return heapq.heappop(self._again)
                 if (first := await self._first_time(self._fresh[0])) is not None:
@@ -198,14 +198,14 @@ class Submission:
         due = self._again[0].due if self._again else math.inf
         if self._fresh and len(self._again) < _MAX_PUT_OFF:
             due = now
-        return max(0.0, due - now, self.pace.next_send_at(now) - now)
+        return max(0.0, due - now, self.send_rate.next_send_at(now) - now)
 
     async def _first_time(self, number: int) -> _Sending | None:
         request = await self.request_of(number)
         if self._error is not None:
             return None
         self._fresh.popleft()
-        self.record.low_water(len(self._fresh), self.pace.rate)
+        self.record.low_water(len(self._fresh), self.send_rate.rate)
         return _Sending(0.0, next(self._order), number, request)
 
     async def _sleep(self, seconds: float) -> None:
@@ -223,7 +223,7 @@ class Submission:
             answer = await self.invoke(sending.request)
         except Throttled as error:
             self._throttled += 1
-            self.pace.answered(time.monotonic(), slow_down=True)
+            self.send_rate.answered(time.monotonic(), slow_down=True)
             self._put_off(sending, error)
         except AnswerLost as error:
             self._doubt(sending, error)
@@ -237,7 +237,7 @@ class Submission:
         else:
             self._last_accepted = now = time.monotonic()
             self._accepted += 1
-            self.pace.answered(now, slow_down=False)
+            self.send_rate.answered(now, slow_down=False)
             self.record.accepted(sending.number, sending.request, answer)
 
     def _put_off(self, sending: _Sending, error: SageMakerInferenceError) -> None:
@@ -279,6 +279,6 @@ class Submission:
                 (self._accepted - before) / PROGRESS_SECONDS,
                 self._throttled,
                 len(self._again),
-                self.pace.rate,
+                self.send_rate.rate,
             )
             before = self._accepted

@@ -89,6 +89,7 @@ class Intent:
 
     :param over_at: epoch seconds after which no result can come any more
     :param invocation: the expected locations of the result; None where they cannot be predicted
+    :param format: of a folder's objects: a version that changes their meaning counts on, and reads no other number
     """
 
     number: int
@@ -98,6 +99,7 @@ class Intent:
     input_etag: str | None
     invocation: AsyncInvocation | None
     nonce: str | None = None
+    format: Literal[1] = 1
 
     def object_name(self, kind: Literal["intent", "accepted", "lost"]) -> str:
         """Name the object of the intent, of SageMaker's answer, or of the mark that its endpoint was deleted."""

@@ -248,7 +248,7 @@ class S3Objects:
         try:
             return await self.read_if_any(location) == body
         except AccessDenied:
-            return False  # there is no telling
+            return False  # it is not known
 
     async def delete(self, location: str, *, if_match: str | None = None) -> None:
         """Delete an object; a missing object is fine.

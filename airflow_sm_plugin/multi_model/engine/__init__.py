@@ -2,7 +2,8 @@
 
 ``feed`` opens a model's inputs and cuts them into payloads, as far ahead as memory permits. They wait in the
 ``model_queue``; ``schedule`` chooses the next one; ``invocations`` sends it through the ``invoker``. ``recorder``
-writes results and failures into the journal, and the outputs once an input has ended. ``engine`` connects these parts.
+writes results and failures into the journal, and the outputs once an input has ended. ``engine`` connects these parts;
+``progress`` logs a line every few seconds.
 
 After a failed invocation ``judgement`` decides what the failure means; ``attempts`` acts on it: a retry, a probe of a
 model that still loads (given up after ``model_load_seconds``), a failed payload. ``conclusions`` decides when refusals

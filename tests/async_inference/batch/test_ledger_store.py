@@ -61,7 +61,7 @@ async def submitted(store: LedgerStore, invoke: Callable[[AsyncRequest], Awaitab
         invoke=invoke,
         request_of=request_of,
         record=SubmissionRecord(store),
-        pace=SendRate(now=0.0, max_rate=1_000),
+        send_rate=SendRate(now=0.0, max_rate=1_000),
         at_once=1,
         resend=False,
         patience=600,

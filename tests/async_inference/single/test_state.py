@@ -118,6 +118,11 @@ class TestWhatIsKnown:
         with pytest.raises(InvalidRequest, match=f"{FOLDER}{name} is no state of an invocation"):
             InvocationState.read({name: body}, folder=FOLDER)
 
+    def test_an_intent_of_another_format_is_refused(self) -> None:
+        later = msgspec.to_builtins(intent()) | {"format": 2}
+        with pytest.raises(InvalidRequest, match="another version of this one wrote it"):
+            InvocationState.read({"00000-intent.json": msgspec.json.encode(later)}, folder=FOLDER)
+
 
 class TestLost:
     """The endpoint was deleted while the invocation waited in its queue."""
