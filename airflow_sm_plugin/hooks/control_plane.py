@@ -229,8 +229,8 @@ class SageMakerControlPlaneHook(SageMakerCalls):
     ) -> Mapping[str, Any] | None:
         """Describe the endpoint until ``enough`` holds or time is up; return the last description, None when gone.
 
-        Deletions and cleanups wait with this loop; deployments wait with their triggers. :mod:`airflow_sm_plugin.core.failed_polls` has the limits of
-        failed polls.
+        Deletions and cleanups wait with this loop; deployments wait with their triggers.
+        :mod:`airflow_sm_plugin.core.failed_polls` has the limits of failed polls.
 
         :param give_up: deadline by ``time.monotonic()``; there is always one poll
         :param paused: begin with a pause, since the endpoint was described already

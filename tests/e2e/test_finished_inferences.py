@@ -64,7 +64,7 @@ def _runs(stack: AirflowStack) -> list[str]:
 def test_a_finished_inference_makes_a_run(airflow_stack: AirflowStack, account: Account) -> None:
     endpoint = _endpoint(account, _topic_to_queue(account))
     airflow_stack.api.wait_for_dag(DAG)
-    airflow_stack.api._call("PATCH", f"/dags/{DAG}", body={"is_paused": False})
+    airflow_stack.api._call("PATCH", f"/dags/{DAG}", json={"is_paused": False})
     # Airflow starts the watchers of a DAG that was paused when it next reads the file.
     (airflow_stack.dags_folder / "finished_inferences.py").touch()
     sent = account.runtime.invoke_endpoint_async(
@@ -84,7 +84,7 @@ def test_a_finished_inference_makes_a_run(airflow_stack: AirflowStack, account: 
                 one for one in cast("list[Any]", read) if one["output_location"] == sent["OutputLocation"]
             ]
         time.sleep(0.5)
-    airflow_stack.api._call("PATCH", f"/dags/{DAG}", body={"is_paused": True})
+    airflow_stack.api._call("PATCH", f"/dags/{DAG}", json={"is_paused": True})
     assert len(found) == 1
     assert found[0]["failure_reason"] is None
     account.sagemaker.delete_endpoint(EndpointName=endpoint)

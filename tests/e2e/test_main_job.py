@@ -58,7 +58,7 @@ def runs(airflow_stack: AirflowStack, module_account: Account) -> dict[str, Run]
     """Runs at the same time: one full of secrets, one whose deployment fails, one whose wait ends."""
     api = airflow_stack.api
     connection = {"connection_id": "planted", "conn_type": "aws", "login": ACCESS_KEY, "password": SECRET_KEY}
-    api._call("POST", "/connections", body=connection)
+    api._call("POST", "/connections", json=connection)
     for number in range(3):
         module_account.upload(SECRETS["body"], f"secret-inputs/{number}")
     conf = {

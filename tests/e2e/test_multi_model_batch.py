@@ -412,7 +412,7 @@ def test_cleared_as_a_whole_only_what_failed_is_invoked_again(bad_day: Ended) ->
         "task_ids": ["scores.plan"],
         "include_downstream": True,
     }
-    day.stack.api._call("POST", f"/dags/{DAG}/clearTaskInstances", body=body)
+    day.stack.api._call("POST", f"/dags/{DAG}/clearTaskInstances", json=body)
     run_status = day.end()
     assert run_status.state == "success", day.logs(run_status)
     again = Counter(call.record for call in day.asked()[len(bad_day.asked) :])

@@ -185,7 +185,7 @@ def test_a_deferred_deployment_that_a_user_marks_failed_is_deleted(
     with account.settings(endpoint_creating_seconds=3600):
         run = api.trigger(dag_id, conf=conf)
         until(lambda: _is_waited_for(airflow_stack, dag_id, run))
-        api._call("PATCH", f"/dags/{dag_id}/dagRuns/{run}/taskInstances/deploy", body={"new_state": "failed"})
+        api._call("PATCH", f"/dags/{dag_id}/dagRuns/{run}/taskInstances/deploy", json={"new_state": "failed"})
         until(lambda: _times(airflow_stack, dag_id, run, "the task was killed while it waited") != [])
         account.change_settings(endpoint_creating_seconds=0)
         until(lambda: account.status(name) is None)

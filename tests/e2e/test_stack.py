@@ -67,7 +67,7 @@ def test_a_run_that_does_not_end_in_time_says_what_stands(airflow_stack: Airflow
         with pytest.raises(StackError, match="sleep running"):
             api.wait_for_run("e2e_sleeps", run_id, seconds=0)
     finally:
-        api._call("PATCH", f"/dags/e2e_sleeps/dagRuns/{run_id}", body={"state": "failed"})
+        api._call("PATCH", f"/dags/e2e_sleeps/dagRuns/{run_id}", json={"state": "failed"})
 
 
 def test_a_broken_dag_file_is_reported_with_its_traceback(airflow_stack: AirflowStack) -> None:
@@ -116,6 +116,6 @@ def test_a_demo_that_is_terminated_while_its_task_runs_ends_all(
         over.set()
         terminator.join()
         for run_id in _runs_that_sleep(api):
-            api._call("PATCH", f"/dags/e2e_sleeps/dagRuns/{run_id}", body={"state": "failed"})
+            api._call("PATCH", f"/dags/e2e_sleeps/dagRuns/{run_id}", json={"state": "failed"})
     assert code == 130, output
     assert "Interrupted" in output
