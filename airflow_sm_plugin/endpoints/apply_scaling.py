@@ -98,7 +98,7 @@ class EndpointScaling:
         try:
             return self._remove(self.alarms.names(endpoint_name), policies)
         except AccessDenied as denied:
-            if OUR_POLICIES.intersection(*policies.values()):
+            if any(not OUR_POLICIES.isdisjoint(names) for names in policies.values()):
                 raise
             log.warning(_NOT_CHECKED, endpoint_name, denied)
             return []

@@ -283,6 +283,26 @@ def test_a_missing_permission_is_an_error_where_something_of_ours_is(
                 scaling().remove_scaling(scaled)
 
 
+def test_a_missing_permission_is_an_error_where_one_of_several_variants_has_a_policy_of_ours(
+    aws: str, scaled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaling().variants.register(plan(scaled, "another").registration())
+    with denying("DeleteScalingPolicy", otherwise=aws) as (url, _asked), monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(AccessDenied, match="DeleteScalingPolicy"):
+            scaling().remove_scaling(scaled)
+    scaling().remove(scaled)
+
+
+def test_a_missing_permission_is_no_error_where_nothing_is_registered(
+    aws: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with denying("DescribeAlarms", otherwise=aws) as (url, _asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        assert scaling().remove_scaling(unique("plain")) == []
+    assert ":DescribeAlarms " in caplog.text
+
+
 @pytest.mark.parametrize("operation", ["DescribeAlarms", "DeregisterScalableTarget"])
 def test_a_missing_permission_is_no_error_where_nothing_is_ours(
     aws: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, operation: str
