@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
 
 _UNKNOWN_SIZE = 65_536
+"""Bytes counted for an input of unknown size: one chunk of its body. The budget of 8 MiB then admits up to 128 such
+inputs, so that ``READERS`` is the limit; a larger guess would read small inputs one after the other."""
 _ISOLATED = 32
-"""Bad records of a model to search for, whatever the share of its good ones."""
+"""Bad records of a model to search for, whatever the share of its good ones. Each costs about two invocations a
+halving of its payload; with a model that refuses nearly all records the search ends after so many."""
 
 
 class Result(NamedTuple):

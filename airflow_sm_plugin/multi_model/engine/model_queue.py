@@ -19,13 +19,15 @@ _PROBE, _LEAST, _MORE = range(3)
 """Ranks: the queues of a lower rank send first, and of one rank the oldest."""
 
 _MEMORY = 16
-"""Answers over which a mean is taken."""
+"""Answers over which a mean is taken. Over fewer, one slow answer moves it; over more, a backlog is noticed late."""
 
 _QUICK = 0.5
-"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken."""
+"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken. Larger, slow models get
+slots beyond their share and keep others waiting; smaller, slots stay empty while only a few models have work."""
 
 _UNHURRIED = 2.0
-"""A model that takes more than so many times its best has more to do than it can."""
+"""A model that takes more than so many times its best has more to do than it can. Nearer to 1, jitter of the network
+narrows its window; greater, its payloads queue in the container instead of going to other models."""
 
 Job = TypeVar("Job")
 
