@@ -81,6 +81,8 @@ _OWN_HEADERS = ("x-amz-", "x-amzn-", "amz-sdk-")
 _PLAIN_HEADERS = frozenset({"authorization", "content-length", "content-type", "user-agent", "expect"})
 _SESSION_OF_A_BUCKET = "x-amz-s3session-token"
 _FRESH_SECONDS = 30.0
+"""Seconds for which a signer is used. botocore renews temporary credentials long before they expire, so that half a
+minute is safe; shorter, a thread is asked for credentials more often than needed."""
 
 
 class UnrepeatedHook(AwsHook):

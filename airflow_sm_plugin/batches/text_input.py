@@ -62,6 +62,8 @@ _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _BEHIND_LETTERS = 32
+"""First bytes in which a file that begins with such letters must have a control byte: the headers of Parquet and ORC
+have binary lengths there. A longer search could meet a stray control byte of a text."""
 
 SENT_AS_IT_IS = "SageMaker hands an object to the container as it is, and decompresses nothing"
 """The explanation in warnings about :func:`format_by_name`."""
