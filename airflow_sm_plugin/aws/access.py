@@ -1,4 +1,4 @@
-"""How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
+"""The installed botocore's way to a service, for a faster transport that does the same or leaves it to botocore.
 
 Address, region and signature come from a request that botocore's client builds and does not send, the rest from the
 client's configuration. An option that is neither mapped nor harmless makes botocore's own client carry the calls.
@@ -262,7 +262,7 @@ class FreshSigners:
         self._made: dict[Address, tuple[Signer, float]] = {}
 
     async def for_address(self, address: Address) -> Signer:
-        """Get a signer.
+        """Return the address's signer, with credentials fetched at most about 30 s ago.
 
         :raises BotoCoreError: no credentials, or they could not be fetched
         """

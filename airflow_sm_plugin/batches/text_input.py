@@ -95,7 +95,7 @@ def media_type(content_type: str | None) -> str:
 
 
 def is_csv(content_type: str | None) -> bool:
-    """Recognise CSV and tab-separated values."""
+    """Recognize CSV and tab-separated values."""
     return media_type(content_type) in _LIKE_CSV | TSV
 
 
@@ -120,7 +120,7 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
     :param head: the input's first :data:`HEAD` bytes, or all if it has fewer
     :param content_type: one that :func:`is_text` accepts
     :param is_split: whether the input is split at line feeds; if not, the charset of the content type is permitted
-    :raises InvalidRequest: with the recognised format and the remedy
+    :raises InvalidRequest: with the recognized format and the remedy
     """
     other_format = _format_of(head[:HEAD])
     if other_format is None:
@@ -140,7 +140,7 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
 
 
 def _format_of(head: bytes) -> tuple[str, str] | None:
-    """Recognise a binary format; return its name and the remedy."""
+    """Recognize a binary format; return its name and the remedy."""
     for formats in (_BINARY, _IN_LETTERS):
         for first_bytes, other_format in formats.items():
             if head.startswith(first_bytes) and (

@@ -30,7 +30,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """The outcome of a task's work.
+    """The counts and the first failures of a shard or a batch, which decide whether its task succeeds.
 
     :param summary: for XCom
     :param page_location: of the report for people
@@ -46,7 +46,7 @@ class BatchOutcome:
 
     @property
     def has_failed_containers(self) -> bool:
-        """Whether one of the first failures was a container's."""
+        """Check whether one of the first failures was a container's."""
         return any(row["error"] in (ModelError.__name__, ModelUnavailable.__name__) for row in self.failures)
 
     def in_words(self, tolerance: Tolerance, then: str) -> str:

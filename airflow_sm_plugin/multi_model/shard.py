@@ -57,7 +57,7 @@ Todo = list[tuple[ModelWork, list[int]]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
-    """How a shard is run.
+    """Arguments of a task that runs one shard.
 
     :param plan_location: the plan's folder
     :param writer: this try of the task instance

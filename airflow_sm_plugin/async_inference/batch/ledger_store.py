@@ -166,7 +166,7 @@ class SubmissionRecord:
 
     @property
     def anything_accepted(self) -> bool:
-        """Whether the endpoint has ever accepted a request of the round."""
+        """Check whether the endpoint has ever accepted a request of the round."""
         return bool(self._accepted or self._store.ledger.accepted)
 
     def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:

@@ -80,7 +80,7 @@ class InvocationStore:
         self._folder = folder
 
     async def read(self) -> InvocationState:
-        """Read the state.
+        """Read what earlier tries of the task intended, what was accepted, and what was lost.
 
         :raises InvalidRequest: an object's content is no such state
         :raises ServiceError: S3 refused or did not answer; the role needs ``s3:ListBucket`` and ``s3:GetObject``

@@ -1,6 +1,6 @@
 """Start processes with a marker, and end all processes with that marker.
 
-The marker is an environment variable. Children inherit it, so that they are recognised even when their parent has ended
+The marker is an environment variable. Children inherit it, so that they are recognized even when their parent has ended
 (an orphaned Airflow task).
 """
 

@@ -81,12 +81,12 @@ class OpenInput:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether all of its results are here, and nothing failed: then its output is written from memory."""
+        """Decide whether the output can be written from memory: all results are here, and nothing failed."""
         return not (self.is_recorded or self.failures) and self.progress.is_new
 
 
 class Job:
-    """A payload to invoke."""
+    """A payload to send to its model, with its input and the number of attempts so far."""
 
     __slots__ = ("attempts", "began", "evictions", "is_half", "open_input", "payload", "size", "was_unready")
 
@@ -200,7 +200,7 @@ class ModelFeed:
 
     @property
     def may_isolate(self) -> bool:
-        """Whether bad records are worth a search: not those of a model that refuses nearly all."""
+        """Decide whether to search for bad records: not for those of a model that refuses nearly all."""
         return self.lost is None and (
             self.isolated_bad < _ISOLATED or self.isolated_bad <= self.isolated_good
         )

@@ -33,7 +33,7 @@ Job = TypeVar("Job")
 
 
 class ModelStage(enum.Enum):
-    """How far a model has come at the endpoint."""
+    """A model's progress at the endpoint."""
 
     COLD = "not invoked yet, or loading: it is probed"
     WARM = "it has answered"
@@ -43,7 +43,7 @@ class ModelStage(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class LoadedLatency:
-    """How long one loaded model takes, and how much more than its share it can bear. Times are seconds."""
+    """Times of one loaded model's answers, in seconds, and the payloads beyond its share that it can bear."""
 
     answers: int = 0
     usual: float | None = None
@@ -59,7 +59,7 @@ class LoadedLatency:
 
     @property
     def is_slow(self) -> bool:
-        """Whether it may keep others waiting for long."""
+        """Decide whether the model can keep others waiting for long: its mean is high, or not known yet."""
         return self.usual is None or self.usual >= _QUICK
 
     def answered(self, seconds: float) -> None:

@@ -155,7 +155,7 @@ class Schedule(Generic[Job]):
 
     @property
     def has_room(self) -> bool:
-        """Whether another model may be opened: parked models come first."""
+        """Decide whether another model is permitted to be opened: parked models come first."""
         return not self._parked and self.active < self._limit.value
 
     def busy(self) -> set[str]:
