@@ -1,4 +1,4 @@
-"""What the tests share: an Airflow of their own, and one embedded SageMaker over real HTTP."""
+"""Fixtures that all tests share: an Airflow of their own, and one embedded SageMaker over real HTTP."""
 
 from __future__ import annotations
 

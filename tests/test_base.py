@@ -1,4 +1,4 @@
-"""What our bases give every operator and sensor: errors that know about retries, hooks, and masked fields."""
+"""Our bases of operators and sensors: errors that know about retries, hooks, and masked fields."""
 
 from __future__ import annotations
 

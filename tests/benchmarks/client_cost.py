@@ -1,4 +1,4 @@
-"""What a piece of client code costs: calls, CPU of this process, and how long it kept the event loop to itself.
+"""The cost of a piece of client code: calls, CPU of this process, and how long it kept the event loop to itself.
 
 CPU is what a busy machine changes least; wall time is shown beside it where it matters.
 """

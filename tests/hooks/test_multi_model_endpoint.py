@@ -1,4 +1,4 @@
-"""Whether an endpoint serves target models, and where they lie, is known before the first call."""
+"""An endpoint's target models: their presence and their prefixes are known before the first call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a deployment waits: out of the way of others, for every status's right end, and no longer than its limit."""
+"""A deployment's waits: out of the way of others, for every status's right end, and no longer than its limit."""
 
 from __future__ import annotations
 

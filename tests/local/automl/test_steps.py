@@ -1,4 +1,4 @@
-"""What an AutoML job leaves besides its candidates: their steps' jobs, an experiment, and as many as were asked for."""
+"""An AutoML job's results besides its candidates: their steps' jobs, an experiment, as many as were asked for."""
 
 from __future__ import annotations
 
