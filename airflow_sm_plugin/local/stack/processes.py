@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 _KILL_SECONDS = 60.0
+"""SIGKILL ends a process as soon as its system call ends; one that is there after a minute hangs in the kernel."""
 
 
 class StackError(RuntimeError):
