@@ -36,7 +36,7 @@ def candidates(clients: Clients, described: Record) -> list[Any]:
 
 
 def exists(clients: Clients, uri: str) -> bool:
-    """Whether there is an object at, or below, an address."""
+    """Check whether there is an object at, or below, an address."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return clients.s3.list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"] > 0
 
