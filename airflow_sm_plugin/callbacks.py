@@ -19,6 +19,8 @@ log = get_log(__name__)
 _LINK_KEY = "sagemaker_transform_job_details"
 """XCom key of the name under which the provider's operator created the job, when it does not block."""
 _CLOCK_SKEW = timedelta(seconds=30)
+"""By how much SageMaker's clock is permitted to be behind the worker's. Smaller, a slow clock hides the logs of the
+job that just failed; larger, the logs of a job that a try of half a minute ago created may be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ class _StoredLink(BaseOperatorLink):
 
 
 class EndpointConsoleLink(_StoredLink):
-    """The endpoint in the SageMaker console."""
+    """A link from a task instance to its endpoint's page in the SageMaker console."""
 
     name: ClassVar[str] = "SageMaker endpoint"
     key = _ENDPOINT_KEY

@@ -1,4 +1,4 @@
-"""What the example DAGs need around SageMaker: data laid into S3, a role, a topic with a queue. Not a DAG."""
+"""Resources that the example DAGs need around SageMaker: data laid into S3, a role, a topic with a queue. Not a DAG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests share: an Airflow of their own, and one embedded SageMaker over real HTTP."""
+"""Fixtures that all tests share: an Airflow of their own, and one embedded SageMaker over real HTTP."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def account(module_account: Account, aws: str) -> Account:
 
 @pytest.fixture
 def requests(embedded_log: Path, account: Account) -> Requests:
-    """What the embedded SageMaker was asked since the test began."""
+    """Requests to the embedded SageMaker since the test began."""
     from tests.support import Requests
 
     return Requests(embedded_log)

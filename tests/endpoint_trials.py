@@ -76,7 +76,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class End:
-    """What there is in the end, alike for every endpoint's name; instance types tell configurations apart."""
+    """The state in the end, alike for every endpoint's name; instance types tell configurations apart."""
 
     status: str | None
     serves: str | None

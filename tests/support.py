@@ -298,7 +298,7 @@ def closed_port() -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What :func:`answering` says: an error in the words of the JSON, REST-JSON and XML protocols at once."""
+    """An answer of :func:`answering`: an error in the words of the JSON, REST-JSON and XML protocols at once."""
 
     status: int
     code: str
@@ -380,7 +380,7 @@ def botocore_knows_pools() -> bool:
 
 
 class Requests:
-    """What the embedded service was asked since this was made (or since :meth:`forget`), read from its request log."""
+    """Requests to the embedded service since this was made (or since :meth:`forget`), read from its request log."""
 
     _LINE = re.compile(r"\bPOST (?:SageMaker\.)?(\S+)(?: (\w+))? (\d{3}) \d+ ms")
 

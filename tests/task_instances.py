@@ -36,7 +36,7 @@ RETURN_VALUE = "return_value"
 
 @dataclass
 class TaskInstanceDouble:
-    """What our operators use of Airflow's task instance; ``xcom`` holds what another task pulls of what they push."""
+    """The used part of Airflow's task instance; ``xcom`` holds the values that other tasks pull."""
 
     dag_id: str = "a_dag"
     run_id: str = "manual__2026-01-01T00:00:00+00:00"
@@ -47,7 +47,7 @@ class TaskInstanceDouble:
 
     @property
     def is_mapped(self) -> bool:
-        """Whether it is one of many of its task."""
+        """Check whether it is one of many of its task."""
         return self.map_index >= 0
 
     def xcom_push(self, key: str, value: object) -> None:

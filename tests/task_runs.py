@@ -51,7 +51,7 @@ EVENT_SECONDS = 800.0
 
 @dataclass(frozen=True)
 class DagRunDouble:
-    """What our operators use of a DAG run.
+    """The part of a DAG run that our operators use.
 
     :param start_date: when it began; it moves when the run is cleared
     """
@@ -62,7 +62,7 @@ class DagRunDouble:
 
 @dataclass(frozen=True)
 class Deferral:
-    """What Airflow keeps of a deferred task: JSON values."""
+    """Airflow's record of a deferred task: JSON values."""
 
     trigger_path: str
     trigger_arguments: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What our bases give every operator and sensor: errors that know about retries, hooks, and masked fields."""
+"""Our bases of operators and sensors: errors that know about retries, hooks, and masked fields."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _rendered(operator: BaseOperator) -> Any:  # noqa: ANN401 - the operator it 
 
 
 class TestErrors:
-    """What Airflow gets to see of an error."""
+    """Errors of ours as Airflow gets them."""
 
     def test_what_no_retry_mends_becomes_airflows_fail_exception_with_the_name_of_the_cause(self) -> None:
         with pytest.raises(AirflowFailException, match=r"^InvalidName: too long$") as raised, failing_well():

@@ -52,7 +52,7 @@ class Instance(TaskInstanceDouble):
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Logged:
-    """What was logged, whichever way this Airflow's loggers go."""
+    """All logged text, whichever way this Airflow's loggers go."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text + "".join(capsys.readouterr())
 

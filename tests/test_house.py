@@ -385,7 +385,7 @@ def is_a_folder(dotted: str) -> bool:
 
 
 def test_a_fresh_interpreter_loads_what_is_pure_without_airflow_or_aws() -> None:
-    """What the source says, seen at run time: a triggerer or a Lambda may use it for next to nothing."""
+    """The imports in the source, proven at run time: a triggerer or a Lambda can use it for next to nothing."""
     names = [f"{PACKAGE}.{module}" for module in FILES if is_checked(module) and module not in SHELLS]
     code = (
         "import importlib, json, sys\n"

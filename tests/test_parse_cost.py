@@ -1,4 +1,4 @@
-"""What a DAG file pays for importing us: our own modules and nothing heavy, at every parse."""
+"""A DAG file's cost of importing us: our own modules and nothing heavy, at every parse."""
 
 from __future__ import annotations
 

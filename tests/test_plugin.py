@@ -1,4 +1,4 @@
-"""What Airflow learns of us: the provider's description, by Airflow's own schema, and our links."""
+"""Our registration with Airflow: the provider's description, by Airflow's own schema, and our links."""
 
 from __future__ import annotations
 

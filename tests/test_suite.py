@@ -1,4 +1,4 @@
-"""How the suite itself is laid out."""
+"""The layout of the suite itself."""
 
 from __future__ import annotations
 

@@ -47,13 +47,13 @@ class Returning(BaseOperator):
 
 @dataclass
 class Unknown:
-    """What Airflow can write and must not read again."""
+    """A value that Airflow can write and must not read again."""
 
     value: int = 1
 
 
 class Unserialisable:
-    """What Airflow cannot write."""
+    """A value that Airflow cannot write."""
 
 
 def make(result: object, *, mapped_over: bool = False, **arguments: Any) -> Returning:  # noqa: ANN401 - the operator's

@@ -44,12 +44,12 @@ class AsyncInvoker:
 
     @property
     def names_outputs(self) -> bool:
-        """Whether ``filename`` and ``s3_output_path_extension`` can be sent."""
+        """Check whether the installed botocore can send ``filename`` and ``s3_output_path_extension``."""
         return self._calls.members(_OPERATION) >= {"Filename", "S3OutputPathExtension"}
 
     @property
     def takes_bodies(self) -> bool:
-        """Whether a payload can be sent inline, which an older botocore does not know."""
+        """Check whether the installed botocore can send a payload inline."""
         return "Body" in self._calls.members(_OPERATION)
 
     async def invoke(self, request: AsyncRequest) -> AsyncInvocation:

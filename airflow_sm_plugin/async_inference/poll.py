@@ -166,7 +166,7 @@ class Poll:
         return 0 if self._progress else self._before.stalled + 1
 
     def _is_pressing(self, number: int, mask: int) -> bool:
-        """Whether a deadline has passed, so that the folder needs a full answer whatever it costs."""
+        """Decide whether the folder needs a full answer whatever it costs, since a deadline has passed."""
         return self._thorough or bool(past(self._watch.folders[number], mask, self._now))
 
     def _ask(self, group: Mapping[int, int], kind: ObjectKind, by_head: Collection[int]) -> list[Request]:

@@ -74,7 +74,7 @@ class ResultFolder:
 
     @property
     def is_combined(self) -> bool:
-        """Whether outputs and failure objects share a folder: one listing then shows both."""
+        """Check whether outputs and failure objects share a folder: one listing then shows both."""
         return self.failures == self.outputs
 
     def kinds_shown_with(self, kind: ObjectKind) -> Iterable[ObjectKind]:

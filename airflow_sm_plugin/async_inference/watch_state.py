@@ -22,7 +22,7 @@ beside the hours that a deadline allows."""
 
 
 class ResultOutcome(enum.Enum):
-    """The outcome of one invocation."""
+    """The state of one invocation by its two possible objects, an output and a failure object, and by its deadline."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -71,7 +71,7 @@ def past(folder: ResultFolder, mask: int, now: float) -> int:
 
 @dataclass(frozen=True)
 class WatchCounts:
-    """How many results there are of each outcome."""
+    """Numbers of awaited results by :class:`ResultOutcome`."""
 
     succeeded: int = 0
     failed: int = 0
@@ -159,7 +159,7 @@ def _first(masks: Iterator[int]) -> ResultPosition | None:
 
 @dataclass(frozen=True)
 class WatchResult:
-    """Why a wait is over: ``complete``, ``deadline``, ``room`` or ``unreachable``; the counts, and failed polls."""
+    """The end of a wait: ``complete``, ``deadline``, ``room`` or ``unreachable``; the counts, and failed polls."""
 
     why: str
     counts: WatchCounts

@@ -31,7 +31,7 @@ HEADS_AT_ONCE = 8
 
 
 class ResultWatcher:
-    """Polls over S3's open connections. The caller keeps the state."""
+    """A poller of awaited results over open connections to S3. The caller keeps the state."""
 
     def __init__(self, s3: S3Objects) -> None:
         self._s3 = s3
@@ -131,7 +131,7 @@ class ResultWatcher:
 
 
 class BlockingWatcher:
-    """The same for a task without an event loop: connections stay open inside of :meth:`opened`."""
+    """A :class:`ResultWatcher` for tasks without an event loop; connections stay open inside of :meth:`opened`."""
 
     def __init__(self, connection: AwsConnection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
+"""The installed botocore's way to a service, for a faster transport that does the same or leaves it to botocore.
 
 Address, region and signature come from a request that botocore's client builds and does not send, the rest from the
 client's configuration. An option that is neither mapped nor harmless makes botocore's own client carry the calls.
@@ -81,6 +81,8 @@ _OWN_HEADERS = ("x-amz-", "x-amzn-", "amz-sdk-")
 _PLAIN_HEADERS = frozenset({"authorization", "content-length", "content-type", "user-agent", "expect"})
 _SESSION_OF_A_BUCKET = "x-amz-s3session-token"
 _FRESH_SECONDS = 30.0
+"""Seconds for which a signer is used. botocore renews temporary credentials long before they expire, so that half a
+minute is safe; shorter, a thread is asked for credentials more often than needed."""
 
 
 class UnrepeatedHook(AwsHook):
@@ -260,7 +262,7 @@ class FreshSigners:
         self._made: dict[Address, tuple[Signer, float]] = {}
 
     async def for_address(self, address: Address) -> Signer:
-        """Get a signer.
+        """Return the address's signer, with credentials fetched at most about 30 s ago.
 
         :raises BotoCoreError: no credentials, or they could not be fetched
         """

@@ -30,6 +30,7 @@ ERROR = 300
 _PAGE_BEGINS = (b"<!doctype html", b"<html")
 _REQUEST_IDS = ("x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id")
 _LONGEST_MESSAGE = 2_000
+"""Characters kept of an error's text that may be none of AWS's: enough to see who answered, and short in a log."""
 _SERVER_ERROR = 500
 _TYPES: Mapping[str, type] = {"string": str, "integer": int, "long": int, "boolean": bool}
 

@@ -15,6 +15,7 @@ from botocore.client import BaseClient
 from airflow_sm_plugin.aws.errors import stumbles_as_botocore
 
 _CHUNK = 65_536
+"""Bytes read at once, as by the fast transport. Each chunk is a call in a thread, so smaller ones are slower."""
 
 _Result = TypeVar("_Result")
 

@@ -67,7 +67,7 @@ class AwsCalls(Protocol):
 
     @property
     def adds_checksums(self) -> bool:
-        """Whether new objects and parts get checksums, as botocore's configuration says."""
+        """Check whether new objects and parts get checksums, by botocore's configuration."""
 
     def members(self, operation: str) -> frozenset[str]:
         """List the parameters of an operation that can be sent."""

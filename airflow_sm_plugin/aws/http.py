@@ -63,6 +63,8 @@ _NOT_BY_ITSELF = (hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 """Headers that aiohttp would add to a request without them."""
 
 _CHUNK = 65_536
+"""Bytes read or sent at once. Smaller chunks cost more steps of the event loop for each megabyte; larger ones hold more
+memory for each connection, and the time-out for silence is renewed less often."""
 _LARGE = 32_768
 """Bytes; a larger body may have to wait until the peer has taken the data before it."""
 

@@ -2,7 +2,7 @@
 
 Inputs: ``inputs`` has an input, its limits, its source, and the lines of a manifest. ``listing`` yields the inputs of
 a prefix or, through ``manifest_reading``, of a manifest; it refuses state and reports of batches, which ``folder``
-recognises by name. ``templates`` renders fields of their keys. ``input_chunks`` writes the inputs to S3 in chunks and
+recognizes by name. ``templates`` renders fields of their keys. ``input_chunks`` writes the inputs to S3 in chunks and
 reads them again, so that every try works on the same inputs. ``text_input`` compares the first bytes of an input with
 its content type.
 

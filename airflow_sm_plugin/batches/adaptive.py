@@ -16,9 +16,12 @@ import math
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _STEPS = 40
-"""Intervals without throttling in which a limit rises from zero to its maximum."""
+"""Intervals without throttling in which a limit rises from zero to its maximum. Fewer overshoot a hard limit of the
+service by more, and are throttled more often; more take longer to use what a scaled-out endpoint can bear."""
 
 _DEEPEST_CUT = 0.5
+"""Share of a limit that is taken away when all answers of an interval were throttled: TCP's multiplicative decrease. A
+deeper cut leaves the service idle after a short burst; a lighter one goes on overloading it."""
 _FULL_USE = 0.5
 """Share of a limit from which on it counts as used."""
 

@@ -27,6 +27,8 @@ RACES = 20
 """Attempts to write a number. An attempt is lost only where another process wrote the number in the same moment."""
 
 _RECENT_SECONDS = 1.0
+"""Age up to which a check still counts: at most one check a second however many objects are written, and a process
+that was replaced notices it after a second. The writes' own conditions protect what it writes until then."""
 
 
 class ClaimedFolder(Protocol):

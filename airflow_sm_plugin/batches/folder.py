@@ -1,6 +1,6 @@
 """Names of the objects that batches write, made so that they can be distinguished from inputs.
 
-A key of a batch's state, ``<prefix>/_batch/<owner>/<digest>/…``, is recognised by its form. Reports and lists of
+A key of a batch's state, ``<prefix>/_batch/<owner>/<digest>/…``, is recognized by its form. Reports and lists of
 failures lie among the outputs under names that a user's file may have, too: they carry :data:`MARK` in their metadata,
 which decides. The outputs themselves, ``<name>.out``, may be inputs of a next batch.
 """

@@ -184,7 +184,7 @@ def _json_type(value: object) -> str:
 def _recognised(
     pairs: Sequence[tuple[str, object]], where: str, *, target_models: bool
 ) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Separate the recognised keys from the ignored ones; refuse repeated, misspelled and misplaced ones."""
+    """Separate the recognized keys from the ignored ones; refuse repeated, misspelled and misplaced ones."""
     names = [name for name, _ in pairs]
     for name in names:
         meant = _meant(name)

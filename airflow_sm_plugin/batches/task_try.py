@@ -88,7 +88,10 @@ class TaskTry:
         return min(before, self.run_started)  # a run that was cleared by a scheduler whose clock is slow
 
     def origin_in_run(self, writer: TaskTry, began: float | None) -> Origin:
-        """Decide as :meth:`origin_of`, and use what :meth:`run_began` found."""
+        """Decide how the try that wrote a state is related to this one, where the current DAG run's beginning is known.
+
+        :param began: the result of :meth:`run_began`; None decides as :meth:`origin_of`
+        """
         started = writer.run_started
         if began is not None and started is not None and started < began and started != self.run_started:
             return Origin.DELETED_RUN
@@ -123,7 +126,7 @@ class StateWriter:
 
     @property
     def is_dated(self) -> bool:
-        """Whether the DAG run's start date is known, as it always is in Airflow."""
+        """Check whether the DAG run's start date is known, as it always is in Airflow."""
         return self.task_try.run_started is not None
 
     def origin_of(self, writer: StateWriter) -> Origin:

@@ -62,6 +62,8 @@ _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _BEHIND_LETTERS = 32
+"""First bytes in which a file that begins with such letters must have a control byte: the headers of Parquet and ORC
+have binary lengths there. A longer search could meet a stray control byte of a text."""
 
 SENT_AS_IT_IS = "SageMaker hands an object to the container as it is, and decompresses nothing"
 """The explanation in warnings about :func:`format_by_name`."""
@@ -93,7 +95,7 @@ def media_type(content_type: str | None) -> str:
 
 
 def is_csv(content_type: str | None) -> bool:
-    """Recognise CSV and tab-separated values."""
+    """Recognize CSV and tab-separated values."""
     return media_type(content_type) in _LIKE_CSV | TSV
 
 
@@ -118,7 +120,7 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
     :param head: the input's first :data:`HEAD` bytes, or all if it has fewer
     :param content_type: one that :func:`is_text` accepts
     :param is_split: whether the input is split at line feeds; if not, the charset of the content type is permitted
-    :raises InvalidRequest: with the recognised format and the remedy
+    :raises InvalidRequest: with the recognized format and the remedy
     """
     other_format = _format_of(head[:HEAD])
     if other_format is None:
@@ -138,7 +140,7 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
 
 
 def _format_of(head: bytes) -> tuple[str, str] | None:
-    """Recognise a binary format; return its name and the remedy."""
+    """Recognize a binary format; return its name and the remedy."""
     for formats in (_BINARY, _IN_LETTERS):
         for first_bytes, other_format in formats.items():
             if head.startswith(first_bytes) and (

@@ -1,4 +1,4 @@
-"""What all rooms share. Everything here is pure: no Airflow, no AWS, no clock, no input or output, no logging.
+"""Pure code that all folders share: it needs no Airflow, no AWS, no clock, no input or output, no logging.
 
 - Public, for users' own code: ``response_keys``, ``custom_attributes``, ``notifications``.
 - Reading arguments: ``template_values`` (numbers, booleans, texts, lists and mappings as templates render them),

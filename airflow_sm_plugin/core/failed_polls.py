@@ -1,4 +1,4 @@
-"""How many polls in a row may fail before a wait gives up: one rule for every wait of ours.
+"""The number of polls in a row that are permitted to fail: one rule for every wait of ours.
 
 A poll fails when AWS throttles it, answers 5xx, or does not answer. The awaited resource may be well, so a few are
 tolerated, in a trigger as in a blocking wait; a successful poll resets the count. The wait's own deadline holds all
@@ -17,7 +17,7 @@ MAX_FAILED_POLLS = 20
 
 @dataclass(frozen=True)
 class FailedPolls:
-    """How many polls in a row have failed; ``FailedPolls()`` after a successful one and in a restarted wait."""
+    """Number of polls in a row that have failed; ``FailedPolls()`` after a successful one and in a restarted wait."""
 
     in_a_row: int = 0
 

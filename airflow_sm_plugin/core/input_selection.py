@@ -3,7 +3,7 @@
 A name is hidden as Spark and Hadoop have it: it begins with ``.``, or with ``_`` and holds no ``=``, as a partition
 does. So are checksums (``.crc``), files that Hadoop is still copying, and what Windows leaves in folders. ``.`` and
 ``..`` are names like any others. Files that Athena (``q.csv.metadata``) and Redshift (``manifest``) write beside data
-are recognised by the data listed before them. Markers of folders (``x/``, ``x_$folder$``) are never inputs.
+are recognized by the data listed before them. Markers of folders (``x/``, ``x_$folder$``) are never inputs.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _kind(name: str) -> str:
 
 
 class _Companions:
-    """Recognise files that Athena and Redshift write beside data by the data, which S3 lists before them.
+    """Recognize files that Athena and Redshift write beside data by the data, which S3 lists before them.
 
     S3 lists in the order of the keys, so all keys between ``q.csv`` and ``q.csv.metadata`` begin with ``q.csv``, and
     all between ``u/0000_part_00`` and ``u/manifest`` with ``u/``: nothing else has to be remembered.

@@ -12,7 +12,7 @@ import re
 
 
 class Meaning(enum.Enum):
-    """What an error of AWS means to us."""
+    """The meaning of an error of AWS, whatever its code, status and service."""
 
     ALREADY_EXISTS = "already exists"
     NOT_FOUND = "not found"

@@ -164,7 +164,7 @@ class DeploymentCleanup:
 
     @property
     def due(self) -> bool:
-        """Whether a failure, or a kill, would be cleaned up after."""
+        """Check whether a failure, or a kill, is followed by a cleanup now."""
         return self._options.cleanup_on_failure and self._work.touched and not self._is_over
 
     def _clean_up(self, max_wait: float, *, failed_only: bool = False) -> None:

@@ -23,6 +23,8 @@ MOST_PAGES = 1_000
 CONSISTENCY_SECONDS = 30.0
 """Seconds for which a call may not see a resource that was created just before."""
 CONSISTENCY_PAUSE = 2.0
+"""Seconds between such calls: at most fifteen repeats. Shorter, more calls are sent in vain; longer, the task waits so
+much longer for a resource that is visible already."""
 
 _Result = TypeVar("_Result")
 
@@ -41,7 +43,7 @@ class _Paginates(Protocol):
     """A boto3 client."""
 
     def get_paginator(self, operation_name: Any) -> Any:  # noqa: ANN401 - each client's stub has its own overloads
-        """Return a paginator."""
+        """Make a paginator; its ``paginate`` sends the requests."""
 
 
 def pages_of(client: _Paginates, operation: str, **request: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - the paginator's

@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import DescribeTransformJobResponseTypeDef
 
 _LONGEST_LINE = 500
+"""Characters of a line: the default of 20 lines from three streams puts at most 30 KB into the task's log."""
+
 _STREAMS = 3
+"""Latest streams shown, one GetLogEvents each: instances of one endpoint mostly fail alike."""
+
 _MOST_STREAMS_LISTED = 500
+"""Streams among which the latest are searched: ten DescribeLogStreams of 50. In a group with more streams of one prefix
+a later one can be missed."""
+
 _POLLS = 5
+"""Polls within the caller's patience. More would only add requests: lines reach CloudWatch after some seconds."""
 
 
 class ContainerLogsHook(ClientHook):

@@ -17,6 +17,8 @@ from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources.model import ModelSpec, may_pass, refusal
 
 _ATTEMPTS = 3
+"""Attempts to create a model that another process deletes each time. One repeat covers a single deletion that ran at
+the same time; a third loss means that something deletes it steadily, which more attempts would not change."""
 _ROLE_PAUSE = 5.0
 """Seconds between two attempts with an execution role that SageMaker cannot assume yet."""
 

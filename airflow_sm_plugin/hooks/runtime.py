@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
 ATTEMPTS = 5
+"""Calls in all, as many as botocore makes by default: four full-jitter pauses, together at most 15 s."""
+
 ERROR_TEXT_LIMIT = 1_000
+"""Characters of a container's error text: about a traceback's last frames. Such texts can hold data, so a log should
+not get them at any length."""
 _NOT_ACCEPTED = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
 

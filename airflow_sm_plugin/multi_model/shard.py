@@ -43,17 +43,21 @@ from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES,
 log = get_log(__name__)
 
 _WRITING_CONNECTIONS = 48
+"""For the state and the outputs: two large outputs read with 16, the others are for small outputs, checkpoints and the
+claim. With fewer, checkpoints wait for outputs; each connection takes a quarter of a megabyte with TLS."""
 _READING_CONNECTIONS = 1_024
-"""Each input that is being read holds one while its model loads."""
+"""Each input that is being read holds one while its model loads. ``OPEN_INPUTS`` (512, and one for each model) is
+reached first; with fewer connections, inputs of models that do not load would keep others from being read."""
 
 _LONGEST_ROW = 1_048_576
+"""Bytes read to find an earlier failure's first row, whose error text has 1,000 characters by default."""
 
 Todo = list[tuple[ModelWork, list[int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
-    """How a shard is run.
+    """Arguments of a task that runs one shard.
 
     :param plan_location: the plan's folder
     :param writer: this try of the task instance

@@ -37,6 +37,7 @@ PLAN_KEY = "plan"
 """XCom key of the plan's summary."""
 
 _S3_CONNECTIONS = 32
+"""As many as the plan's HEAD requests at the same time; fewer would make these wait, more would be idle."""
 
 
 class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):

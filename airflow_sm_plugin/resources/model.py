@@ -83,7 +83,7 @@ class ModelSpec:
 
     @property
     def has_given_name(self) -> bool:
-        """Whether the model's name is independent of its content."""
+        """Check whether the model's name is independent of its content."""
         return self.name is not None and self.made_for is None
 
     def resolved_name(self) -> str:

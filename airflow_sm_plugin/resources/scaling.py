@@ -135,7 +135,7 @@ class ScalingPlan:
 
     @property
     def wakes(self) -> bool:
-        """Whether the variant needs the step scaling policy and its alarm.
+        """Decide whether the variant needs the step scaling policy and its alarm.
 
         Without an instance there is no backlog *per instance*: target tracking alone may leave requests waiting.
         """
@@ -238,7 +238,7 @@ def stale_policies(plan: ScalingPlan, existing: Sequence[str]) -> list[str]:
 
 
 def means_missing(message: str) -> bool:
-    """Recognise an error of Application Auto Scaling for a missing policy or target."""
+    """Recognize an error of Application Auto Scaling for a missing policy or target."""
     return _MISSING.search(message) is not None
 
 

@@ -23,6 +23,8 @@ from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 log = get_log(__name__)
 
 _SHORTEST_PAUSE = 0.05
+"""Least seconds between two polls, near the deadline as well. Without it a trigger whose deadline has passed would poll
+in a tight loop, and keep the triggerer's other triggers waiting."""
 GRACE_SECONDS = 120
 """Airflow's deferral time-out comes so much later than the trigger's own deadline: it is only the safety net."""
 

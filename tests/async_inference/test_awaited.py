@@ -1,4 +1,4 @@
-"""What a sensor is given is read as it comes from XCom, or refused with what it is."""
+"""A sensor's invocations as they come from XCom: each form is read, and anything else is refused with its name."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_each_failure_has_its_class_and_is_sent_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was answered with an error was not accepted; what was not answered may have been."""
+    """Error answers mean not accepted; a request without an answer can have been accepted."""
     caplog.set_level(logging.INFO)
     with recording(lambda _: answer) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)

@@ -502,7 +502,7 @@ def test_a_denied_listing_is_tried_again_later() -> None:
 
 
 def test_a_thorough_poll_leaves_nothing_open() -> None:
-    """What a task does before it judges, without the trigger's memory."""
+    """A task polls so before it judges, without the trigger's memory."""
     watch = awaited(30)
     s3 = MemoryS3()
     s3.put(*outputs(watch, *range(10)), *(failure(watch, 20, position) for position in range(1_000)))

@@ -1,4 +1,4 @@
-"""What the fast transport learns from botocore: addresses, credentials, certificates; what it leaves to botocore."""
+"""The fast transport's addresses, credentials and certificates, taken from botocore; the calls that it leaves to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State of a batch is recognised by its key, below any prefix, and no file of a user is taken for it."""
+"""State of a batch is recognized by its key, below any prefix, and no file of a user is taken for it."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ _CLOCKS = st.integers(-300, 300)
 def test_no_clock_makes_a_run_that_is_cleared_lose_its_own_state(
     clearings: list[tuple[int, int]], after_deleted: bool
 ) -> None:
-    """How often the task is tried between two clearings a minute apart, each seen by another scheduler."""
+    """Tries between two clearings a minute apart, each seen by another scheduler."""
     deleted = [TaskTry(-3_600.0, 1, 0)] if after_deleted else []
     writers = list(deleted)
     began, number = None, 0

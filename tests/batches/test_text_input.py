@@ -1,4 +1,4 @@
-"""Text inputs: binary formats are recognised by their first bytes."""
+"""Text inputs: binary formats are recognized by their first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waiting for asynchronous results costs, beside one HEAD per key and the Amazon provider's ways: ``make bench``.
+"""The cost of waiting for asynchronous results, beside one HEAD per key and the Amazon provider's ways: ``make bench``.
 
 All of them ask the same server in one run. CPU is the client's; the server is a process of its own. The figures are of
 one run on one machine; quote the ratios.

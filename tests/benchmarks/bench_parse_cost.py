@@ -1,4 +1,4 @@
-"""What a DAG file costs at every parse, beside the Amazon provider's operators: ``make bench``.
+"""A DAG file's cost at every parse, beside the Amazon provider's operators: ``make bench``.
 
 Each file is parsed in a process that has imported Airflow already, as the dag processor's forks have. The figures are
 medians of one run on one machine; quote the ratios.

@@ -1,4 +1,4 @@
-"""What a piece of client code costs: calls, CPU of this process, and how long it kept the event loop to itself.
+"""The cost of a piece of client code: calls, CPU of this process, and how long it kept the event loop to itself.
 
 CPU is what a busy machine changes least; wall time is shown beside it where it matters.
 """
@@ -43,7 +43,7 @@ def run_timed(work: Coroutine[object, object, _T]) -> _T:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one thing cost.
+    """The cost of one measured thing.
 
     :param cpu: seconds, of all threads of this process
     :param wall: seconds
@@ -57,7 +57,7 @@ class Cost:
 
     @property
     def dollars(self) -> float:
-        """What S3 asks for the calls."""
+        """S3's price of the calls."""
         return price(self.calls)
 
     def times(self, factor: int) -> Cost:

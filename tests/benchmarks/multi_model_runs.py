@@ -23,7 +23,7 @@ _LONGEST = 1_100.0
 
 @dataclass(frozen=True)
 class Took:
-    """What a batch took.
+    """The cost of one batch.
 
     :param cpu: seconds of the client's process
     :param wall: seconds

@@ -1,4 +1,4 @@
-"""What clients that we did not write found the embedded SageMaker to take and ignore; with boto3 alone.
+"""Findings of foreign clients: members that the embedded SageMaker took and ignored; with boto3 alone.
 
 Each test names its finding. Further cases of the same kinds are in tests/local (``test_request_members``,
 ``test_data_capture``, ``test_archives``).

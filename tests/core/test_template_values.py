@@ -1,4 +1,4 @@
-"""What templates render, read: text of numbers and booleans, and nothing."""
+"""Values that templates render: text of numbers and booleans, and nothing, are read."""
 
 from __future__ import annotations
 

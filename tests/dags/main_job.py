@@ -1,4 +1,4 @@
-"""What is asserted of a run of the main job, by ``dag.test()`` or by a real scheduler.
+"""Assertions about a run of the main job, by ``dag.test()`` or by a real scheduler.
 
 A run is what ``drive.py`` prints of it: its state, and its tasks' states, XComs and rendered fields.
 """

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture(scope="module")
 def parsed(airflow_db: None) -> dict[str, Any]:
-    """What Airflow makes of the DAG folder, without any AWS."""
+    """The DAG folder as Airflow parses it, without any AWS."""
     return json_of("-c", PARSE, DAGS)
 
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
-    """What Airflow stored of each."""
+    """Each DAG's run, as Airflow stored it."""
     confs = {"multi_model_batch": {"keep": True}, "multi_model_form": {"multi_record": True}}
     return run_dags(DAGS, confs, url=module_account.url)
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
-    """What Airflow stored of each."""
+    """Each DAG's run, as Airflow stored it."""
     asked = {"input": "s3://airflow-sm-demo/incoming/07.csv", "trace_id": "planted-trace"}
     confs = {"demo_endpoint": None, "score_file": asked, "async_batch": None}
     return run_dags(DAGS, confs, url=module_account.url)

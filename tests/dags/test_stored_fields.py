@@ -1,4 +1,4 @@
-"""What Airflow stores of sensitive fields, and how it reschedules, by its own real run of a DAG."""
+"""Sensitive fields in Airflow's database, and rescheduling, by Airflow's own real run of a DAG."""
 
 from __future__ import annotations
 

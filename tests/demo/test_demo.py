@@ -105,7 +105,7 @@ def test_a_run_ends_with_its_table_and_leaves_no_process(tmp_path: Path, dags: P
 
 
 def test_it_runs_the_main_job_of_the_repositorys_dags_unless_another_is_given() -> None:
-    """How that ends is seen where the main job is run."""
+    """The run's end is tested with the main job itself."""
     with _demo("--help") as process:
         output, _ = process.communicate()
     assert re.search(r"--dags DAGS\s+DAG folder \(default: dags\)", output)

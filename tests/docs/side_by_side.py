@@ -285,7 +285,7 @@ def attempt(operator: BaseOperator, ti: TaskInstanceDouble) -> None:
 
 @dataclass(frozen=True)
 class Happened:
-    """What one side did in one situation.
+    """The course of one side in one situation.
 
     :param endpoint: its status once nothing moves any more, and whether its configuration is of this run
     :param unused: configurations that no endpoint uses in the end

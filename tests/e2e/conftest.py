@@ -19,7 +19,7 @@ DAGS = (HERE.parent.parent / "dags", HERE / "dags")
 
 
 class Embedded(Protocol):
-    """What the fixture ``embedded`` gives: a running embedded SageMaker."""
+    """The value of the fixture ``embedded``: a running embedded SageMaker."""
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""What ``make demo-batch`` does, on the stack that is running already: a DAG that comes paused, its table, its page."""
+"""``make demo-batch`` on the stack that is running already: a DAG that comes paused, its table, its page."""
 
 from __future__ import annotations
 

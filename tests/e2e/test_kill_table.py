@@ -36,7 +36,7 @@ TASK = "killed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its end, its effects, how many tries it took, the calls of the first, the log of the last."""
+    """The course of a run: its end, its effects, its number of tries, the first one's calls, the last one's log."""
 
     end: End
     effects: Counter[tuple[str, str]]

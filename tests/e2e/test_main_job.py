@@ -102,7 +102,7 @@ def main_job(airflow_stack: AirflowStack, demo: tuple[int, str]) -> Run:
 
 @pytest.fixture(scope="module")
 def stored(airflow_stack: AirflowStack, main_job: Run) -> dict[str, Any]:
-    """What Airflow stored of the main job, in the form of ``tests/dags/drive.py``."""
+    """The main job as Airflow stored it, in the form of ``tests/dags/drive.py``."""
     xcoms: dict[str, dict[str, Any]] = {}
     for entry in _xcom_entries(airflow_stack, main_job):
         xcoms.setdefault(entry["task"], {})[entry["key"]] = entry["value"]

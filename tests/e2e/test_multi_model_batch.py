@@ -164,7 +164,7 @@ class Day:
 
 
 class Kept(NamedTuple):
-    """What was written down before a worker was killed, and how many calls there had been by then."""
+    """Results that were written down before a worker was killed, and the number of calls by then."""
 
     calls: int
     written: set[Record]

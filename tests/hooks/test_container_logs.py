@@ -37,7 +37,7 @@ def group(logs: CloudWatchLogsClient) -> Iterator[str]:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Said:
-    """What was logged, whichever way this Airflow's loggers go."""
+    """All logged text, whichever way this Airflow's loggers go."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text + "".join(capsys.readouterr())
 

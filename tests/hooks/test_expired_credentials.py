@@ -66,7 +66,7 @@ def test_a_call_is_sent_once_more_with_fresh_credentials(
     rotated: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What comes then tells that it was: the new key is denied for a reason of its own."""
+    """The error in the end proves it: the new key is denied for a reason of its own."""
     if "deferred" in call:
         pytest.skip("a trigger polls again with another client: see below")
     monkeypatch.setattr("random.random", lambda: 0.0)

@@ -1,4 +1,4 @@
-"""Whether an endpoint serves target models, and where they lie, is known before the first call."""
+"""An endpoint's target models: their presence and their prefixes are known before the first call."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_without_permission_to_describe_the_batch_goes_on_and_the_log_says_so(
 def test_a_model_deleted_behind_an_endpoint_is_no_verdict(
     account: Account, deployed: Callable[[str], str]
 ) -> None:
-    """What serves goes on serving."""
+    """An endpoint that serves goes on serving."""
     name = deployed(f"s3://{account.bucket}/models/")
     account.sagemaker.delete_model(ModelName=f"model-{name}")
     assert described(name) == EndpointModels(endpoint_name=name)

@@ -1,4 +1,4 @@
-"""What a failed invocation asks for, and what it shows of itself."""
+"""The remedy that a failed invocation asks for, and the text that it shows."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _UNKNOWN_DURATION = 1.0
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a fault.
+    """The fate of a fault.
 
     :param digest: of its text: another text is another fault
     :param found_by: the first test that failed; None where it survived
@@ -185,7 +185,7 @@ def _distance(fault: Fault, file: str) -> int:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How tests ended, by their ids."""
+    """Ids of tests, by their ends."""
 
     passed: frozenset[str] = frozenset()
     failed: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ def scale(name: str, **arguments: Any) -> SageMakerScaleEndpointOperator:  # noq
 
 @dataclass(frozen=True)
 class Seen:
-    """What Application Auto Scaling and CloudWatch hold for the variants of an endpoint."""
+    """The settings of an endpoint's variants in Application Auto Scaling and CloudWatch."""
 
     capacity: list[tuple[int, int]]
     policies: Mapping[str, Mapping[str, Any]]
@@ -53,7 +53,7 @@ def clients() -> tuple[ApplicationAutoScalingClient, CloudWatchClient]:
 
 @functools.cache
 def cleaner() -> EndpointScaling:
-    """What takes scaling off after a test."""
+    """The object that takes scaling off after a test."""
     return EndpointScaling(AwsConnection(aws_conn_id=None))
 
 

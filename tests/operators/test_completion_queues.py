@@ -51,7 +51,7 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was said about messages that are not ours."""
+    """Warnings about messages that are not ours."""
     caplog.set_level(logging.INFO)
     message = "holds messages that are not about what is waited for"
     return lambda: [record.getMessage() for record in caplog.records if message in record.getMessage()]
@@ -124,7 +124,7 @@ def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint
 def test_notifications_of_an_earlier_round_are_ours(
     account: Account, notified: NotifiedEndpoint, warnings: Callable[[], list[str]], gate: Path
 ) -> None:
-    """What failed is sent again, and the first round's late notifications disturb nothing."""
+    """Failed inputs are sent again, and the first round's late notifications disturb nothing."""
     inputs = upload_inputs(account, ["once a", "once b", f"gate {gate}"])
     result = run_task(lambda: batch(notified, inputs))
     assert result["succeeded"] == 3

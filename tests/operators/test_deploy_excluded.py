@@ -1,4 +1,4 @@
-"""What SageMaker would refuse of a deployment is refused before anything is created."""
+"""Arguments of a deployment that SageMaker would refuse: they are refused before anything is created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deployment made is deleted when it fails; what another user made or has since created, is not."""
+"""Ownership: a failed deployment deletes its own resources, and none that another user made or has since created."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def rule_of(subject: Subject) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Course:
-    """How a race went: the held call, each operator's end, and the endpoint after the other's end and after both."""
+    """The course of a race: the held call, both operators' ends, the endpoint after the other's end and after both."""
 
     call: str
     held: str

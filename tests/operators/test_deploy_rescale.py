@@ -498,7 +498,7 @@ class Dead(BaseException):
 
 
 class Life(threading.local):
-    """How many calls a try has left to live; None: as many as it likes."""
+    """The number of calls that a try has left to live; None: as many as it likes."""
 
     left: int | None = None
     calls: int = 0

@@ -1,4 +1,4 @@
-"""How a deployment waits: out of the way of others, for every status's right end, and no longer than its limit."""
+"""A deployment's waits: out of the way of others, for every status's right end, and no longer than its limit."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def an_hour_later(trigger: Any) -> Any:  # noqa: ANN401 - one of ours
 
 
 class TestDeferredWaitOut:
-    """What another user has in progress is waited out in the triggerer, not in the worker."""
+    """Another user's work in progress is waited out in the triggerer, not in the worker."""
 
     def test_the_worker_is_free_while_another_user_creates_the_endpoint(
         self, account: Account, name: str, model: str, busy: Callable[[], None], requests: Requests
@@ -416,7 +416,7 @@ class TestFailedLooks:
 
 
 class TestTidying:
-    """What the endpoint served earlier goes when the new configuration serves, and nothing that is still needed."""
+    """Resources that served earlier go when the new configuration serves, and nothing that is still needed."""
 
     def earlier(self, account: Account, name: str, models: Sequence[str]) -> list[str]:
         """Have an endpoint that has served each model, one after the other; return its configurations, oldest first."""

@@ -436,7 +436,7 @@ class TestTheEndpoint:
     def test_one_that_was_not_found_a_moment_ago_is_reported_with_its_status_now(
         self, faults: Faults, endpoint: str
     ) -> None:
-        """What the runtime knows of an endpoint may be older than what the control plane does."""
+        """The runtime's knowledge of an endpoint can be older than the control plane's."""
         faults({"fault": "error", "situation": "no such endpoint at the runtime", "times": 1})
         with pytest.raises(EndpointNotInService) as caught:
             run(endpoint, body="1")

@@ -59,7 +59,7 @@ class Life(threading.local):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: its end, its effects, the calls of the first try, and whether that was killed."""
+    """The course of a trial: its end, its effects, the calls of the first try, and whether that was killed."""
 
     end: End
     effects: Counter[tuple[str, str]]

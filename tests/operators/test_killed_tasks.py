@@ -266,7 +266,7 @@ def is_in(thread: int, function: str) -> bool:
 
 def test_an_exception_right_after_work_has_begun_lets_it_end(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminated(BaseException):
-        """What Airflow raises."""
+        """An exception such as Airflow raises."""
 
     ended: list[str] = []
     submit = ThreadPoolExecutor.submit
@@ -291,7 +291,7 @@ def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end()
     """Airflow 2 raises after ``on_kill``, and every Airflow at ``execution_timeout``, in the main thread."""
 
     class Terminated(BaseException):
-        """What Airflow raises."""
+        """An exception such as Airflow raises."""
 
     ended: list[str] = []
     main = threading.get_ident()

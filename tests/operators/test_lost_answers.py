@@ -67,7 +67,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Course:
-    """How a run went: its calls, its end, what had an effect, and the errors its tries ended with."""
+    """The course of a run: its calls, its end, the calls that had an effect, and the errors its tries ended with."""
 
     points: list[Point]
     end: End

@@ -345,7 +345,7 @@ class TestContentTag:
         assert self.model("e1", "e2").tag_differences({"team": "risk"}) == []
 
     def test_beside_a_model_package_the_tag_shows_all_settings(self) -> None:
-        """How much of such a container DescribeModel shows is not documented."""
+        """DescribeModel's part of such a container is not documented."""
         package = {"ModelPackageName": "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/1"}
         wanted = self.model(containers=[package])
         other = self.model(containers=[package | {"Environment": {"TOKEN": SECRET}}])

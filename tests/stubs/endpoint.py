@@ -120,7 +120,7 @@ class StubServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes any AWS client ask this server, over TLS."""
+        """Variables that make any AWS client ask this server, over TLS."""
         return {**AWS_SETTINGS, "AWS_ENDPOINT_URL": self.url, "AWS_CA_BUNDLE": self.authority}
 
     def behave(self, settings: EndpointSettings) -> None:

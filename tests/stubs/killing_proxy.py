@@ -51,7 +51,7 @@ class KillingProxy:
 
     @property
     def has_killed(self) -> bool:
-        """Whether the process has died."""
+        """Check whether the process has died."""
         return self._killed.is_set()
 
     def stop_at(self, number: int | None) -> None:

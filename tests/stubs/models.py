@@ -29,7 +29,7 @@ _FAILED = (
 
 @dataclass
 class EndpointSettings:
-    """How the endpoint behaves.
+    """Settings of the stub of an endpoint.
 
     :param latency: seconds that a loaded model takes in the mean
     :param spread: by what share of it a call may take less or more, all alike

@@ -39,7 +39,7 @@ class Said:
 
 @dataclass
 class Recorder:
-    """What came so far, and what answers."""
+    """The requests so far, and the function that answers them."""
 
     url: str
     answer: Callable[[Asked], Said]

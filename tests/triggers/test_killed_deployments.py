@@ -292,7 +292,7 @@ class TestInATriggerer:
 
     @pytest.fixture
     def state(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-        """What Airflow's API says of the task instance."""
+        """The task instance's state, as Airflow's API reports it."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
         reported: dict[str, object] = {"state": "failed"}

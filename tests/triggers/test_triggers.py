@@ -1,4 +1,4 @@
-"""What every trigger of ours keeps to: it survives a restart, blocks no loop, and ends with exactly one event."""
+"""Rules of every trigger of ours: it survives a restart, blocks no loop, and ends with exactly one event."""
 
 from __future__ import annotations
 

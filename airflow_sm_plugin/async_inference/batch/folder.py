@@ -14,7 +14,7 @@ _PLANNED = "planned-"
 
 @dataclass(frozen=True)
 class RoundFolder:
-    """The objects of one round of a plan."""
+    """Locations of one round's objects below ``location``: its inputs' numbers, descriptions of waits, the ledger."""
 
     location: str
 

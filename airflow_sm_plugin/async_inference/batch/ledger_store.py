@@ -34,11 +34,15 @@ BLOCK = 100
 """Most numbers that one part of the ledger intends: a kill leaves at most two blocks in doubt."""
 
 _SMALLEST_BLOCK = 5
+"""Numbers of a block at rates below 5 requests a second. A smaller block would write a part of the ledger, which takes
+a PutObject, for nearly every request; a larger one would leave more requests of a slow sender in doubt."""
 
 _FLUSH_SECONDS = 5.0
-"""The longest time before an answer is written to the ledger."""
+"""The longest time before an answer is written to the ledger. Shorter, a slow endpoint costs more writes; longer, more
+accepted requests are in doubt after a kill, and are waited for or sent again."""
 
 _ERROR_LENGTH = 500
+"""Characters kept of a refusal: the sentence that AWS gives. A round in which all inputs are refused holds them all."""
 
 _REMEDY = (
     "Restore them, or remove this batch's folder and clear the task, which sends everything again under names of its "
@@ -162,7 +166,7 @@ class SubmissionRecord:
 
     @property
     def anything_accepted(self) -> bool:
-        """Whether the endpoint has ever accepted a request of the round."""
+        """Check whether the endpoint has ever accepted a request of the round."""
         return bool(self._accepted or self._store.ledger.accepted)
 
     def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:

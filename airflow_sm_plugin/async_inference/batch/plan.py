@@ -237,7 +237,7 @@ async def read_rows(s3: S3Objects, folder: AttemptFolder, shard: int) -> list[Ro
 
 @dataclass(frozen=True)
 class Plans:
-    """All plans of a batch in S3."""
+    """The plans of a batch in S3, numbered from 0; the last one counts."""
 
     s3: S3Objects
     folder: BatchFolder

@@ -46,9 +46,11 @@ from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 log = get_log(__name__)
 
 _INITIAL_RATE = 100.0
-"""Requests per second at first; the rate then adapts to the answers, up to ``max_rate``."""
+"""Requests per second at first; the rate then adapts to the answers, up to ``max_rate``. A higher one may be
+throttled in its first seconds; a lower one delays the beginning of a batch, since the rate rises by steps."""
 
 _SHOWN_FAILURES = 5
+"""Failures named in the task's error: enough to see whether they are alike. All of them are in the report's rows."""
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,13 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 log = get_log(__name__)
 
 PROGRESS_SECONDS = 10.0
+"""Seconds between two lines of progress: six lines a minute, so 360 in the log of an hour's sending."""
 _MAX_PAUSE = 20.0
 """Seconds; the exponential backoff grows no further."""
 
 _RESENDS = 3
+"""Further sends of a request whose answer was lost, with ``resend``. Each may run the model again, so they are few; a
+request that is lost four times stays in doubt."""
 _MAX_PUT_OFF = 500
 """Requests that wait for another attempt. With more, no new one is sent, so that memory stays bounded."""
 
@@ -49,6 +52,8 @@ _MOMENT = 0.02
 """Seconds; such a short wait is not interrupted by answers, which come faster."""
 
 _CLOSING_SECONDS = 15.0
+"""Limit for writing the ledger's last parts, which are a few PutObjects. Airflow follows SIGTERM by SIGKILL, so that a
+longer wait would not save more; what is not written by then is in doubt for the next try."""
 _LAST_ANSWERS_SECONDS = 2.0
 """The wait of a cancelled run for requests in flight. InvokeEndpointAsync answers within a tenth of it, and Airflow
 kills a task later than that after SIGTERM."""

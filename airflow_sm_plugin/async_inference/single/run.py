@@ -61,7 +61,11 @@ _LAST_ANSWER_SECONDS = 2.0
 
 _NOT_ACCEPTED = (CredentialsExpired, Throttled, ServiceUnavailable)
 _MAX_RACES = 5
+"""Attempts to write the next entry. One is lost only when another process of the same task writes in that moment, so
+five lost ones mean more than a killed try that goes on: the task fails, and nothing is sent."""
 _MAX_ROUNDS = 100
+"""Rounds of a request whose results are there: each clearing that sends it again adds one. The search for a free round
+asks S3 for an output and a failure object each time, so it ends after at most 200 requests."""
 _NOTHING_THERE = ResultPresence(Presence.ABSENT, Presence.ABSENT)
 
 
@@ -76,7 +80,7 @@ class InvocationStore:
         self._folder = folder
 
     async def read(self) -> InvocationState:
-        """Read the state.
+        """Read what earlier tries of the task intended, what was accepted, and what was lost.
 
         :raises InvalidRequest: an object's content is no such state
         :raises ServiceError: S3 refused or did not answer; the role needs ``s3:ListBucket`` and ``s3:GetObject``

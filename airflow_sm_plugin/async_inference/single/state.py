@@ -36,7 +36,7 @@ _TIMES_TO_LIVE = ("request_ttl", "invocation_timeout")
 
 @dataclass(frozen=True)
 class ResultPresence:
-    """Whether an invocation's objects exist. ``failure`` is ABSENT where no failure path is configured."""
+    """The presence of an invocation's possible objects. ``failure`` is ABSENT where no failure path is configured."""
 
     output: Presence
     failure: Presence

@@ -23,6 +23,7 @@ _PATH_STYLE = re.compile(
     r"https://s3[.-][^/]*?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL
 )
 _CHUNK_BYTES = 256 * 1024
+"""Bytes of an object in memory while it is read; smaller chunks only cost more steps."""
 _S3_URI = re.compile(r"(?:s3|https)://(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL)
 
 

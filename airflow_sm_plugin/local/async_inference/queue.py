@@ -97,7 +97,7 @@ class AsyncQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether the endpoint is deleted: a running invocation must store and publish nothing."""
+        """Check whether the endpoint is deleted: then a running invocation must store and publish nothing."""
         return self._closed
 
     def put(self, invocation: Invocation) -> None:

@@ -43,7 +43,7 @@ class TooLarge(BadArchive):
 
 @dataclass
 class Allowance:
-    """How many bytes and files (folders and links, too) can be written for a model; 0 sets no limit."""
+    """The bytes and files (folders and links, too) that can still be written for a model; 0 sets no limit."""
 
     size: int
     files: int

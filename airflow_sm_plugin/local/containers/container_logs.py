@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.2
+"""Seconds for which lines are gathered into one PutLogEvents. A line reaches CloudWatch that much later."""
 _BATCH_LINES = 1000
+"""Lines a call, a tenth of CloudWatch's limit: one batch keeps the in-process CloudWatch busy for a short time only."""
 _BATCH_BYTES = 1_000_000
 """CloudWatch takes 1,048,576 bytes and 10,000 events a call."""
 _LINE_CHARACTERS = 65_000
@@ -33,6 +35,7 @@ _WAITING_LINES = 100_000
 """Lines kept while CloudWatch is slower than the container; older ones are dropped and counted."""
 
 _STORE_SECONDS = 5.0
+"""Seconds for the last lines at a container's end; what is not stored by then is lost."""
 
 
 class LogShipper:

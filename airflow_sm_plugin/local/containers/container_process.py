@@ -28,7 +28,9 @@ _LIBRARIES = "LD_LIBRARY_PATH"
 _NOT_SETTABLE = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
 """Variables that a model cannot set: values for the image's Python keep the server's from starting, or ending."""
 _STOP_SECONDS = 2.0
+"""Seconds between SIGTERM and SIGKILL, and for the last log lines: a container that ignores SIGTERM costs so much."""
 _POLL_SECONDS = 0.1
+"""Seconds after which a start that is called off, or is too late, is noticed."""
 
 
 class ContainerProcess:

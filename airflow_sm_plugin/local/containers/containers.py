@@ -49,7 +49,7 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class ContainerInput:
-    """The input of an invocation."""
+    """The body of an invocation and the headers that a container gets with it."""
 
     body: bytes = field(repr=False)
     content_type: str

@@ -27,7 +27,9 @@ from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 _LOAD_SECONDS = 360.0
 """SageMaker's limit for loading a model."""
 _UNLOAD_SECONDS = 10.0
+"""A container that does not unload a model by then is not waited for: the model's folder is removed all the same."""
 _STOP_SECONDS = 10.0
+"""A load that has not ended by then is left behind, and the instance's folder removed."""
 
 Fail = Callable[[int, str], ServiceFailure]
 """Makes the error of an invocation from a container's status and text."""

@@ -28,6 +28,7 @@ from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
 _IDLE_POLL_SECONDS = 0.05
+"""Seconds between checks for running invocations; also the time that a late caller has to begin one."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _SERVICE_FAILED = "Request to service failed. If failure persists after retry, contact customer support."
 _ALARM_POLL_SECONDS = 0.1
+"""Seconds between checks of alarms during a baking period, so that a rollback begins soon after an alarm."""
 
 
 class _RollBack(Exception):

@@ -20,6 +20,7 @@ from airflow_sm_plugin.local.models.model_packages import containers_in
 KIND = "model"
 
 _ENVIRONMENT_BYTES = 32 * 1024
+"""SageMaker's limit of a container's environment."""
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")
 """Stricter than the service model, whose pattern permits ``role/`` without a name."""
 

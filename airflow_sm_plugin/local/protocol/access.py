@@ -47,7 +47,7 @@ class ServedNames:
         return cls(frozenset(name.strip("[]").rstrip(".").lower() for name in given))
 
     def is_own(self, host: str) -> bool:
-        """Recognise a loopback name, a served name, and a bucket's name below one of them."""
+        """Recognize a loopback name, a served name, and a bucket's name below one of them."""
         address = _address(host)
         is_loopback = host == "localhost" or (address is not None and address.is_loopback)
         return is_loopback or host in (*self.names, *self._parents()) or self._bucket_below(host) is not None

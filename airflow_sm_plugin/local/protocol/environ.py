@@ -57,7 +57,7 @@ class ReceivedRequest:
 
     @property
     def is_s3_control(self) -> bool:
-        """Whether moto treats the request as S3 Control: each path-style request with this prefix."""
+        """Check whether moto treats the request as S3 Control: each path-style request with this prefix."""
         return self.bucket is None and self.path.startswith(_S3_CONTROL)
 
     @property

@@ -19,6 +19,7 @@ from airflow_sm_plugin.local.protocol.protocol import Request, service_model
 from airflow_sm_plugin.local.protocol.request_members import check_members
 
 _SHOWN = 256
+"""Characters of a refused value in the message: enough to know it; the value itself can be a whole document."""
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "a string"),
     "integer": ((int,), "an integer"),

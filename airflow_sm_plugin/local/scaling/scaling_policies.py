@@ -21,6 +21,7 @@ INVOCATIONS_PER_INSTANCE = "InvocationsPerInstance"
 
 _PREDEFINED = {"SageMakerVariantInvocationsPerInstance": INVOCATIONS_PER_INSTANCE}
 _DEFAULT_COOLDOWN = 300.0
+"""Seconds: Application Auto Scaling's default for SageMaker's variants."""
 _SCALE_IN_BELOW = 0.9
 """Of the target value: target tracking scales in only below it, to prevent oscillation."""
 

@@ -52,7 +52,7 @@ class IsolatedCode:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Have this thread's imports by name from outside of the archive get its modules, inside the block."""
+        """Give the archive's modules to imports by name from outside of it, in this thread and inside the block."""
         token = _RUNNING.set(self)
         try:
             yield

@@ -18,10 +18,16 @@ _POLL_SECONDS = 0.5
 """Between two polls. A poll takes 0.03 to 0.3 s of the api-server, which shares the machine with the tasks."""
 
 _SCHEDULE_SECONDS = 300.0
+"""Wait for the run of a schedule after its DAG was unpaused; a run is triggered when none appears by then."""
 _ATTEMPTS = 10
+"""Attempts of a GET while the api-server does not answer, as on a busy machine. Other methods can have had
+their effect, so they are sent once, with ten times the time-out."""
 _RETRY_SECONDS = 1.0
+"""Seconds before the next attempt; a refused connection fails at once, so that ten attempts cover ten seconds."""
 _PAGE = 100
+"""Task instances a request: Airflow's own greatest page by default."""
 _FRAMES = 5
+"""Last frames of a traceback in a log line: those nearest to the error."""
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 RUN_ENDS = frozenset({"success", "failed"})
 """The states in which a DAG run stays."""

@@ -31,6 +31,7 @@ from airflow_sm_plugin.local.stack.processes import (
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+"""Seconds between checks of a starting stack, which takes many seconds itself."""
 
 
 class AirflowStack:

@@ -33,8 +33,10 @@ _MARKER = "AIRFLOW_SM_DEMO"
 
 _DAG_ID = "autopilot_to_predictions"
 _RUN_SECONDS = 3600.0
+"""Limit of a demo's run: far beyond its minutes, so that only a run that hangs reaches it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
+"""A shell's exit status for SIGINT: 128 and the signal's number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from airflow_sm_plugin.local.stack.processes import StackError, clean_environmen
 
 _READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
 _POLL_SECONDS = 0.05
+"""Seconds between readings of the log, so the most by which a start seems longer than it is."""
 
 
 class EmbeddedProcess:

@@ -1,6 +1,6 @@
 """Start processes with a marker, and end all processes with that marker.
 
-The marker is an environment variable. Children inherit it, so that they are recognised even when their parent has ended
+The marker is an environment variable. Children inherit it, so that they are recognized even when their parent has ended
 (an orphaned Airflow task).
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 _KILL_SECONDS = 60.0
+"""SIGKILL ends a process as soon as its system call ends; one that is there after a minute hangs in the kernel."""
 
 
 class StackError(RuntimeError):

@@ -19,6 +19,7 @@ from airflow_sm_plugin.local.transform.transform_job import TransformJob
 JOBS = "transform-job"
 
 _MAX_PAYLOAD_MB = 100
+"""Batch Transform's limit of MaxPayloadInMB, and of its product with MaxConcurrentTransforms."""
 _SUMMARY = """
     TransformJobName TransformJobArn CreationTime TransformEndTime LastModifiedTime TransformJobStatus FailureReason
 """

@@ -59,7 +59,9 @@ log = logging.getLogger(__name__)
 CLIENT_ERROR = "ClientError: See job logs for more information"
 ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
 _RETRY_SECONDS = 0.1
+"""Pause before a failed request is sent again: the container is on this machine, and most failures are not overload."""
 _WAITING_REQUESTS = 2 * MOST_CONCURRENT * MOST_INSTANCES
+"""Payloads and answers in memory, 128: twice those in flight, so that no request waits for an answer to be written."""
 NO_PING = (
     "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented "
     "and responds with an HTTP 200 status code"

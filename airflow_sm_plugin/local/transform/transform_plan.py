@@ -16,13 +16,16 @@ from airflow_sm_plugin.local.transform.data_processing import Processing, format
 
 MEGABYTE = 1024 * 1024
 DEFAULT_MAX_PAYLOAD_MB = 6
+"""Batch Transform's default of MaxPayloadInMB."""
 _RECORDIO_MAGIC = 0xCED7230A
 _LENGTH_MASK = (1 << 29) - 1
 
 _LengthOf = Callable[[bytes, int], int]
 
 DEFAULT_TIMEOUT_SECONDS = 600
+"""Batch Transform's default of InvocationsTimeoutInSeconds."""
 DEFAULT_RETRIES = 3
+"""Batch Transform's default of InvocationsMaxRetries."""
 MOST_INSTANCES = 4
 """Instances that are really started, since each costs processes of this machine, whatever the job asks for."""
 MOST_CONCURRENT = 16

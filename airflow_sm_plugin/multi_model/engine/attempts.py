@@ -89,7 +89,7 @@ class Attempts:
 
     @property
     def holds_back(self) -> bool:
-        """Whether so many payloads wait for their next attempt that no fresh payload should be sent."""
+        """Decide whether fresh payloads are held back, since too many wait for their next attempt."""
         many = self._pausing > _PAUSING + _PAUSING_PER_SLOT * self.in_flight.limit
         return (many or self._pausing_bytes > WAITING_BYTES) and not self._due
 

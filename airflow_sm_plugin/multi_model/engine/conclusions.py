@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 
 _OUTAGE_SECONDS = 60.0
-"""While no payload succeeds for at most this time, failures do not count against a payload."""
+"""While no payload succeeds for at most this time, failures do not count against a payload. As long as for S3: shorter,
+a brief outage uses the payloads' attempts up; longer, a task with an endpoint that is gone fails later."""
 
 _UNSERVED = 20
-"""Payloads that failed at every attempt, of a batch without any answer; fewer fail each for itself."""
+"""Payloads that failed at every attempt, of a batch without any answer; fewer fail each for itself. As many as condemn
+a model (``_EXHAUSTED``), so that both need the same evidence."""
 
 _MODELS = 3
-"""Denied payloads of so many models prove that the endpoint is at fault, whatever other models do."""
+"""Denied payloads of so many models prove that the endpoint is at fault, whatever other models do. One or two can be
+denied for themselves, by a policy that names target models; more would only delay the end."""
 
 _OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
 

@@ -52,6 +52,7 @@ _UNREADABLE_IN_A_ROW = 20
 """When so many inputs in a row cannot be read because of S3 or credentials, the task fails instead of its inputs."""
 
 _SAMPLE_SECONDS = 1.0
+"""Seconds between samples for the report, whose narrowest bins are one second: more often adds nothing to them."""
 _MISSING = "the endpoint's model prefix holds no such artefact"
 _NO_ARTEFACT = Judgement(PayloadFate.NO_MODEL, TargetModelNotFound, None, message=_MISSING)
 

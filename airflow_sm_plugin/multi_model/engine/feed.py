@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
 
 _UNKNOWN_SIZE = 65_536
+"""Bytes counted for an input of unknown size: one chunk of its body. The budget of 8 MiB then admits up to 128 such
+inputs, so that ``READERS`` is the limit; a larger guess would read small inputs one after the other."""
 _ISOLATED = 32
-"""Bad records of a model to search for, whatever the share of its good ones."""
+"""Bad records of a model to search for, whatever the share of its good ones. Each costs about two invocations a
+halving of its payload; with a model that refuses nearly all records the search ends after so many."""
 
 
 class Result(NamedTuple):
@@ -78,12 +81,12 @@ class OpenInput:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether all of its results are here, and nothing failed: then its output is written from memory."""
+        """Decide whether the output can be written from memory: all results are here, and nothing failed."""
         return not (self.is_recorded or self.failures) and self.progress.is_new
 
 
 class Job:
-    """A payload to invoke."""
+    """A payload to send to its model, with its input and the number of attempts so far."""
 
     __slots__ = ("attempts", "began", "evictions", "is_half", "open_input", "payload", "size", "was_unready")
 
@@ -197,7 +200,7 @@ class ModelFeed:
 
     @property
     def may_isolate(self) -> bool:
-        """Whether bad records are worth a search: not those of a model that refuses nearly all."""
+        """Decide whether to search for bad records: not for those of a model that refuses nearly all."""
         return self.lost is None and (
             self.isolated_bad < _ISOLATED or self.isolated_bad <= self.isolated_good
         )

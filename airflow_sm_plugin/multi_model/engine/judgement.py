@@ -114,14 +114,16 @@ def _of_service(failure: CallFailure) -> Judgement:
 
 
 _EXHAUSTED = 20
-"""Payloads that failed at every attempt, or that were all there was to try."""
+"""Payloads that failed at every attempt, or that were all there was to try. Fewer would condemn a model for bad records
+that lie side by side; with five attempts each, twenty cost a hundred invocations in vain."""
 
 _DENIED = 8
-"""Payloads that AWS refused because there is no such endpoint, permission or artefact, or the model did not load."""
+"""Payloads that AWS refused because there is no such endpoint, permission or artefact, or the model did not load. Such
+an answer is clearer than a failure, so fewer suffice; one alone can be a change that has not reached all of AWS yet."""
 
 _TRIALS, _OF_A_TRIAL = 3, 4
 """Payloads are tried from three positions of the queue: its front, halfway behind that, and halfway again. From the
-second and third position four have to fail."""
+second and third position four have to fail: eight more payloads that reach beyond bad records at one spot."""
 
 
 class Evidence:

@@ -19,19 +19,21 @@ _PROBE, _LEAST, _MORE = range(3)
 """Ranks: the queues of a lower rank send first, and of one rank the oldest."""
 
 _MEMORY = 16
-"""Answers over which a mean is taken."""
+"""Answers over which a mean is taken. Over fewer, one slow answer moves it; over more, a backlog is noticed late."""
 
 _QUICK = 0.5
-"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken."""
+"""Seconds: a model that becomes warm waits no longer for slots that a quick model has taken. Larger, slow models get
+slots beyond their share and keep others waiting; smaller, slots stay empty while only a few models have work."""
 
 _UNHURRIED = 2.0
-"""A model that takes more than so many times its best has more to do than it can."""
+"""A model that takes more than so many times its best has more to do than it can. Nearer to 1, jitter of the network
+narrows its window; greater, its payloads queue in the container instead of going to other models."""
 
 Job = TypeVar("Job")
 
 
 class ModelStage(enum.Enum):
-    """How far a model has come at the endpoint."""
+    """A model's progress at the endpoint."""
 
     COLD = "not invoked yet, or loading: it is probed"
     WARM = "it has answered"
@@ -41,7 +43,7 @@ class ModelStage(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class LoadedLatency:
-    """How long one loaded model takes, and how much more than its share it can bear. Times are seconds."""
+    """Times of one loaded model's answers, in seconds, and the payloads beyond its share that it can bear."""
 
     answers: int = 0
     usual: float | None = None
@@ -57,7 +59,7 @@ class LoadedLatency:
 
     @property
     def is_slow(self) -> bool:
-        """Whether it may keep others waiting for long."""
+        """Decide whether the model can keep others waiting for long: its mean is high, or not known yet."""
         return self.usual is None or self.usual >= _QUICK
 
     def answered(self, seconds: float) -> None:

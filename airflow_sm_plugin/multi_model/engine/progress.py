@@ -11,6 +11,7 @@ from airflow_sm_plugin.core.text import duration
 log = get_log(__name__)
 
 _EVERY_SECONDS = 5.0
+"""Seconds between two lines of progress: 720 in the log of an hour, and a stalled batch shows within seconds."""
 _ESTIMATE_SHARE, _ESTIMATE_SECONDS = 0.1, 15.0
 """Before that share is done, and so many seconds have passed, cold starts hide how long the rest takes."""
 

@@ -109,7 +109,7 @@ class ResultRecorder:
             await self.flush()
 
     def hurry(self) -> None:
-        """Do not wait for the next checkpoint."""
+        """Write what is due now instead of at the next checkpoint."""
         self._wake.set()
 
     async def _until_due(self) -> None:

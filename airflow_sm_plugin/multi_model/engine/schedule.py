@@ -22,19 +22,25 @@ from airflow_sm_plugin.multi_model.engine.model_queue import (
 )
 
 _FIRST, _CUT = 4, 0.75
-"""The adaptive limit begins with four models; an eviction cuts it to three quarters of the models in use."""
+"""The adaptive limit begins with four models; an eviction cuts it to three quarters of the models in use. A higher
+beginning evicts models of a small endpoint at once; each first load raises the limit by one, so that a large endpoint
+is soon full. A deeper cut leaves memory unused; a lighter one needs several evictions, each of which costs a load."""
 
 _LEAST_LOAD = 0.25
-"""Seconds: a shorter load costs little, and cannot be distinguished from a slow answer."""
+"""Seconds: a shorter load costs little, and cannot be distinguished from a slow answer. Smaller, pauses of a busy
+container count as evictions; larger, quick loads that evict each other stay unnoticed."""
 
 _OF_LOAD, _TIMES_LEAST = 0.5, 8.0
-"""An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer."""
+"""An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer. The first
+alone would suspect models that are slow by nature, the second alone models with a short queue in their container."""
 
 _DOUBTS = 4
-"""A model that gives so many signs, with no quick answer between them, is slow."""
+"""A model that gives so many signs, with no quick answer between them, is slow. Fewer would accept a model that is
+evicted again and again as slow; more would cut the limit for the sake of a model that has merely become slower."""
 
 _MODELS = 2
-"""Models with signs that prove evictions: a single one can be slow by itself."""
+"""Models with signs that prove evictions: a single one can be slow by itself, and each further one that is demanded
+costs another load before the limit falls."""
 
 _STALLED_PROBES = 20
 """So many probes in vain mean that models evict each other before they ever answer. SageMaker itself holds a probe for
@@ -149,7 +155,7 @@ class Schedule(Generic[Job]):
 
     @property
     def has_room(self) -> bool:
-        """Whether another model may be opened: parked models come first."""
+        """Decide whether another model is permitted to be opened: parked models come first."""
         return not self._parked and self.active < self._limit.value
 
     def busy(self) -> set[str]:

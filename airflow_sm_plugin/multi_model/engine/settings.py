@@ -1,4 +1,4 @@
-"""How a batch invokes its models, and the bounds of its memory."""
+"""Settings of a batch's invocations, and the bounds of its memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPEN_INPUTS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a batch invokes its models. The repr shows no custom attributes: they are sensitive.
+    """Settings of a batch's invocations. The repr shows no custom attributes: they are sensitive.
 
     :param gunzip: whether the inputs are compressed
     :param custom_attributes: template over the fields of the input's key, ``fields``, ``source`` and ``first_record``

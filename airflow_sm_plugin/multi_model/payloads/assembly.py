@@ -20,7 +20,7 @@ _INPUT, _OUTPUT = "SageMakerInput", "SageMakerOutput"
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """How answers are put into outputs.
+    """Options for the outputs that answers are assembled into.
 
     :param assemble_with: ``Line`` ends each answer with a line end, ``None`` stores it unchanged
     :param join_source: ``Input`` puts each record before its answer, ``None`` stores the answers alone

@@ -115,7 +115,7 @@ class CsvLine:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the pieces so far are a whole record, as :meth:`CsvLines.whole_length` defines it."""
+        """Decide whether the pieces so far are a whole record, as :meth:`CsvLines.whole_length` defines it."""
         return not self._has_lone_cr and self._before not in (b'"', b'"' + _ESCAPE)
 
     def add(self, piece: bytes) -> None:

@@ -29,7 +29,7 @@ class DividedLine(NamedTuple):
 
 
 class LineReader:
-    """Feed it chunks; it yields blocks of whole lines, and a :class:`LongLine` for each line that it did not keep.
+    """A reader that cuts chunks into blocks of whole lines, and yields a :class:`LongLine` for a line it did not keep.
 
     A block ends with LF, except the input's last. A block holds at most ``longest`` bytes and a chunk: an unfinished
     line that is longer is counted to its end and not kept. Lines that are complete within a chunk may be longer, since

@@ -50,7 +50,7 @@ class Payload:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How an input is split into payloads.
+    """Options for the payloads that an input is split into.
 
     :param split_type: ``Line``, or ``None``: the whole object is one record
     :param batch_strategy: ``SingleRecord``, or ``MultiRecord``: as many whole records as fit in a payload; a payload

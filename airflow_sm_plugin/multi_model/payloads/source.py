@@ -85,7 +85,7 @@ async def _gap_pieces(s3: S3Objects, batch_input: BatchInput, gap: Gap) -> Async
 async def _compressed_pieces(
     s3: S3Objects, batch_input: BatchInput, gaps: Sequence[Gap]
 ) -> AsyncGenerator[tuple[Gap, bytes | None]]:
-    """Yield the same of a compressed object, which can be read from its beginning only."""
+    """Yield each gap's pieces of a compressed object, which is read from its beginning, and None at the gap's end."""
     gaps_left, offset = list(gaps), 0
     async with (
         aclosing(s3.chunks(batch_input.source, etag=batch_input.etag)) as chunks,
@@ -123,7 +123,7 @@ def _within(piece: bytes, offset: int, gaps_left: list[Gap]) -> Iterator[tuple[G
 
 
 class Gunzip:
-    """Feed it the chunks of a gzip object; it yields the decompressed pieces.
+    """A decompressor of a gzip object that arrives in chunks.
 
     Like :mod:`gzip`, it accepts several members one after the other, and zeros between them. An object without a single
     byte is empty.

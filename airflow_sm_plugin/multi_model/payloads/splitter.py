@@ -21,7 +21,7 @@ _LIKE_BLANK_LINES = re.compile(rb"\n[\n\r ]")  # three times as fast as searchin
 
 
 class Splitter:
-    """Feed it the chunks of one input, or of a gap of it; it returns the payloads that are complete.
+    """A splitter of one input, or of a gap of it, that arrives in chunks: it returns the payloads that are complete.
 
     The payloads' ranges tile the bytes that were fed. To resume in the middle of an input, begin at some payload's
     ``end`` with the number of the record there, and :meth:`finish` at another payload's ``start`` or at the input's

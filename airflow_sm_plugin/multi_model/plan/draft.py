@@ -36,8 +36,13 @@ MAX_HEADS = 1_000
 """Up to this many models are checked by a HeadObject each; for more the prefix is listed, 1,000 objects a request."""
 
 _CONCURRENT_HEADS = 32
+"""As many as the plan has connections to S3: more would only wait for one. The 1,000 take 32 round trips."""
+
 _CONCURRENT_WRITES = 8
+"""Objects of shards written, and so in memory, at the same time; a chunk of inputs has 250 lines."""
+
 _MAX_NAMES_SHOWN = 10
+"""Names in an error's text. The number of the others follows them."""
 
 
 @dataclass(frozen=True, kw_only=True)

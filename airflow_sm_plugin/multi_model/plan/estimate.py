@@ -33,11 +33,20 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _SAMPLES = 20
+"""Inputs sampled, spread over the batch and read at the same time: 5 MB in all. More give a better mean where records
+differ in size, and take more connections and memory."""
+
 _SAMPLE_BYTES = 262_144
+"""Bytes read of each, and a sixteenth of the limit of decompressed text: 256 records of 1 KB."""
+
 _GZIP = 16 + zlib.MAX_WBITS
 
 _MODELS_SHOWN = 20
-_RATES = (100, 1_000)  # payloads a second
+"""Rows of the table in the log, the largest models first: they decide how long the batch takes."""
+
+_RATES = (100, 1_000)
+"""Payloads a second: 64 in flight at 640 ms each, and at 64 ms. The endpoint's own rate is not known before."""
+
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _WITHOUT_DECIMALS = 100  # and above
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _CONCURRENT_READS = 16
+"""Plans of shards read at the same time: half of the task's 32 connections to S3, and 16 plans in memory."""
 
 
 async def make_plan(s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None) -> StoredPlan:

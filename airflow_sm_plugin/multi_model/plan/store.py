@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class StoredPlan(NamedTuple):
-    """A plan and its folder."""
+    """A plan that is in S3, and the locations of its objects."""
 
     plan: MultiModelPlan
     folder: MultiModelPlanFolder

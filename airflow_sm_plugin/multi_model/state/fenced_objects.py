@@ -35,7 +35,8 @@ Check = Callable[[], Awaitable[None]]
 
 _WRITES = 5
 _UPLOADS = 3
-"""Total attempts to write an object while another process writes it; an upload sends all parts again."""
+"""Total attempts to write an object while another process writes it. Only a process left behind does, and stops within
+a second, so that a second attempt succeeds mostly; an upload sends all parts again, so it has fewer."""
 
 
 class _Condition(NamedTuple):

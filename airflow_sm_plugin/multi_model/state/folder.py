@@ -45,7 +45,7 @@ class ShardFolder:
 
 @dataclass(frozen=True)
 class MultiModelPlanFolder:
-    """The folder of one plan."""
+    """Locations of one plan's objects below ``location``: the plan, its shards, claims of merges, the report."""
 
     location: str
 

@@ -128,7 +128,6 @@ class Journal:
         self._names: list[str] = []
 
     def add(self, part: JournalPart) -> None:
-        """Add the next part."""
         self.parts += 1
         if part.is_restart:
             self._reset()

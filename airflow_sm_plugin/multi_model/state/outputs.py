@@ -39,6 +39,7 @@ _LARGE_AT_ONCE = 2
 """Outputs assembled at the same time; each has one part in memory, and the reads for it."""
 
 _READS_AT_ONCE = 8
+"""Reads for one part at the same time: 16 connections of the 48 for two outputs. More would crowd out checkpoints."""
 
 _JSON_LINES = "application/jsonl"
 

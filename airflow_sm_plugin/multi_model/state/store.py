@@ -41,7 +41,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class TakeOver:
-    """How a process continues a journal.
+    """The first entry of a process that continues a journal.
 
     :param is_restart: all earlier parts are void
     :param again: failures to try again

@@ -75,7 +75,7 @@ class ModelStatistics:
     working: list[Interval] = field(default_factory=list)
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add the result of :meth:`as_json`."""
+        """Add another process's counts of the model, as :meth:`as_json` writes them."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + other.get(name, 0))
         for name in _BY_NAME:

@@ -58,7 +58,7 @@ class Latencies:
         return None if quantile is None else min(quantile, self.slowest / MICROSECONDS)
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add the result of :meth:`as_json`."""
+        """Add another process's durations, as :meth:`as_json` writes them."""
         add_counts(self.counts, other["buckets"])
         self.microseconds += other["microseconds"]
         self.slowest = max(self.slowest, other["slowest"])

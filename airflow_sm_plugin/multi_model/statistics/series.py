@@ -86,7 +86,7 @@ class TimeBins:
         self.bins, self.shift = wider, shift
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add the result of :meth:`as_json`."""
+        """Add another process's bins, as :meth:`as_json` writes them; the wider width of both is kept."""
         self.widen(int(other["width"]).bit_length() - 1)
         for begin, *arguments in other["bins"]:
             self.bin_of(begin).add(Bin(*arguments))

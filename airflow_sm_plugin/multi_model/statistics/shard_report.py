@@ -40,7 +40,7 @@ class ModelCounts:
 
     @property
     def adds_up(self) -> bool:
-        """Whether no part exceeds its total, and inputs failed if and only if a record or the reading failed."""
+        """Check that no part exceeds its total, and inputs failed if and only if a record or the reading failed."""
         return (
             0 <= self.inputs_unread <= self.inputs_failed <= self.inputs
             and 0 <= self.records_failed <= self.records

@@ -19,7 +19,7 @@ xml_key = st.text(ascii_characters | other_characters, min_size=1, max_size=40)
 
 
 def page(keys: list[str], *, encoded: bool = True, truncated: bool = False) -> bytes:
-    """What S3 answers, with parts that the parser ignores."""
+    """Make S3's answer to a listing, with parts that the parser ignores."""
     contents = "".join(
         f"<Contents><Key>{quote_plus(key, safe='/') if encoded else escape(key)}</Key>"
         f"<LastModified>2026-01-31T23:59:59.000Z</LastModified><ETag>&quot;{number:032x}-2&quot;</ETag>"

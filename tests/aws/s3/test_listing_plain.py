@@ -15,7 +15,7 @@ any_keys = st.lists(st.text(min_size=1, max_size=40), max_size=5)
 
 
 def page(keys: list[str], *, truncated: bool = False, encoded: bool = True, prefix: str = "") -> bytes:
-    """What S3 answers."""
+    """Make S3's answer to a listing."""
     contents = "".join(
         f"<Contents><Key>{quote_plus(key, safe='/')}</Key><ETag>&quot;0&quot;</ETag><Size>1</Size></Contents>"
         for key in keys

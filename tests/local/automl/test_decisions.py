@@ -1,4 +1,4 @@
-"""What a job decides from its data and its request, without training."""
+"""An AutoML job's decisions from its data and its request, without training."""
 
 from __future__ import annotations
 

@@ -547,7 +547,7 @@ def test_definitions_only_trains_nothing(clients: Clients, tiny: str) -> None:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """What a job waits for before each further phase, instead of for the time to pass; a stopped one does not."""
+    """A semaphore that a job waits for before each further phase, unless it is stopped, instead of for time to pass."""
     permitted = threading.Semaphore(0)
     wait = Region.wait
 

@@ -1,4 +1,4 @@
-"""What an AutoML job leaves besides its candidates: their steps' jobs, an experiment, and as many as were asked for."""
+"""An AutoML job's results besides its candidates: their steps' jobs, an experiment, as many as were asked for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def candidates(clients: Clients, described: Record) -> list[Any]:
 
 
 def exists(clients: Clients, uri: str) -> bool:
-    """Whether there is an object at, or below, an address."""
+    """Check whether there is an object at, or below, an address."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return clients.s3.list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"] > 0
 

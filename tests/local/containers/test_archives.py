@@ -330,7 +330,7 @@ def test_what_tarfile_raises_for_odd_headers_is_a_bad_archive(tmp_path: Path, er
 
 
 class TestEndpoints:
-    """What CreateEndpoint makes of model data, source code and target models."""
+    """CreateEndpoint with good and bad model data, source code and target models."""
 
     @pytest.mark.parametrize(
         "compress",

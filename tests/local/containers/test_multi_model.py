@@ -115,12 +115,12 @@ class Many:
         return status, error["Code"], error["Message"], response.get("OriginalStatusCode")
 
     def instances(self) -> list[dict[str, Any]]:
-        """What the instances hold."""
+        """Return each instance's models."""
         answer = control(self.embedded, "GET", f"models?endpoint={self.name}")
         return cast("list[dict[str, Any]]", answer["instances"])
 
     def instance(self) -> dict[str, Any]:
-        """What the only instance holds."""
+        """Return the models of the only instance."""
         (only,) = self.instances()
         return only
 
@@ -146,7 +146,7 @@ def many(settings: Settings | None = None, **container: object) -> Iterator[Many
 
 @pytest.fixture
 def downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """What a model's download waits for, until the test's end at the latest."""
+    """An event that a model's download waits for, until the test's end at the latest."""
     permitted = threading.Event()
 
     def held(*arguments: Any) -> None:  # noqa: ANN401 - as unpack

@@ -1,4 +1,4 @@
-"""What SageMaker refuses of configurations, updates and deletions, over HTTP in its words where they are recorded."""
+"""Refused configurations, updates and deletions, over HTTP, in SageMaker's words where they are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of an endpoint's deployment when it is set over HTTP: rollbacks, failures, statuses that stay."""
+"""Outcomes of a deployment that are set over HTTP: rollbacks, failures, statuses that stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the web server in front needs mending for."""
+"""Faults of the web server in front that our channel mends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the default handlers read and write, and how a container answers whatever a handler does."""
+"""The default handlers' formats, and a container's answers, whatever a handler does."""
 
 from __future__ import annotations
 

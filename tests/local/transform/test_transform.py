@@ -220,7 +220,7 @@ def test_a_manifest_names_the_objects(job: Job, clients: Clients) -> None:
 def test_markers_are_no_objects_to_transform(
     job: Job, clients: Clients, model: str, slash: str, behind: str
 ) -> None:
-    """How the service treats them is not proven; what a manifest lists is transformed."""
+    """The service's own treatment of markers is not proven; an object that a manifest lists is transformed."""
     files: dict[str, str | bytes] = {"a.csv": "a", "_b=1.csv": "b", "in-c.csv": "c"}
     markers = dict.fromkeys(("_SUCCESS", ".a.csv.crc", "_temporary/a.csv", "x_$folder$", ".DS_Store"), b"")
     prefix = f"s3://{clients.bucket}/{job.name}/in"

@@ -1,4 +1,4 @@
-"""How a transform job cuts and joins: every payload, joined, is the input again."""
+"""A transform job's cutting and joining: every payload, joined, is the input again."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Script:
 
 
 class Ends:
-    """How each payload ended."""
+    """Each payload's end."""
 
     def __init__(self, count: int) -> None:
         self.left = count

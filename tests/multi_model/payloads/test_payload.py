@@ -1,4 +1,4 @@
-"""How an input can be split, and the repr of a payload. The splitting is tested with the splitter."""
+"""The options for splitting an input, and the repr of a payload. The splitting is tested with the splitter."""
 
 from __future__ import annotations
 

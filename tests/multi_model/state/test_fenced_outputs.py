@@ -170,7 +170,7 @@ async def stopped_both(
     ("size", "before"), [(SMALL, False), (SMALL, True), (LARGE, False)], ids=["new", "again", "large"]
 )
 def test_the_retrys_outputs_stay_at_all_pairs_of_stops(account: Account, size: int, *, before: bool) -> None:
-    """What the orphan writes before the retry is replaced, and its later writes are refused."""
+    """Objects that the orphan writes before the retry are replaced, and its later writes are refused."""
 
     async def everywhere() -> list[int]:
         counts = []

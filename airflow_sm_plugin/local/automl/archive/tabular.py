@@ -30,7 +30,7 @@ class Steps(Protocol):
     """The used method of a fitted scikit-learn transformer."""
 
     def transform(self, values: npt.NDArray[np.generic]) -> Numbers:
-        """Transform the columns."""
+        """Return the features of *values*, whose rows they keep: columns can be scaled, added or left out."""
 
 
 class Layout(TypedDict):

@@ -40,9 +40,11 @@ from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _INSTANCE = "ml.m5.2xlarge"
 _POLL_SECONDS = 0.1
+"""Seconds between polls of a step's endpoint: short beside its start, so that a job is hardly delayed by it."""
 _LARGE = 100 * 1024**2
 """From this size in bytes on, mode AUTO is hyperparameter tuning instead of ensembling."""
 _REASON_LENGTH = 1024
+"""Characters: the limit of FailureReason in SageMaker's API."""
 
 
 class AutoMLFailure(Exception):

@@ -26,6 +26,7 @@ from airflow_sm_plugin.local.automl.archive.tabular import Floats, Numbers
 from airflow_sm_plugin.local.automl.training.plan import REGRESSION
 
 _SEED = 7
+"""Any fixed number: the same data give the same models, so that trained jobs can be kept and compared."""
 _LEAF = 5
 """Fewer rows than scikit-learn's 20, so that a model can learn from thirty rows."""
 

@@ -27,13 +27,19 @@ RowIndices = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
 Fold = tuple[RowIndices, RowIndices]
 DEFAULT_FRACTION = 0.2
+"""Share of rows for validation: Autopilot's own default of 80 to 20."""
 _SEED = 7
+"""Any fixed number: the same data give the same split and the same scores."""
 _ENOUGH_FOR_ONE_SPLIT = 1000
 """With fewer rows, a fifth of them is too small a sample: candidates are cross-validated instead."""
 _FOLDS = 3
+"""Each fold trains every candidate once more. Two would train on half of the rows; five cost almost twice the time."""
 _VOTING_ROUNDS = 10
+"""Weights of an ensemble are tenths at the finest; each round scores all candidates once more."""
 _MOST_ROWS = 200
+"""Rows for permutation importance, which predicts all of them again for each column."""
 _MOST_COLUMNS = 60
+"""Columns with an importance, so at most 12,000 predictions a model; later columns get none."""
 
 
 def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float]:
