@@ -163,9 +163,9 @@ class PollingTrigger(OneEventTrigger):
         self._failed = self._failed.one_more()
         doing = f"{type(self).__name__}, {self._failed.in_a_row} failed polls in a row"
         if isinstance(error, ServiceError):
-            ours: SageMakerInferenceError = type(error)(f"{doing}: {error}")
+            translated_error: SageMakerInferenceError = type(error)(f"{doing}: {error}")
         else:
-            ours = translate(error, doing)
-        if self._failed.end_the_wait(ours) or time.time() >= self.deadline:
-            raise ours from cause_of(error)
-        log.warning("tolerated, the wait goes on: %s", ours)
+            translated_error = translate(error, doing)
+        if self._failed.end_the_wait(translated_error) or time.time() >= self.deadline:
+            raise translated_error from cause_of(error)
+        log.warning("tolerated, the wait goes on: %s", translated_error)
