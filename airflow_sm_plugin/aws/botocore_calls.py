@@ -14,7 +14,7 @@ from botocore.client import BaseClient
 
 from airflow_sm_plugin.aws.errors import stumbles_as_botocore
 
-_CHUNK = 65_536
+CHUNK_BYTES = 65_536
 
 _Result = TypeVar("_Result")
 
@@ -67,7 +67,7 @@ class BotocoreCalls:
             return {**response, "Body": stream.read()}
 
     async def _chunks(self, stream: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - botocore's stream has no public type
-        while chunk := await self._run(functools.partial(stream.read, _CHUNK)):
+        while chunk := await self._run(functools.partial(stream.read, CHUNK_BYTES)):
             yield chunk
 
     async def _run(self, blocking: Callable[[], _Result]) -> _Result:

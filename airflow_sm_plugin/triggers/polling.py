@@ -22,9 +22,8 @@ from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
 
-_SHORTEST_PAUSE = 0.05
-GRACE_SECONDS = 120
-"""Airflow's deferral time-out comes so much later than the trigger's own deadline: it is only the safety net."""
+SHORTEST_PAUSE = 0.05
+"""Seconds; keeps a wait whose deadline is now from polling in a busy loop."""
 
 
 class OneEventTrigger(BaseTrigger):
@@ -156,7 +155,7 @@ class PollingTrigger(OneEventTrigger):
                 return payload
 
     async def _pause(self) -> None:
-        await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
+        await asyncio.sleep(min(self.poll_interval, max(SHORTEST_PAUSE, self.deadline - time.time())))
 
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
         """Count a failed poll; raise its error, translated, if there were too many or no later poll can succeed."""
