@@ -39,6 +39,8 @@ AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
 """Those of the Amazon provider. ``botocore_config`` is not among them: Airflow stores and shows template fields, and a
 proxy's URL can hold a password."""
 _MASK = "***"
+GRACE_SECONDS = 120
+"""Airflow's deferral time-out comes so much later than the trigger's own deadline: it is only the safety net."""
 
 
 @contextmanager
@@ -272,8 +274,6 @@ class AwsArguments(TemplatedArguments, Killable):
         return self.run_until_killed(trigger.event_here())
 
     def defer_to(self, trigger: PollingTrigger | AsyncInferenceTrigger, method_name: str) -> None:
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
         timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
         self.defer(trigger=trigger, method_name=method_name, timeout=timeout)  # type: ignore[attr-defined]  # of Airflow's operators
 

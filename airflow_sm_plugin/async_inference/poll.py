@@ -116,9 +116,9 @@ class Poll:
         requests: list[Request] = []
         for group in self._next_groups(ObjectKind.OUTPUTS):
             by_head = {
-                number
-                for number, mask in group.items()
-                if self._folders[number].outputs_by_head or mask.bit_count() <= HEADS_A_PAGE
+                folder_index
+                for folder_index, mask in group.items()
+                if self._folders[folder_index].outputs_by_head or mask.bit_count() <= HEADS_A_PAGE
             }
             requests += self._ask(group, ObjectKind.OUTPUTS, by_head)
         return requests
@@ -132,7 +132,9 @@ class Poll:
             if few or self._failures_due(group):
                 all_by_head = _count(group) <= HEADS_A_PAGE
                 by_head = {
-                    number for number in group if all_by_head or self._folders[number].failures_by_head
+                    folder_index
+                    for folder_index in group
+                    if all_by_head or self._folders[folder_index].failures_by_head
                 }
                 requests += self._ask(group, ObjectKind.FAILURES, by_head)
         return requests
@@ -143,18 +145,18 @@ class Poll:
         count = len(self._folders)
         for step in range(count):
             # Each poll begins two folders further: MOST_HEADS are enough for two folders of a thousand results.
-            number = (2 * self._before.polls + step) % count
-            folder = self._watch.folders[number]
+            folder_index = (2 * self._before.polls + step) % count
+            folder = self._watch.folders[folder_index]
             uri = folder.uri(kind)
-            if uri is None or (number, kind) in self._asked:
+            if uri is None or (folder_index, kind) in self._asked:
                 continue
-            if mask := self._folders[number].pending(folder):
-                groups.setdefault((uri.bucket, _parent(uri.key)), {})[number] = mask
-                self._asked.add((number, kind))
+            if mask := self._folders[folder_index].pending(folder):
+                groups.setdefault((uri.bucket, _parent(uri.key)), {})[folder_index] = mask
+                self._asked.add((folder_index, kind))
         return list(groups.values())
 
     def _failures_due(self, group: Mapping[int, int]) -> bool:
-        if any(self._is_pressing(number, mask) for number, mask in group.items()):
+        if any(self._is_pressing(folder_index, mask) for folder_index, mask in group.items()):
             return True
         every = max(1, _FOLDERS_PER_FAILURE_PAGE // len(group))
         if self._stalled:
@@ -165,20 +167,20 @@ class Poll:
     def _stalled(self) -> int:
         return 0 if self._progress else self._before.stalled + 1
 
-    def _is_pressing(self, number: int, mask: int) -> bool:
+    def _is_pressing(self, folder_index: int, mask: int) -> bool:
         """Decide whether the folder needs a full answer whatever it costs, since a deadline has passed."""
-        return self._thorough or bool(past(self._watch.folders[number], mask, self._now))
+        return self._thorough or bool(past(self._watch.folders[folder_index], mask, self._now))
 
     def _ask(self, group: Mapping[int, int], kind: ObjectKind, by_head: Collection[int]) -> list[Request]:
-        listed = {number: mask for number, mask in group.items() if number not in by_head}
+        listed = {folder_index: mask for folder_index, mask in group.items() if folder_index not in by_head}
         requests: list[Request] = [self._listing(listed, kind)] if listed else []
-        for number in group:
-            if number in by_head:
-                requests += self._heads(number, kind, group[number])
+        for folder_index in group:
+            if folder_index in by_head:
+                requests += self._heads(folder_index, kind, group[folder_index])
         return requests
 
     def _listing(self, group: Mapping[int, int], kind: ObjectKind) -> ListRequest:
-        folders = [(self._watch.folders[number], mask) for number, mask in group.items()]
+        folders = [(self._watch.folders[folder_index], mask) for folder_index, mask in group.items()]
         uris = [uri for folder, _ in folders if (uri := folder.uri(kind))]
         heads = sum(mask.bit_count() * (2 if folder.is_combined else 1) for folder, mask in folders)
         # More pages than these would cost more than a HEAD for each missing result.
@@ -191,18 +193,18 @@ class Poll:
             max_pages=max(1, int(heads / HEADS_A_PAGE)),
         )
 
-    def _heads(self, number: int, kind: ObjectKind, mask: int) -> Iterator[Request]:
-        self._unanswered_heads[number, kind] = mask
+    def _heads(self, folder_index: int, kind: ObjectKind, mask: int) -> Iterator[Request]:
+        self._unanswered_heads[folder_index, kind] = mask
         positions = list(positions_of(mask))
-        if not self._is_pressing(number, mask):
+        if not self._is_pressing(folder_index, mask):
             positions = positions[: self._heads_left]
             self._heads_left -= len(positions)
-        folder = self._watch.folders[number]
+        folder = self._watch.folders[folder_index]
         for position in positions:
             location = (
                 folder.output(position) if kind is ObjectKind.OUTPUTS else str(folder.failure(position))
             )
-            yield HeadRequest(ResultPosition(number, position), kind, location)
+            yield HeadRequest(ResultPosition(folder_index, position), kind, location)
 
     def report_page(self, request: ListRequest, keys: list[str]) -> None:
         self._answered |= request.kind is ObjectKind.OUTPUTS
@@ -212,13 +214,13 @@ class Poll:
         for key in keys:
             parent, slash, name = key.rpartition("/")
             by_folder.setdefault(parent + slash, []).append(name)
-        for number, (first, last) in zip(request.folders, request.spans, strict=True):
+        for folder_index, (first, last) in zip(request.folders, request.spans, strict=True):
             if last < keys[0] or keys[-1] < first:
                 continue
             names = by_folder.get(first[: first.rfind("/") + 1], [])
-            folder = self._watch.folders[number]
+            folder = self._watch.folders[folder_index]
             for kind in folder.kinds_shown_with(request.kind):
-                self._add(number, kind, mask_of(folder.names.positions(names, kind)))
+                self._add(folder_index, kind, mask_of(folder.names.positions(names, kind)))
 
     def report_listing(self, request: ListRequest, answer: Presence, *, next_start: str | None) -> None:
         """Report the end of a listing.
@@ -226,40 +228,40 @@ class Poll:
         :param answer: PRESENT when every page came; FORBIDDEN when listing is not permitted; UNKNOWN when S3 failed
         :param next_start: ``StartAfter`` of the first page beyond ``max_pages``; None when all pages were listed
         """
-        for number, (_, last) in zip(request.folders, request.spans, strict=True):
-            for kind in self._watch.folders[number].kinds_shown_with(request.kind):
+        for folder_index, (_, last) in zip(request.folders, request.spans, strict=True):
+            for kind in self._watch.folders[folder_index].kinds_shown_with(request.kind):
                 if next_start is None or last <= next_start:
-                    self._asked.add((number, kind))
-                    self._set(number, f"{kind.value}_at", self._now)
+                    self._asked.add((folder_index, kind))
+                    self._set(folder_index, f"{kind.value}_at", self._now)
                 elif answer is not Presence.UNKNOWN:
-                    self._asked.discard((number, kind))
-                    self._set(number, f"{kind.value}_by_head", value=True)
+                    self._asked.discard((folder_index, kind))
+                    self._set(folder_index, f"{kind.value}_by_head", value=True)
 
-    def _add(self, number: int, kind: ObjectKind, mask: int) -> None:
-        state = self._folders[number]
-        if mask & state.missing(self._watch.folders[number]):
+    def _add(self, folder_index: int, kind: ObjectKind, mask: int) -> None:
+        state = self._folders[folder_index]
+        if mask & state.missing(self._watch.folders[folder_index]):
             self._answered = self._progress = True
         present: int = getattr(state, kind.value)
-        self._set(number, kind.value, present | mask)
+        self._set(folder_index, kind.value, present | mask)
 
     def report_head(self, request: HeadRequest, answer: Presence) -> None:
-        number, bit = request.result.folder, 1 << request.result.position
+        folder_index, bit = request.result.folder, 1 << request.result.position
         if answer is Presence.UNKNOWN:
             return
         self._answered |= request.kind is ObjectKind.OUTPUTS
-        self._unanswered_heads[number, request.kind] &= ~bit
+        self._unanswered_heads[folder_index, request.kind] &= ~bit
         if answer is Presence.PRESENT:
-            self._add(number, request.kind, bit)
+            self._add(folder_index, request.kind, bit)
         elif answer is Presence.FORBIDDEN:
-            self._set(number, "forbidden", self._folders[number].forbidden | bit)
+            self._set(folder_index, "forbidden", self._folders[folder_index].forbidden | bit)
 
-    def _set(self, number: int, name: str, value: float) -> None:
-        self._folders[number] = replace(self._folders[number], **{name: value})  # type: ignore[arg-type] # tests check the names
+    def _set(self, folder_index: int, name: str, value: float) -> None:
+        self._folders[folder_index] = replace(self._folders[folder_index], **{name: value})  # type: ignore[arg-type] # tests check the names
 
     def finish(self) -> WatchState:
-        for (number, kind), unanswered in self._unanswered_heads.items():
+        for (folder_index, kind), unanswered in self._unanswered_heads.items():
             if not unanswered:
-                self._set(number, f"{kind.value}_at", self._now)
+                self._set(folder_index, f"{kind.value}_at", self._now)
         failed = self._before.failed
         if self._asked_outputs:
             failed = FailedPolls() if self._answered else failed.one_more()

@@ -115,9 +115,9 @@ class CompletionQueue:
             batch = receipts[begin : begin + _AT_ONCE]
             entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(batch)]
             response = await self._call("DeleteMessageBatch", Entries=entries)
-            if kept := response.get("Failed"):
-                codes = ", ".join(sorted({str(message.get("Code")) for message in kept}))
-                log.info("%d messages of %s could not be deleted: %s", len(kept), self._url, codes)
+            if undeleted := response.get("Failed"):
+                codes = ", ".join(sorted({str(message.get("Code")) for message in undeleted}))
+                log.info("%d messages of %s could not be deleted: %s", len(undeleted), self._url, codes)
 
     async def _call(self, operation: str, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         try:
@@ -157,8 +157,8 @@ class CompletionHints:
         self._watch = watch
         self._hinted = [0] * len(watch.folders)
         self._by_folder: dict[str, list[int]] = {}
-        for number, folder in enumerate(watch.folders):
-            self._by_folder.setdefault(folder.outputs, []).append(number)
+        for folder_index, folder in enumerate(watch.folders):
+            self._by_folder.setdefault(folder.outputs, []).append(folder_index)
 
     def take(self, notification: InferenceNotification) -> bool:
         """Add a notification; return whether it is about a request of this owner, awaited or not."""
@@ -170,12 +170,12 @@ class CompletionHints:
 
     def _position_of(self, notification: InferenceNotification) -> ResultPosition | None:
         folder, slash, name = (notification.output_location or "").rpartition("/")
-        for number in self._by_folder.get(folder + slash, ()):
-            for position in self._watch.folders[number].names.positions([name], ObjectKind.OUTPUTS):
-                return ResultPosition(number, position)
-        for number, awaited in enumerate(self._watch.folders):
+        for folder_index in self._by_folder.get(folder + slash, ()):
+            for position in self._watch.folders[folder_index].names.positions([name], ObjectKind.OUTPUTS):
+                return ResultPosition(folder_index, position)
+        for folder_index, awaited in enumerate(self._watch.folders):
             if (position := awaited.names.id_at(notification.inference_id or "")) >= 0:
-                return ResultPosition(number, position)
+                return ResultPosition(folder_index, position)
         return None
 
     def cover(self, state: WatchState, *, until_pending: int = 0) -> bool:
@@ -222,12 +222,14 @@ class Wakeup:
         self._hints.forget()
         loop = asyncio.get_running_loop()
         until = loop.time() + min(longest, max(self._poll_interval, _PAUSE_WITH_QUEUE))
-        while (left := until - loop.time()) > 0 and not self._hints.cover(state, until_pending=until_pending):
+        while (seconds_left := until - loop.time()) > 0 and not self._hints.cover(
+            state, until_pending=until_pending
+        ):
             try:
-                await self._listen(left)
+                await self._listen(seconds_left)
             except ServiceError as error:
                 log.warning("the completion queue fails, S3 is polled meanwhile: %s", error)
-                await asyncio.sleep(min(self._poll_interval, left))
+                await asyncio.sleep(min(self._poll_interval, seconds_left))
                 return
 
     async def _listen(self, seconds: float) -> None:

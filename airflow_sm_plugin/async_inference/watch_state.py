@@ -20,6 +20,9 @@ OUTAGE_SECONDS = 60.0
 """How long after the last deadline an S3 that does not answer is polled again: enough for a short outage, and little
 beside the hours that a deadline allows."""
 
+CHECK_IN_SECONDS = 1_800.0
+"""Interval at which a long wait checks whether the endpoint exists: no event reports that it was deleted."""
+
 
 class ResultOutcome(enum.Enum):
     """The state of one invocation by its two possible objects, an output and a failure object, and by its deadline."""

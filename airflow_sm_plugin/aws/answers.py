@@ -192,8 +192,8 @@ def _guarded(value: Any) -> Any:  # noqa: ANN401 - JSON or XML, parsed
 def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
     """Parse an error answer as botocore does, with a code that :mod:`core.service_errors` can trust."""
     status: int = response["status_code"]
-    found = parsed.get("Error")
-    details: dict[str, Any] = found if isinstance(found, dict) else {}
+    error_element = parsed.get("Error")
+    details: dict[str, Any] = error_element if isinstance(error_element, dict) else {}
     found_code, message = details.get("Code"), text_of(details.get("Message"))
     code = found_code if isinstance(found_code, str) else ""
     if code in ("", str(status)):  # not every protocol of botocore reads that header

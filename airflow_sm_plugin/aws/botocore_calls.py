@@ -14,8 +14,9 @@ from botocore.client import BaseClient
 
 from airflow_sm_plugin.aws.errors import stumbles_as_botocore
 
-_CHUNK = 65_536
-"""Bytes read at once, as by the fast transport. Each chunk is a call in a thread, so smaller ones are slower."""
+CHUNK_BYTES = 65_536
+"""Bytes read or sent at once. Smaller chunks cost more steps of the event loop, or calls in threads, for each megabyte;
+larger ones hold more memory for each connection, and the time-out for silence is renewed less often."""
 
 _Result = TypeVar("_Result")
 
@@ -68,7 +69,7 @@ class BotocoreCalls:
             return {**response, "Body": stream.read()}
 
     async def _chunks(self, stream: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - botocore's stream has no public type
-        while chunk := await self._run(functools.partial(stream.read, _CHUNK)):
+        while chunk := await self._run(functools.partial(stream.read, CHUNK_BYTES)):
             yield chunk
 
     async def _run(self, blocking: Callable[[], _Result]) -> _Result:

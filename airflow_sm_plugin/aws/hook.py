@@ -58,14 +58,14 @@ class AwsHook(AwsBaseHook):
         core = cast("Any", session)._session  # noqa: SLF001 - as the provider does, boto3 has no public way
         core.register_component("response_parser_factory", AnswerParsers())
         core.register("before-call", self._may_call)
-        found = core.get_credentials()
-        if not isinstance(found, RenewableCredentials):
+        credentials = core.get_credentials()
+        if not isinstance(credentials, RenewableCredentials):
 
             def fetch() -> Credentials | None:
                 fresh: Any = super(AwsHook, self).get_session(region_name=region_name)
                 return cast("Credentials | None", fresh.get_credentials())
 
-            self.credentials = core._credentials = RenewableCredentials(found, fetch)  # noqa: SLF001 - as above
+            self.credentials = core._credentials = RenewableCredentials(credentials, fetch)  # noqa: SLF001 - as above
             core.register("needs-retry", self.credentials.send_again)
         return session
 

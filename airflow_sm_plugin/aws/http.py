@@ -30,6 +30,7 @@ from yarl import URL
 
 from airflow_sm_plugin.aws.access import Address, FreshSigners, ServiceAccess, Wire
 from airflow_sm_plugin.aws.answers import as_botocore_reads
+from airflow_sm_plugin.aws.botocore_calls import CHUNK_BYTES
 from airflow_sm_plugin.aws.signer import Clock, Signer, UnsignedRequest
 
 BROKEN = (aiohttp.ClientError, OSError)
@@ -62,9 +63,6 @@ def as_botocore(error: Exception, url: str, proxy: str | None) -> BotoCoreError:
 _NOT_BY_ITSELF = (hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 """Headers that aiohttp would add to a request without them."""
 
-_CHUNK = 65_536
-"""Bytes read or sent at once. Smaller chunks cost more steps of the event loop for each megabyte; larger ones hold more
-memory for each connection, and the time-out for silence is renewed less often."""
 _LARGE = 32_768
 """Bytes; a larger body may have to wait until the peer has taken the data before it."""
 
@@ -157,7 +155,9 @@ class SignedHttp:
         signer = await self._signers.for_address(address)
         try:
             async with await self._response(address, request, signer) as response:
-                yield OpenResponse(response.status, response.headers, response.content.iter_chunked(_CHUNK))
+                yield OpenResponse(
+                    response.status, response.headers, response.content.iter_chunked(CHUNK_BYTES)
+                )
         except BROKEN as error:
             raise as_botocore(error, address.url, self._wire.proxy) from error
 
@@ -203,7 +203,7 @@ async def _pieces(body: bytes, silence: asyncio.Timeout, seconds: float | None) 
     aiohttp's read time-out begins after the last byte: until then ``silence`` ends a body stuck for ``seconds``.
     """
     loop, view = asyncio.get_running_loop(), memoryview(body)
-    for start in range(0, len(body), _CHUNK):
+    for start in range(0, len(body), CHUNK_BYTES):
         if seconds is not None and not silence.expired():
             silence.reschedule(loop.time() + seconds)
-        yield view[start : start + _CHUNK]
+        yield view[start : start + CHUNK_BYTES]

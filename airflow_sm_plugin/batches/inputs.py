@@ -148,20 +148,22 @@ def entry_of_line(line: str, *, number: int, target_models: bool = False) -> Man
         raise InvalidRequest(
             f"{where} is longer than {LONGEST_LINE} characters: is it one JSON object a line?"
         )
-    given, passed_over = _recognised(_pairs(text, where), where, target_models=target_models)
-    for name, value in given.items():
+    line_fields, passed_over = _recognised(_pairs(text, where), where, target_models=target_models)
+    for name, value in line_fields.items():
         if not isinstance(value, str) or not value:
             kind = "empty" if value == "" else _json_type(value)
             raise InvalidRequest(f"{where}: {name} must be a text, not {kind}; leave out what is not needed")
-    if _SOURCE not in given:
+    if _SOURCE not in line_fields:
         raise _without_source(where, passed_over)
-    return ManifestEntry(position=f"line {number}", input=_checked(given, where), passed_over=passed_over)
+    return ManifestEntry(
+        position=f"line {number}", input=_checked(line_fields, where), passed_over=passed_over
+    )
 
 
 def _pairs(text: str, where: str) -> Sequence[tuple[str, object]]:
     """Read an object as pairs of key and value, so that a repeated key can be refused."""
     try:
-        given = json.loads(text, object_pairs_hook=tuple)
+        pairs = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         # Not chained: a JSONDecodeError keeps the whole line, custom attributes and all.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
@@ -169,12 +171,12 @@ def _pairs(text: str, where: str) -> Sequence[tuple[str, object]]:
         raise InvalidRequest(
             f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}{hint}"
         ) from None
-    if not isinstance(given, tuple):
+    if not isinstance(pairs, tuple):
         raise InvalidRequest(
-            f"{where} is a JSON {_json_type(given)}, not an object; a manifest has one JSON object a line, "
+            f"{where} is a JSON {_json_type(pairs)}, not an object; a manifest has one JSON object a line, "
             f"such as {_EXAMPLE}"
         )
-    return given
+    return pairs
 
 
 def _json_type(value: object) -> str:
@@ -197,11 +199,11 @@ def _recognised(
             raise InvalidRequest(
                 f"{where} has the key {name!r:.80}: write {meant!r}, or give a label another name"
             )
-    given = {name: value for name, value in pairs if _meant(name)}
+    line_fields = {name: value for name, value in pairs if _meant(name)}
     counts = Counter(names)
-    if twin := next((name for name in given if counts[name] > 1), None):
+    if twin := next((name for name in line_fields if counts[name] > 1), None):
         raise InvalidRequest(f"{where} has the key {twin!r} more than once")
-    return given, tuple(name for name in counts if name not in given)
+    return line_fields, tuple(name for name in counts if name not in line_fields)
 
 
 def _without_source(where: str, passed_over: Sequence[str]) -> InvalidRequest:
@@ -239,16 +241,16 @@ def _shortened(text: str) -> set[str]:
     return {text, *(text[:cut] + text[cut + 1 :] for cut in range(len(text)))}
 
 
-def _checked(given: Mapping[str, Any], where: str) -> BatchInput:
+def _checked(line_fields: Mapping[str, Any], where: str) -> BatchInput:
     try:
-        S3Uri.parse_object(given[_SOURCE], name=_SOURCE)
+        S3Uri.parse_object(line_fields[_SOURCE], name=_SOURCE)
     except InvalidS3Uri as error:
         raise InvalidS3Uri(f"{where}: {error}") from None
     for name in (_CONTENT_TYPE, TARGET_MODEL):
-        check_header(given.get(name), f"{where}: {name}")
-    if _CUSTOM_ATTRIBUTES in given:
-        _check_attributes(given[_CUSTOM_ATTRIBUTES], where)
-    return BatchInput(**{name: given[key] for name, key in _STORED.items() if key in given})
+        check_header(line_fields.get(name), f"{where}: {name}")
+    if _CUSTOM_ATTRIBUTES in line_fields:
+        _check_attributes(line_fields[_CUSTOM_ATTRIBUTES], where)
+    return BatchInput(**{name: line_fields[key] for name, key in _STORED.items() if key in line_fields})
 
 
 def _check_attributes(value: str, where: str) -> None:

@@ -42,18 +42,18 @@ async def manifest_entries(
     :raises InputNotFound: there is no such manifest
     :raises InvalidRequest: a line or an element, which the message names, is not valid
     """
-    number, is_begun, array = 0, False, _Array(location)
+    line_number, is_begun, array = 0, False, _Array(location)
     passed_over: dict[str, None] = {}
     async with aclosing(s3.read_lines(location, longest=LARGEST_ARRAY)) as lines:
         async for line in lines:
-            number += 1
+            line_number += 1
             if not is_begun:
                 is_begun = bool(line.strip("\ufeff \t\r"))
                 array.is_used = line.lstrip("\ufeff \t").startswith("[")
             if array.is_used:
                 array.add(line)
                 continue
-            entry = entry_of_line(line, number=number, target_models=target_models)
+            entry = entry_of_line(line, number=line_number, target_models=target_models)
             if entry is None:
                 continue
             if entry.passed_over and len(passed_over) <= _SHOWN_KEYS:

@@ -22,20 +22,20 @@ def unsendable(value: str) -> str | None:
     return "U+0020 at its end" if value.endswith(" ") else None
 
 
-def check_header(value: str | None, what: str, *, longest: int = LONGEST_HEADER) -> None:
+def check_header(value: str | None, argument: str, *, longest: int = LONGEST_HEADER) -> None:
     """Refuse a value that SageMaker would not receive unchanged; None is not sent.
 
-    :param what: name of the value, for the message, which shows the value
+    :param argument: name of the value, for the message, which shows the value
     :raises InvalidRequest: empty, too long, or with a character that a header drops or changes
     """
     if value is None:
         return
     if not 1 <= len(value) <= longest:
         raise InvalidRequest(
-            f"{what} has {len(value)} characters, SageMaker takes 1 to {longest}: {value[:80]!r}"
+            f"{argument} has {len(value)} characters, SageMaker takes 1 to {longest}: {value[:80]!r}"
         )
     if bad := unsendable(value):
         raise InvalidRequest(
-            f"{what} {value[:80]!r} is not allowed: it holds {bad}, and SageMaker takes it in an HTTP header of "
+            f"{argument} {value[:80]!r} is not allowed: it holds {bad}, and SageMaker takes it in an HTTP header of "
             f"visible US-ASCII, with spaces inside only"
         )

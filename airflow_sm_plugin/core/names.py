@@ -105,13 +105,13 @@ def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if not key.startswith(OUR_PREFIX)}
 
 
-def tags_to_write(asked: Mapping[str, str], there: Mapping[str, str] | None) -> dict[str, str]:
+def tags_to_write(wanted: Mapping[str, str], present: Mapping[str, str] | None) -> dict[str, str]:
     """Return the user's tags that a resource lacks, or has with another value.
 
-    :param there: the resource's tags; None where reading them is not permitted
+    :param present: the resource's tags; None where reading them is not permitted
     """
-    present = there or {}
-    return {key: value for key, value in users_tags(asked).items() if present.get(key) != value}
+    present_tags = present or {}
+    return {key: value for key, value in users_tags(wanted).items() if present_tags.get(key) != value}
 
 
 def mark_of(owner: str | None, try_number: int) -> str:

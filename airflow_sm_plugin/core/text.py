@@ -61,15 +61,15 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def day(at: float) -> str:
+def day(epoch_seconds: float) -> str:
     """Format the day of a time in epoch seconds, in UTC: 26 Nov 2026."""
-    moment = datetime.fromtimestamp(at, UTC)
+    moment = datetime.fromtimestamp(epoch_seconds, UTC)
     return f"{moment.day} {moment:%b %Y}"
 
 
-def clock(at: float, *, seconds: bool = True) -> str:
+def clock(epoch_seconds: float, *, seconds: bool = True) -> str:
     """Format the time of day of a time in epoch seconds, in UTC: 03:04:05."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S" if seconds else "%H:%M")
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%H:%M:%S" if seconds else "%H:%M")
 
 
 def period(began: float, ended: float) -> str:

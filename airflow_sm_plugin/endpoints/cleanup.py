@@ -209,7 +209,7 @@ class DeploymentCleanup:
                 name,
                 max_wait=max_wait,
                 poll_interval=self._options.poll_interval,
-                found=description,
+                description=description,
                 check=self._work.check_endpoint,
             )
         except EndpointDeadlineExceeded:

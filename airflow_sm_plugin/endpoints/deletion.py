@@ -91,14 +91,14 @@ class EndpointDeletion:
         if self._endpoint is None:
             return False
         return self._hook.delete_endpoint(
-            self._name, max_wait=max_wait, poll_interval=poll_interval, found=self._endpoint
+            self._name, max_wait=max_wait, poll_interval=poll_interval, description=self._endpoint
         )
 
-    def delete_models(self, named: Sequence[str], *, of_configs: bool) -> dict[str, bool]:
+    def delete_models(self, model_names: Sequence[str], *, of_configs: bool) -> dict[str, bool]:
         """Delete models given by name, and the configurations' models of our making; return whether each existed."""
         models, deleted = self._hook.models, {}
         if of_configs:
-            names = sorted(self._usage.models_in(self._configs) - set(named))
+            names = sorted(self._usage.models_in(self._configs) - set(model_names))
             ours = [name for name in names if models.is_made_here(name)]
             foreign = [name for name in names if name not in ours and models.find(name)]
             if foreign:
@@ -109,7 +109,7 @@ class EndpointDeletion:
             deleted = self._delete_unused(
                 "model", ours, self._usage.of_models, models.is_made_here, models.delete
             )
-        return deleted | {name: models.delete(name) for name in named}
+        return deleted | {name: models.delete(name) for name in model_names}
 
     def delete_configs(self) -> dict[str, bool]:
         """Delete the configuration that the endpoint had, and those made for it; return whether each existed."""
@@ -173,12 +173,12 @@ class EarlierConfigs:
         keep = self._options.keep_configs
         if keep is None:
             return
-        for left in reversed(range(_ATTEMPTS)):
+        for attempts_left in reversed(range(_ATTEMPTS)):
             try:
                 self._remove(keep)
                 return
             except SageMakerInferenceError as error:
-                if not (error.retryable and left):
+                if not (error.retryable and attempts_left):
                     name = self._spec.endpoint_name
                     log.warning("could not remove earlier configurations of endpoint %s: %s", name, error)
                     return

@@ -155,7 +155,7 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         *,
         max_wait: float,
         poll_interval: float,
-        found: Mapping[str, Any] | None = None,
+        description: Mapping[str, Any] | None = None,
         check: Callable[[], object] | None = None,
     ) -> bool:
         """Delete an endpoint and wait until it is gone; first wait for any change in progress, as SageMaker demands.
@@ -163,21 +163,25 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         An endpoint created under the same name meanwhile is another endpoint, and stays.
 
         :param max_wait: seconds for all of it
-        :param found: the endpoint's description, where the caller has one; default: the first one that is read
+        :param description: the endpoint's description, where the caller has one; default: the first one that is read
         :param check: called immediately before each DeleteEndpoint; an exception it raises ends the deletion
         :return: whether the endpoint existed
         :raises EndpointDeadlineExceeded: the endpoint still existed
         """
         give_up = time.monotonic() + max_wait
-        target, asked, paused = found, False, False
+        target, deletion_requested, paused = description, False, False
 
-        def gone(seen: Mapping[str, Any] | None) -> bool:
-            return seen is None or (target is not None and not is_same(seen, target))
+        def gone(description: Mapping[str, Any] | None) -> bool:
+            return description is None or (target is not None and not is_same(description, target))
 
-        def at_rest(seen: Mapping[str, Any] | None) -> bool:
+        def at_rest(description: Mapping[str, Any] | None) -> bool:
             nonlocal target
-            target = target or seen
-            return seen is None or gone(seen) or not endpoint_status.in_progress(str(seen["EndpointStatus"]))
+            target = target or description
+            return (
+                description is None
+                or gone(description)
+                or not endpoint_status.in_progress(str(description["EndpointStatus"]))
+            )
 
         while True:
             description = self.poll_until(
@@ -185,13 +189,14 @@ class SageMakerControlPlaneHook(SageMakerCalls):
             )
             if description is None or gone(description):
                 break
-            if not at_rest(description) or (asked and time.monotonic() >= give_up):
+            if not at_rest(description) or (deletion_requested and time.monotonic() >= give_up):
                 verdict = endpoint_status.judge(description, wanted_config="")
                 raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=max_wait)
             if check is not None:
                 check()
             self.request_deletion(name)
-            paused, asked = asked, True  # asked twice, it is not seen being deleted yet: no haste
+            paused = deletion_requested  # asked twice, it is not seen being deleted yet: no haste
+            deletion_requested = True
         if target is not None:
             self.log.info("endpoint %s deleted", name)
         return target is not None
@@ -237,7 +242,7 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         :raises ServiceUnavailable: too many polls in a row failed, or all of them until time was up
         :raises Throttled: likewise
         """
-        failed, seen = FailedPolls(), False
+        failed, was_described = FailedPolls(), False
         description: Mapping[str, Any] | None = None
         while True:
             if paused:
@@ -249,17 +254,17 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                 raise
             except SageMakerInferenceError as error:
                 failed = failed.one_more()
-                if failed.end_the_wait(error) or (not seen and time.monotonic() >= give_up):
+                if failed.end_the_wait(error) or (not was_described and time.monotonic() >= give_up):
                     raise type(error)(
                         f"the wait for endpoint {name} broke, {failed.in_a_row} failed polls in a row: {error}"
                     ) from error
                 self.log.warning("the wait for endpoint %s goes on after a failed poll: %s", name, error)
             else:
-                failed, seen = FailedPolls(), True
+                failed, was_described = FailedPolls(), True
                 self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))
                 if enough(description):
                     return description
-            if seen and time.monotonic() >= give_up:
+            if was_described and time.monotonic() >= give_up:
                 return description
 
 

@@ -222,6 +222,6 @@ def _failure(
         return explained(error, "InvokeEndpoint", request.endpoint_name)
     kind = ModelUnavailable if failure.attempt is Attempt.AGAIN else ModelError
     text = (failure.original_message or "") if limit else ""
-    said = f": {text[:limit]}" if text else ""
+    error_excerpt = f": {text[:limit]}" if text else ""
     status = failure.original_status or "nothing in time"
-    return kind(f"a container of endpoint {request.endpoint_name} answered {status}{said}")
+    return kind(f"a container of endpoint {request.endpoint_name} answered {status}{error_excerpt}")

@@ -46,16 +46,16 @@ class SageMakerCalls(ClientHook):
         with translated(f"sagemaker:AddTags {arn}"):
             self.client.add_tags(ResourceArn=arn, Tags=as_tags(tags))
 
-    def update_tags(self, arn: str, asked: Mapping[str, str]) -> None:
+    def update_tags(self, arn: str, wanted: Mapping[str, str]) -> None:
         """Write those of the user's tags that are missing or differ; all other tags stay.
 
         A refusal is logged as a warning: a resource serves without its tags.
 
         :raises ServiceError: AWS could not answer now; a retry writes them
         """
-        if not users_tags(asked):
+        if not users_tags(wanted):
             return
-        changed = tags_to_write(asked, self.tags_of(arn))
+        changed = tags_to_write(wanted, self.tags_of(arn))
         if not changed:
             return
         keys = ", ".join(sorted(changed))

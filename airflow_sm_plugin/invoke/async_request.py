@@ -96,7 +96,7 @@ class AsyncRequest:
         check_input_location(self.input_location, name="input_location")
 
     def parameters(self) -> dict[str, Any]:
-        given = {
+        parameters = {
             "EndpointName": self.endpoint_name,
             "InputLocation": self.input_location,
             "Body": self.body,
@@ -109,7 +109,7 @@ class AsyncRequest:
             "Filename": self.filename,
             "S3OutputPathExtension": self.s3_output_path_extension,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _check_range(name: str, value: int | None, limits: tuple[int, int]) -> None:

@@ -78,11 +78,11 @@ def container_error(status: int | None, words: str) -> ContainerError:
 def _read(words: str) -> tuple[str, str]:
     if words.lstrip().startswith("{"):
         try:
-            given = json.loads(words)
+            parsed = json.loads(words)
         except (ValueError, RecursionError):
             return "", words
-        if isinstance(given, dict) and isinstance(given.get("message"), str):
-            return str(given.get("type", "")), given["message"]
+        if isinstance(parsed, dict) and isinstance(parsed.get("message"), str):
+            return str(parsed.get("type", "")), parsed["message"]
     return "", words
 
 

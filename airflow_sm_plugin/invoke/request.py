@@ -91,7 +91,7 @@ class InvokeRequest:
         return self
 
     def parameters(self) -> dict[str, Any]:
-        given = {
+        parameters = {
             "EndpointName": self.endpoint_name,
             "Body": self.body,
             "ContentType": self.content_type,
@@ -106,7 +106,7 @@ class InvokeRequest:
             "SessionId": self.session_id,
             "PrefixAwareId": self.prefix_aware_id,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in parameters.items() if value is not None}
 
 
 def check_text(name: str, value: str | None, pattern: re.Pattern[str], *, longest: int, allowed: str) -> None:

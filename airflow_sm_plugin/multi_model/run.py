@@ -12,6 +12,7 @@ from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.multi_model.plan.make import make_plan
+from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS
 from airflow_sm_plugin.multi_model.report.merge import report_batch
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, failure_line
 from airflow_sm_plugin.multi_model.shard import ShardSettings, run_shard
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.aws.connection import AwsConnection
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
-_S3_CONNECTIONS = 32
-"""As many as the plan's HEAD requests at the same time; at a quarter of a megabyte each with TLS, 8 MB of memory."""
 
 _SHOWN = 5
 """Failures named in the task's error: enough to see whether they are alike. All are in the ``.errors.jsonl``."""
@@ -95,7 +94,7 @@ async def run_batch(
         :func:`~airflow_sm_plugin.multi_model.shard.run_shard`
     """
     endpoint = await EndpointFacts(connection, planned.endpoint_name).models()
-    async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=settings.options) as s3:
+    async with S3Objects.open(connection, max_connections=S3_CONNECTIONS, options=settings.options) as s3:
         plan, folder = await make_plan(s3, replace(planned, max_shards=1), endpoint)
         retryable = 0
         for shard in range(plan.shards):

@@ -174,7 +174,7 @@ class _ShardRun:
         if todo:
             failures = await self._work(store, todo)
         else:
-            await store.append(JournalPart(token=store.token, at=time.time(), finished=True), b"")
+            await store.append(JournalPart(token=store.token, written_at=time.time(), finished=True), b"")
         await claim.check()
         report = await self._report(journal, failures)
         await self.s3.write(self.folder.report(claim.number), report.as_json())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
-from airflow_sm_plugin.async_inference.watch_state import ResultOutcome
+from airflow_sm_plugin.async_inference.watch_state import CHECK_IN_SECONDS, ResultOutcome
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, task_instance_owner, try_of
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -23,9 +23,6 @@ from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_b
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.single.input import Sending
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
-
-_CHECK_IN_SECONDS = 1_800.0
-"""Interval at which a long wait checks whether the endpoint exists: no event reports that it was deleted."""
 
 
 class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
@@ -251,7 +248,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         return AsyncInferenceTrigger(
             watch=watch.as_mapping(),
             completion_queue=text(self.completion_queue, "completion_queue"),
-            deadline=min(wait.deadline, time.time() + _CHECK_IN_SECONDS),
+            deadline=min(wait.deadline, time.time() + CHECK_IN_SECONDS),
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             note=msgspec.to_builtins(wait),
             aws=self.aws.as_mapping(),

@@ -36,9 +36,6 @@ __all__ = [
 PLAN_KEY = "plan"
 """XCom key of the plan's summary."""
 
-_S3_CONNECTIONS = 32
-"""As many as the plan's HEAD requests at the same time; fewer would make these wait, more would be idle."""
-
 
 class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     """List inputs, assign a target model to each, and pack them into balanced shards for mapped batch tasks.
@@ -177,10 +174,11 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
         from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
         from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
+        from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS
 
         endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
         options = object_options(self.output_kms_key_id, self.output_acl)
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
+        async with S3Objects.open(self.aws, max_connections=S3_CONNECTIONS, options=options) as s3:
             if estimate is not None:
                 for line in (await estimate_plan(s3, settings, endpoint, estimate)).lines():
                     self.log.info("%s", line)
@@ -264,10 +262,11 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     async def _merge(self, location: str, task_try: TaskTry) -> BatchReport:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
+        from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS
         from airflow_sm_plugin.multi_model.report.merge import report_batch
 
         options = object_options(self.output_kms_key_id, self.output_acl)
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
+        async with S3Objects.open(self.aws, max_connections=S3_CONNECTIONS, options=options) as s3:
             return await report_batch(s3, location, task_try=task_try, options=options)
 
     def _publish(self, context: Context, report: BatchReport) -> None:

@@ -52,9 +52,9 @@ def read_tags(value: object, name: str) -> dict[str, str] | None:
 
     Raise InvalidRequest for anything else, a key that is given twice, or one that begins as this package's tags do.
     """
-    given = parsed(value)
-    if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
-        tags: dict[str, str] | None = _of_list(given, name)
+    tags_value = parsed(value)
+    if isinstance(tags_value, Sequence) and not isinstance(tags_value, str | bytes | bytearray):
+        tags: dict[str, str] | None = _of_list(tags_value, name)
     else:
         tags = texts_by_name(value, name)
     for key in tags or ():
@@ -65,13 +65,13 @@ def read_tags(value: object, name: str) -> dict[str, str] | None:
     return tags
 
 
-def _of_list(given: Sequence[Any], name: str) -> dict[str, str]:
-    pairs = [tag for tag in given if isinstance(tag, Mapping) and set(tag) == {"Key", "Value"}]
+def _of_list(tags_value: Sequence[Any], name: str) -> dict[str, str]:
+    pairs = [tag for tag in tags_value if isinstance(tag, Mapping) and set(tag) == {"Key", "Value"}]
     tags = {
         as_text(tag["Key"], f"{name}, a Key"): as_text(tag["Value"], f"{name}[{tag['Key']!r:.80}]")
         for tag in pairs
     }
-    if len(tags) != len(given):
+    if len(tags) != len(tags_value):
         raise InvalidRequest(
             f'{name} must be a mapping, {{"team": "risk"}}, or a list as boto3 spells it, [{{"Key": "team", "Value": '
             f'"risk"}}], with each key once'

@@ -20,7 +20,7 @@ from airflow_sm_plugin._compat import (
 from airflow_sm_plugin.async_inference.awaited import AwaitedInvocations
 from airflow_sm_plugin.async_inference.watch import AwaitedResults, ResultPosition, group
 from airflow_sm_plugin.async_inference.watch_state import ResultOutcome, WatchState
-from airflow_sm_plugin.base import SageMakerInferenceSensor, broken_wait, task_instance_owner
+from airflow_sm_plugin.base import GRACE_SECONDS, SageMakerInferenceSensor, broken_wait, task_instance_owner
 from airflow_sm_plugin.batches.folder import state_folder
 from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -50,8 +50,6 @@ _COLLECTED_TEXTS = 100
 _SHOWN_ENDPOINTS = 3
 # So many invocations go into Airflow's database in any case: names of 100 characters take 5 kB there.
 _INLINE = 50
-# Airflow's own time-out comes so much later than ours, beside two pauses: the sensor's own error is to win.
-_GRACE_SECONDS = 120
 
 
 class _Wait(NamedTuple):
@@ -130,7 +128,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     ) -> None:
         seconds, pause = _seconds(timeout), _seconds(poke_interval)
         # Airflow's own time-out is only the safety net: it ends the task with a poorer text and without a retry.
-        super().__init__(timeout=seconds + 2 * pause + _GRACE_SECONDS, poke_interval=pause, **kwargs)
+        super().__init__(timeout=seconds + 2 * pause + GRACE_SECONDS, poke_interval=pause, **kwargs)
         self.result_timeout = seconds
         self.invocations = invocations
         self.output_location = output_location
@@ -234,7 +232,6 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
     def _defer(self, context: Context, wait: _Wait) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
         deadline = wait.watch.last_deadline
         location = self._location_of(wait.watch, context)

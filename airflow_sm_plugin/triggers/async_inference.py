@@ -17,15 +17,12 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
-from airflow_sm_plugin.triggers.polling import OneEventTrigger
+from airflow_sm_plugin.triggers.polling import SHORTEST_PAUSE, OneEventTrigger
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.queue import Wakeup
 
 log = get_log(__name__)
-
-_SHORTEST_PAUSE = 0.05
-"""Seconds; keeps a wait whose deadline is now from polling in a busy loop."""
 
 _FIRST_PAUSE = 5.0
 """Seconds at most: a trigger that fires before the scheduler has noticed the deferral fails the task in a busy Airflow
@@ -92,7 +89,7 @@ class AsyncInferenceTrigger(OneEventTrigger):
         return super().error_event(error) | {"note": self.note}
 
     async def wait(self) -> dict[str, Any]:
-        left = max(_SHORTEST_PAUSE, self.deadline - time.time())
+        left = max(SHORTEST_PAUSE, self.deadline - time.time())
         await asyncio.sleep(min(self.poll_interval, _FIRST_PAUSE, left))
         async with AsyncExitStack() as stack:
             s3, watch, wakeup = await self._opened(stack)
@@ -169,4 +166,4 @@ class AsyncInferenceTrigger(OneEventTrigger):
     def _time_left(self, deadline: float) -> float:
         """Compute the longest pause before the next poll: until the deadline, then the pause of an outage."""
         left = deadline - time.time()
-        return max(_SHORTEST_PAUSE, left) if left > 0 else _PAUSE_AFTER_DEADLINE
+        return max(SHORTEST_PAUSE, left) if left > 0 else _PAUSE_AFTER_DEADLINE

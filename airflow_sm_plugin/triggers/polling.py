@@ -22,11 +22,9 @@ from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
 
-_SHORTEST_PAUSE = 0.05
+SHORTEST_PAUSE = 0.05
 """Least seconds between two polls, near the deadline as well. Without it a trigger whose deadline has passed would poll
 in a tight loop, and keep the triggerer's other triggers waiting."""
-GRACE_SECONDS = 120
-"""Airflow's deferral time-out comes so much later than the trigger's own deadline: it is only the safety net."""
 
 
 class OneEventTrigger(BaseTrigger):
@@ -158,16 +156,16 @@ class PollingTrigger(OneEventTrigger):
                 return payload
 
     async def _pause(self) -> None:
-        await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
+        await asyncio.sleep(min(self.poll_interval, max(SHORTEST_PAUSE, self.deadline - time.time())))
 
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
         """Count a failed poll; raise its error, translated, if there were too many or no later poll can succeed."""
         self._failed = self._failed.one_more()
         doing = f"{type(self).__name__}, {self._failed.in_a_row} failed polls in a row"
         if isinstance(error, ServiceError):
-            ours: SageMakerInferenceError = type(error)(f"{doing}: {error}")
+            translated_error: SageMakerInferenceError = type(error)(f"{doing}: {error}")
         else:
-            ours = translate(error, doing)
-        if self._failed.end_the_wait(ours) or time.time() >= self.deadline:
-            raise ours from cause_of(error)
-        log.warning("tolerated, the wait goes on: %s", ours)
+            translated_error = translate(error, doing)
+        if self._failed.end_the_wait(translated_error) or time.time() >= self.deadline:
+            raise translated_error from cause_of(error)
+        log.warning("tolerated, the wait goes on: %s", translated_error)

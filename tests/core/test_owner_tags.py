@@ -95,13 +95,13 @@ TAGS = st.dictionaries(
 )
 
 
-@given(asked=TAGS, there=TAGS | st.none())
+@given(wanted=TAGS, present=TAGS | st.none())
 def test_written_are_the_users_tags_that_are_missing_or_different(
-    asked: dict[str, str], there: dict[str, str] | None
+    wanted: dict[str, str], present: dict[str, str] | None
 ) -> None:
     """None of ours, which say whose a resource is; and after the writing all that was asked for is there."""
-    written = tags_to_write(asked, there)
+    written = tags_to_write(wanted, present)
     assert not is_made_here(written)
-    assert all((there or {}).get(key) != value for key, value in written.items())
-    after = {**(there or {}), **written}
-    assert all(after[key] == value for key, value in asked.items() if not is_made_here({key: value}))
+    assert all((present or {}).get(key) != value for key, value in written.items())
+    after = {**(present or {}), **written}
+    assert all(after[key] == value for key, value in wanted.items() if not is_made_here({key: value}))

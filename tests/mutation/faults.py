@@ -103,8 +103,8 @@ FAULTS = (
         2,
         True,
         "hooks/control_plane.py",
-        "return seen is None or (target is not None and not is_same(seen, target))",
-        "return seen is None",
+        "return description is None or (target is not None and not is_same(description, target))",
+        "return description is None",
     ),
     Fault(
         "UpdateEndpoint is repeated by botocore",
@@ -194,7 +194,7 @@ FAULTS = (
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd
-            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            self._submitted_at = max(submitted_at or 0.0, self._submitted_at or 0.0) or None
             raise
         if block:
             self.todo &= ~block
@@ -213,7 +213,7 @@ FAULTS = (
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd
-            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            self._submitted_at = max(submitted_at or 0.0, self._submitted_at or 0.0) or None
             raise
 """,
     ),

@@ -318,7 +318,7 @@ class TestDeadlines:
         assert asked.count("SageMaker.DeleteEndpoint") == 4
 
 
-class TestFailedLooks:
+class TestFailedPolls:
     @pytest.mark.usefixtures("serving")
     def test_a_bad_moment_in_the_middle_of_a_blocking_wait_out_is_endured(
         self, account: Account, name: str, model: str

@@ -266,7 +266,7 @@ class TestWaiting:
     def test_a_deletion_is_noticed_long_before_the_deadline_and_what_is_deployed_again_gets_the_input_again(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, gate: Path, run: Callable[..., Any]
     ) -> None:
-        monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 0.2)
+        monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async.CHECK_IN_SECONDS", 0.2)
         name = account.deploy(BLOCKING, asynchronous=True)
         state, run_id = f"s3://{account.bucket}/{unique('state')}", unique("run")
 
@@ -296,7 +296,7 @@ class TestWaiting:
     def test_a_wait_outlives_its_check_ins(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, gate: Path, run: Callable[..., Any]
     ) -> None:
-        monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 0.2)
+        monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async.CHECK_IN_SECONDS", 0.2)
         name = account.deploy(BLOCKING, asynchronous=True)
         with once(lambda: checked_in(account, name, 2), gate.touch):
             assert run(name, body=str(gate), return_output=True)["output"] == "done"

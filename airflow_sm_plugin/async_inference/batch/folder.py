@@ -72,9 +72,9 @@ class AttemptFolder:
     def failures_of(self, shard: int) -> str:
         return f"{self.failures}{shard:05d}.jsonl"
 
-    def round(self, number: int) -> RoundFolder:
+    def round(self, round_number: int) -> RoundFolder:
         """Locate one round, counted from 1."""
-        return RoundFolder(f"{self.location}/round-{number}")
+        return RoundFolder(f"{self.location}/round-{round_number}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,6 @@ class BatchFolder:
         """The prefix of the claims: one object for each process that took the batch over."""
         return f"{self.location}/claims/"
 
-    def plan(self, number: int) -> AttemptFolder:
+    def plan(self, plan_number: int) -> AttemptFolder:
         """Locate one plan, counted from 0."""
-        return AttemptFolder(f"{self.location}/plan-{number:03d}")
+        return AttemptFolder(f"{self.location}/plan-{plan_number:03d}")

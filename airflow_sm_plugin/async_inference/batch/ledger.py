@@ -60,7 +60,7 @@ class LedgerPart:
     """One entry of the ledger.
 
     :param token: of the process that wrote the part
-    :param at: time of writing, epoch seconds
+    :param written_at: time of writing, epoch seconds
     :param claim: the number of the process's claim, in its first part
     :param may_send: numbers that the process intends to send from now on
     :param accepted: numbers that SageMaker accepted since the process's last part
@@ -75,7 +75,7 @@ class LedgerPart:
     """
 
     token: str
-    at: float
+    written_at: float
     claim: int | None = None
     may_send: int = 0
     accepted: int = 0
@@ -90,13 +90,13 @@ class LedgerPart:
 
     def as_json(self) -> bytes:
         """Encode the part, without empty fields."""
-        given = {name: value for name, value in vars(self).items() if value != _EMPTY[name]}
+        fields = {name: value for name, value in vars(self).items() if value != _EMPTY[name]}
         if self.pattern is not None:
-            given["pattern"] = asdict(self.pattern)
+            fields["pattern"] = asdict(self.pattern)
         if self.outcome is not None:
-            given["outcome"] = _with_ranges(asdict(self.outcome))
+            fields["outcome"] = _with_ranges(asdict(self.outcome))
         # Not by msgspec, which cannot write half of a surrogate pair: messages of refusals may contain one.
-        return json.dumps(_with_ranges(given), separators=(",", ":")).encode()
+        return json.dumps(_with_ranges(fields), separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, body: bytes) -> LedgerPart:
@@ -104,15 +104,15 @@ class LedgerPart:
         return msgspec.convert(json.loads(body, object_hook=_with_sets), cls, str_keys=True)
 
 
-_EMPTY = {**vars(LedgerPart(token="", at=0.0)), "token": None, "at": None}
+_EMPTY = {**vars(LedgerPart(token="", written_at=0.0)), "token": None, "written_at": None}
 
 
-def _with_ranges(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: to_ranges(value) if name in _SETS else value for name, value in given.items()}
+def _with_ranges(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: to_ranges(value) if name in _SETS else value for name, value in fields.items()}
 
 
-def _with_sets(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: from_ranges(value) if name in _SETS else value for name, value in given.items()}
+def _with_sets(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: from_ranges(value) if name in _SETS else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Ledger:
             self,
             parts=self.parts + 1,
             claim=self.claim if part.claim is None else max(self.claim, part.claim),
-            last_at=part.at if self.last_at is None else max(self.last_at, part.at),
+            last_at=part.written_at if self.last_at is None else max(self.last_at, part.written_at),
             intended=(self.intended & ~part.withdrawn) | part.may_send,
             accepted=self.accepted | part.accepted,
             assumed=self.assumed | part.assumed,
@@ -164,7 +164,7 @@ class Ledger:
         """Move the times of the shards with new numbers forward, never back."""
         if not (numbers := part.accepted | part.assumed):
             return self.submitted
-        latest = part.at if part.submitted_at is None else part.submitted_at
+        latest = part.written_at if part.submitted_at is None else part.submitted_at
         ranges = to_ranges(numbers)
         shards = {shard for first, end in ranges for shard in range(first // SHARD, -(-end // SHARD))}
         later = {shard: max(latest, self.submitted.get(shard, latest)) for shard in shards}

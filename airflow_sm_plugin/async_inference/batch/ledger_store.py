@@ -103,7 +103,7 @@ class LedgerStore:
                     f"the ledger below {self.folder.ledger} was written under claim {self.ledger.claim}, which lies "
                     f"no longer beside it: claims were deleted, so it is not known who owns the batch. {_REMEDY}"
                 )
-            part = LedgerPart(token=self.claim.token, at=time.time(), claim=self.claim.number)
+            part = LedgerPart(token=self.claim.token, written_at=time.time(), claim=self.claim.number)
             self._ours = await self._write(part)
             if self._ours:
                 return
@@ -186,9 +186,9 @@ class SubmissionRecord:
         if left <= self._block // 2 and self.todo:
             self._work.set()
 
-    def accepted(self, number: int, request: AsyncRequest, answer: AsyncInvocation) -> None:
+    def accepted(self, input_number: int, request: AsyncRequest, answer: AsyncInvocation) -> None:
         """Record an accepted request, and the locations of its result."""
-        self._accepted.append(number)
+        self._accepted.append(input_number)
         self._submitted_at = max(self._submitted_at or 0.0, answer.submitted_at or time.time())
         output, failure = answer.output_location, answer.failure_location
         extension, name = request.s3_output_path_extension, request.filename
@@ -197,23 +197,23 @@ class SubmissionRecord:
                 self._pattern = LocationPattern.learned(extension, name, output=output, failure=failure)
             if self._pattern and self._pattern.matches(extension, name, output=output, failure=failure):
                 return
-        self._odd[number] = OddLocation(output, failure)
+        self._odd[input_number] = OddLocation(output, failure)
 
-    def in_doubt(self, number: int) -> None:
+    def in_doubt(self, input_number: int) -> None:
         """Keep a number intended, since it may have been accepted."""
-        self._doubts.add(number)
+        self._doubts.add(input_number)
 
-    def refused(self, number: int, kind: str, message: str) -> int:
+    def refused(self, input_number: int, kind: str, message: str) -> int:
         """Record an input that SageMaker will never accept; return the count of such inputs."""
-        self._refused[number] = (kind, message[:_ERROR_LENGTH])
+        self._refused[input_number] = (kind, message[:_ERROR_LENGTH])
         self._refusals += 1
         return self._refusals
 
     def forget_refusals(self) -> list[int]:
         """Forget the refusals, none of which is in the ledger yet; return their numbers, to be sent another time."""
-        numbers = list(self._refused)
+        input_numbers = list(self._refused)
         self._refused = {}
-        return numbers
+        return input_numbers
 
     async def keep(self) -> None:
         """Write parts until :meth:`close`: the next block when it is needed, answers every few seconds.
@@ -243,23 +243,25 @@ class SubmissionRecord:
         error = None if keeper.cancelled() else keeper.exception()
         if isinstance(error, FencedOff):
             raise error
-        withdrawn = from_numbers(number for number in never_sent if number not in self._doubts)
+        withdrawn = from_numbers(
+            input_number for input_number in never_sent if input_number not in self._doubts
+        )
         if withdrawn or self._accepted or self._refused:
             await self._write(0, withdrawn=withdrawn)
         if error is not None:
             raise error
 
     async def _write(self, block: int, *, withdrawn: int = 0, with_refusals: bool = True) -> None:
-        accepted, refused, odd, at = self._accepted, self._refused, self._odd, self._submitted_at
+        accepted, refused, odd, submitted_at = self._accepted, self._refused, self._odd, self._submitted_at
         self._begin_part()
         if not with_refusals:
             self._refused, refused = refused, {}
         part = LedgerPart(
             token=self._store.claim.token,
-            at=time.time(),
+            written_at=time.time(),
             may_send=block,
             accepted=from_numbers(accepted),
-            submitted_at=at,
+            submitted_at=submitted_at,
             withdrawn=withdrawn,
             refused=refused,
             pattern=None if self._store.ledger.pattern else self._pattern,
@@ -273,7 +275,7 @@ class SubmissionRecord:
             self._accepted += accepted
             self._refused = refused | self._refused
             self._odd = odd | self._odd
-            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            self._submitted_at = max(submitted_at or 0.0, self._submitted_at or 0.0) or None
             raise
         if block:
             self.todo &= ~block

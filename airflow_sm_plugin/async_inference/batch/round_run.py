@@ -116,8 +116,10 @@ class RoundProgress:
 
         :raises FencedOff: another process has taken over
         """
-        positions = {number: position for position, number in enumerate(self.numbers)}
-        missing = from_numbers(positions[number] for number in numbers_of(from_ranges(plan.taken_over)))
+        positions = {input_number: position for position, input_number in enumerate(self.numbers)}
+        missing = from_numbers(
+            positions[input_number] for input_number in numbers_of(from_ranges(plan.taken_over))
+        )
         missing &= ~self.ledger.sent
         if not missing:
             return
@@ -135,11 +137,11 @@ class RoundProgress:
             submitted_at=max(request.submitted_at for request in requests),
         )
 
-    def sent_before(self, pattern: LocationPattern | None, position: int, number: int) -> SentBefore:
-        """Describe the request of one of the round's numbers, as the next plan's input ``number``."""
+    def sent_before(self, pattern: LocationPattern | None, position: int, input_number: int) -> SentBefore:
+        """Describe the request of one of the round's numbers, as the next plan's input ``input_number``."""
         invocation = self.names.invocation(position, self.ledger, pattern)
         return SentBefore(
-            number,
+            input_number,
             invocation.output_location,
             invocation.failure_location,
             invocation.inference_id,
@@ -183,7 +185,7 @@ class RoundProgress:
         await self._append(assumed=doubts, submitted_at=submitted_at)
 
     async def _append(self, **fields: Any) -> None:  # noqa: ANN401 - fields of a part
-        await self._store.append(LedgerPart(token=self._store.claim.token, at=time.time(), **fields))
+        await self._store.append(LedgerPart(token=self._store.claim.token, written_at=time.time(), **fields))
 
     async def pattern(self) -> LocationPattern | None:
         """Return the learned pattern of locations, or a guessed one if a sent request has no answer."""
@@ -225,8 +227,10 @@ class RoundProgress:
                 submission.stop(error)
             return answer
 
-        async def request_of(number: int) -> AsyncRequest:
-            return self.names.request(number, await inputs.input(self.numbers[number]), settings.template)
+        async def request_of(input_number: int) -> AsyncRequest:
+            return self.names.request(
+                input_number, await inputs.input(self.numbers[input_number]), settings.template
+            )
 
         ledger = self.ledger
         self.names = replace(self.names, named=invoker.names_outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
+from airflow_sm_plugin.async_inference.watch_state import CHECK_IN_SECONDS
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
@@ -47,7 +48,7 @@ class BatchSettings:
     restart: bool = False
     failure_text_limit: int = 1_000
     wait_seconds: float | None = None
-    check_in_seconds: float = 1_800.0
+    check_in_seconds: float = CHECK_IN_SECONDS
     patience_seconds: float = 600.0
     options: ObjectOptions = PLAIN
 

@@ -95,8 +95,8 @@ def names_of(body: bytes) -> Page:
     """
     if (page := _plain_page(body)) is not None:
         return page
-    found = _texts_of(body, "Key")
-    return Page(_decoded(found), *_frame(found))
+    texts_by_element = _texts_of(body, "Key")
+    return Page(_decoded(texts_by_element), *_frame(texts_by_element))
 
 
 def objects_of(body: bytes) -> ObjectPage:
@@ -104,20 +104,26 @@ def objects_of(body: bytes) -> ObjectPage:
 
     :raises ServiceUnavailable: it is not the XML of a listing, or an object lacks its size or ETag
     """
-    found = _texts_of(body, "Key", "Size", "ETag")
+    texts_by_element = _texts_of(body, "Key", "Size", "ETag")
     try:
         objects = [
             ListedObject(key, int(size), etag.strip('"'))
-            for key, size, etag in zip(_decoded(found), found["Size"], found["ETag"], strict=True)
+            for key, size, etag in zip(
+                _decoded(texts_by_element), texts_by_element["Size"], texts_by_element["ETag"], strict=True
+            )
         ]
     except ValueError as error:
         raise _unreadable(error) from error
-    return ObjectPage(objects, *_frame(found))
+    return ObjectPage(objects, *_frame(texts_by_element))
 
 
-def _frame(found: dict[str, list[str]]) -> tuple[bool, str, str]:
+def _frame(texts_by_element: dict[str, list[str]]) -> tuple[bool, str, str]:
     """Read whether an answer is truncated, its token, and its bucket."""
-    return found["IsTruncated"] == ["true"], "".join(found[_TOKEN]), "".join(found["Name"])
+    return (
+        texts_by_element["IsTruncated"] == ["true"],
+        "".join(texts_by_element[_TOKEN]),
+        "".join(texts_by_element["Name"]),
+    )
 
 
 def _plain_page(body: bytes) -> Page | None:
@@ -149,8 +155,8 @@ def _at_most_one(text: str, name: str) -> str | None:
     """Read an element's text, empty where it is missing; None where only the parser can read it."""
     if f"<{name}" not in text:
         return ""
-    found = _only(text, name)
-    return None if found is None or "&" in found else found
+    element_text = _only(text, name)
+    return None if element_text is None or "&" in element_text else element_text
 
 
 def _only(text: str, name: str) -> str | None:
@@ -162,8 +168,9 @@ def _only(text: str, name: str) -> str | None:
     return text[begin : text.find("<", begin)]
 
 
-def _decoded(found: dict[str, list[str]]) -> list[str]:
-    return _unquoted(found["Key"]) if found["EncodingType"] == ["url"] else found["Key"]
+def _decoded(texts_by_element: dict[str, list[str]]) -> list[str]:
+    keys = texts_by_element["Key"]
+    return _unquoted(keys) if texts_by_element["EncodingType"] == ["url"] else keys
 
 
 def _unquoted(keys: list[str]) -> list[str]:
@@ -171,27 +178,27 @@ def _unquoted(keys: list[str]) -> list[str]:
 
 
 def _texts_of(body: bytes, *wanted: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {name: [] for name in (*wanted, *_OF_ANY_PAGE)}
+    texts_by_element: dict[str, list[str]] = {name: [] for name in (*wanted, *_OF_ANY_PAGE)}
     parser = xml.parsers.expat.ParserCreate()
     parser.buffer_text = True
     texts: list[str] = []
     parser.CharacterDataHandler = texts.append  # without a Python frame of its own: called for every element
-    parser.EndElementHandler = _collector(found, texts)
+    parser.EndElementHandler = _collector(texts_by_element, texts)
     try:
         parser.Parse(body, True)  # noqa: FBT003 - expat takes no keyword
     except xml.parsers.expat.ExpatError as error:
         raise _unreadable(error) from error
-    if len(found["IsTruncated"]) != 1:
+    if len(texts_by_element["IsTruncated"]) != 1:
         raise _unreadable("it does not say whether it is truncated")
-    return found
+    return texts_by_element
 
 
-def _collector(found: dict[str, list[str]], texts: list[str]) -> Callable[[str], None]:
+def _collector(texts_by_element: dict[str, list[str]], texts: list[str]) -> Callable[[str], None]:
     """Make expat's end handler: none of the wanted elements is ever empty, so its text came last."""
 
     def element_ends(name: str) -> None:
-        if name in found and texts:
-            found[name].append(texts[-1])
+        if name in texts_by_element and texts:
+            texts_by_element[name].append(texts[-1])
 
     return element_ends
 

@@ -143,10 +143,10 @@ class S3Objects:
         return await self._read(location, None)
 
     async def _found(self, location: str, part: tuple[int, int] | None) -> bytes:
-        found = await self._read(location, part)
-        if found is None:
+        body = await self._read(location, part)
+        if body is None:
             raise missing(location)
-        return found
+        return body
 
     async def _read(self, location: str, part: tuple[int, int] | None) -> bytes | None:
         uri = S3Uri.parse_object(location)

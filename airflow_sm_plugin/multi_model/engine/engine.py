@@ -313,7 +313,7 @@ class ModelEngine:
                 "warm": schedule.count(ModelStage.WARM),
                 "loading": schedule.count(ModelStage.COLD),
             }
-            self._statistics.sample(at=time.time(), **load)
+            self._statistics.sample(epoch_seconds=time.time(), **load)
             self.progress.report(**load, repeats=self._calls.attempts.repeats)
             self._pump()
 

@@ -111,7 +111,9 @@ class Invocations:
             return
         self.attempts.succeeded(job, now)
         records, first_record = payload.records, payload.first_record
-        self.statistics.invoked(queue.model, seconds=now - began, records=records, at=self._epoch + now)
+        self.statistics.invoked(
+            queue.model, seconds=now - began, records=records, epoch_seconds=self._epoch + now
+        )
         note = b""
         if settings.keep_attributes:
             note = _note(first_record, records, answer.custom_attributes)

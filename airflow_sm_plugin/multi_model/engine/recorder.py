@@ -138,7 +138,7 @@ class ResultRecorder:
             open_input.results, open_input.failures, open_input.is_recorded = [], [], True
         part = JournalPart(
             token=self.store.token,
-            at=time.time(),
+            written_at=time.time(),
             data=f"{self.store.journal.parts:08d}-{self.store.token}" if data.size else None,
             runs=tuple(data.runs),
             failures=tuple(data.failures),
@@ -157,11 +157,12 @@ class ResultRecorder:
     async def _write(self, open_input: OpenInput) -> None:
         async with self._writes:
             results = sorted(open_input.results)
-            body, notes = b"".join(each.body for each in results), b"".join(each.note for each in results)
+            body = b"".join(result.body for result in results)
+            notes = b"".join(result.note for result in results)
             await self.writer.write(open_input.batch_input, body, notes)
         self.unwritten_bytes -= sum(map(_size, results))
         open_input.results = []
-        self._end(Ended(open_input.entry, sum(each.records for each in results), 0))
+        self._end(Ended(open_input.entry, sum(result.records for result in results), 0))
 
     async def _assemble(self, open_input: OpenInput) -> None:
         progress = open_input.progress
@@ -194,7 +195,7 @@ class _DataObject:
         for results in _contiguous(open_input.results):
             self._add_run(open_input.entry, results)
         failures: list[FailedRecords] = []
-        for failed in sorted(open_input.failures, key=lambda each: (each.start, each.first_record)):
+        for failed in sorted(open_input.failures, key=lambda records: (records.start, records.first_record)):
             _append(failures, failed)
         for failed in failures:
             self._add_failure(open_input, failed)
@@ -202,8 +203,8 @@ class _DataObject:
     def _add_run(self, entry: int, results: list[Result]) -> None:
         first, last = results[0], results[-1]
         records = last.first_record + last.records - first.first_record
-        bodies = self._append_bytes([each.body for each in results])
-        notes = self._append_bytes([each.note for each in results if each.note])
+        bodies = self._append_bytes([result.body for result in results])
+        notes = self._append_bytes([result.note for result in results if result.note])
         self.runs.append(Run(entry, first.start, last.end, first.first_record, records, *bodies, *notes))
 
     def _add_failure(self, open_input: OpenInput, failed: FailedRecords) -> None:

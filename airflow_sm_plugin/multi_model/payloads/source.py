@@ -23,7 +23,7 @@ MAX_PIECE_BYTES = 256 * 1024
 _STEP = 16 * 1024
 """Compressed bytes given to zlib at once: zlib copies the bytes it has not used for each piece that it returns."""
 
-_GZIP = 16 + zlib.MAX_WBITS
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 
 async def payloads(
@@ -130,7 +130,7 @@ class Gunzip:
     """
 
     def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
+        self._member = zlib.decompressobj(GZIP_WINDOW_BITS)
         self._is_inside = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -151,7 +151,7 @@ class Gunzip:
     def _decompressed(self, data: bytes) -> Iterator[bytes]:
         while data := data if self._is_inside else data.lstrip(b"\0"):
             if not self._is_inside:
-                self._member, self._is_inside = zlib.decompressobj(_GZIP), True
+                self._member, self._is_inside = zlib.decompressobj(GZIP_WINDOW_BITS), True
             try:
                 piece = self._member.decompress(data, MAX_PIECE_BYTES)
             except zlib.error as error:

@@ -21,6 +21,7 @@ from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.payloads.lines import BLANK
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
+from airflow_sm_plugin.multi_model.payloads.source import GZIP_WINDOW_BITS
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
 from airflow_sm_plugin.multi_model.plan.make import earlier_plans
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
@@ -39,7 +40,6 @@ differ in size, and take more connections and memory."""
 _SAMPLE_BYTES = 262_144
 """Bytes read of each, and a sixteenth of the limit of decompressed text: 256 records of 1 KB."""
 
-_GZIP = 16 + zlib.MAX_WBITS
 
 _MODELS_SHOWN = 20
 """Rows of the table in the log, the largest models first: they decide how long the batch takes."""
@@ -232,7 +232,7 @@ async def _sample(s3: S3Objects, entry: BatchInput) -> Sample | None:
         log.info("the input %s cannot be sampled: %s", entry.source, error)
         return None
     try:
-        text = zlib.decompressobj(_GZIP).decompress(body, 16 * _SAMPLE_BYTES)
+        text = zlib.decompressobj(GZIP_WINDOW_BITS).decompress(body, 16 * _SAMPLE_BYTES)
     except zlib.error:
         text = body  # not compressed
     return Sample(sum(1 for line in text.split(b"\n") if line.strip(BLANK)), len(text), len(body))

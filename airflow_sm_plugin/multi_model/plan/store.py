@@ -22,6 +22,9 @@ from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, MultiMo
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
+S3_CONNECTIONS = 32
+"""Requests at once of a task that makes a plan or merges reports."""
+
 
 class StoredPlan(NamedTuple):
     """A plan that is in S3, and the locations of its objects."""

@@ -168,9 +168,9 @@ def _card(title: str, figure: str, *notes: str | tuple[str, bool]) -> Card:
     return Card(title, figure, [(text, is_bad) for text, is_bad in pairs if text])
 
 
-def _bad(number: int, text: str) -> tuple[str, bool]:
+def _bad(quantity: int, text: str) -> tuple[str, bool]:
     """Make a note of bad news; a number of 0 makes it empty."""
-    return (f"{count(number)} {text}" if number else "", True)
+    return (f"{count(quantity)} {text}" if quantity else "", True)
 
 
 # Tables
@@ -179,7 +179,10 @@ def _bad(number: int, text: str) -> tuple[str, bool]:
 def _classes(counted: Mapping[str, int]) -> list[tuple[str, str, float]]:
     """List the classes with their numbers, also in percent of the most frequent class."""
     most = max(counted.values(), default=1)
-    return [(name, count(number), round(100 * number / most, 1)) for name, number in counted.items()]
+    return [
+        (name, count(occurrences), round(100 * occurrences / most, 1))
+        for name, occurrences in counted.items()
+    ]
 
 
 def _failed_model(model: ModelReport) -> dict[str, str]:
@@ -192,7 +195,7 @@ def _failed_model(model: ModelReport) -> dict[str, str]:
         "share": share(counts.records_failed, counts.records),
         "inputs": f"{count(counts.inputs_failed)} of {count(counts.inputs)}",
         "unread": count(counts.inputs_unread),
-        "classes": ", ".join(f"{name} {count(number)}" for name, number in classes) or _NOTHING,
+        "classes": ", ".join(f"{name} {count(failed)}" for name, failed in classes) or _NOTHING,
     }
 
 
@@ -223,10 +226,11 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _follows(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Decide whether *row* is about the records after *before*, with the same error."""
-    first, number, more = before.get("first_record"), before.get("record_count"), row.get("record_count")
-    if first is None or number is None or more is None:
+    first, record_count = before.get("first_record"), before.get("record_count")
+    more = row.get("record_count")
+    if first is None or record_count is None or more is None:
         return False
-    return row == {**before, "first_record": first + number, "record_count": more}
+    return row == {**before, "first_record": first + record_count, "record_count": more}
 
 
 def _failure(row: Mapping[str, Any]) -> dict[str, str]:
@@ -241,13 +245,13 @@ def _failure(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _records(first: int | None, number: int | None) -> str:
+def _records(first: int | None, record_count: int | None) -> str:
     """Name the records of a failure row; None is the number of records in the rest of an unreadable input."""
     if first is None:
         return _NOTHING
-    if number is None:
+    if record_count is None:
         return f"{count(first)} and all after it"
-    return count(first) if number == 1 else f"{count(first)} to {count(first + number - 1)}"
+    return count(first) if record_count == 1 else f"{count(first)} to {count(first + record_count - 1)}"
 
 
 def _greatest(

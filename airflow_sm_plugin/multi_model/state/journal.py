@@ -132,7 +132,7 @@ class Journal:
         if part.is_restart:
             self._reset()
         if self.began_at is None:
-            self.began_at = part.at
+            self.began_at = part.written_at
         if part.claim is not None:
             self.claim, self.writer, self.is_finished = part.claim, part.writer or StateWriter(), False
             self.first_writer = self.first_writer or self.writer

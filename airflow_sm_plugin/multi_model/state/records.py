@@ -149,7 +149,7 @@ class JournalPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One part of a journal.
 
     :param token: unique to the process that wrote the part
-    :param at: epoch seconds
+    :param written_at: epoch seconds
     :param claim: in the first part of a process: its claim
     :param writer: in the same part: the task's try
     :param is_restart: in the same part: whether all earlier parts are void
@@ -160,7 +160,7 @@ class JournalPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """
 
     token: str
-    at: float
+    written_at: float
     claim: int | None = None
     writer: StateWriter | None = None
     is_restart: bool = False

@@ -114,7 +114,7 @@ class JournalStore:
             decision = decide(journal)
             part = JournalPart(
                 token=claim.token,
-                at=time.time(),
+                written_at=time.time(),
                 claim=claim.number,
                 writer=writer,
                 is_restart=decision.is_restart,

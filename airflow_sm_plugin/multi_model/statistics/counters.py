@@ -111,14 +111,14 @@ class Statistics:
         self.models: dict[str, ModelStatistics] = {}
         self.bins = TimeBins()
 
-    def invoked(self, model: str, *, seconds: float, records: int, at: float) -> None:
+    def invoked(self, model: str, *, seconds: float, records: int, epoch_seconds: float) -> None:
         """Count a successful invocation. The engine calls this for every payload, so it is written to be quick.
 
-        :param at: when the invocation ended
+        :param epoch_seconds: when the invocation ended
         """
         statistics = self.models.get(model) or self.of(model)
         bins = self.bins
-        bin_ = bins.bins.get(int(at) >> bins.shift) or bins.bin_of(int(at))
+        bin_ = bins.bins.get(int(epoch_seconds) >> bins.shift) or bins.bin_of(int(epoch_seconds))
         microseconds = int(seconds * MICROSECONDS)
         if microseconds < 1:  # noqa: PLR1730 - a call of max() takes a tenth of the whole function
             microseconds = 1
@@ -165,9 +165,9 @@ class Statistics:
         statistics = self.of(model)
         statistics.working = _with(statistics.working, _interval(began, ended))
 
-    def sample(self, *, at: float, in_flight: int, bound: int, warm: int, loading: int) -> None:
+    def sample(self, *, epoch_seconds: float, in_flight: int, bound: int, warm: int, loading: int) -> None:
         """Record gauges, about once a second: invocations in flight, and permitted; models warm, and loading."""
-        self.bins.bin_of(int(at)).add_samples((1, in_flight, bound, warm, loading))
+        self.bins.bin_of(int(epoch_seconds)).add_samples((1, in_flight, bound, warm, loading))
 
     def take(self) -> dict[str, Any]:
         """Convert the counts to JSON's types for :meth:`add`, and reset them."""

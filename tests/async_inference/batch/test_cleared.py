@@ -166,7 +166,9 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
             store = LedgerStore(s3, task.folder.plan(0).round(1), claim, count=2)
             await store.take_over()
             if not store.ledger.doubtful:
-                await store.append(LedgerPart(token="t", at=time.time(), may_send=store.ledger.unsent))
+                await store.append(
+                    LedgerPart(token="t", written_at=time.time(), may_send=store.ledger.unsent)
+                )
 
     asyncio.run(intend())
     done = task.run(NEW, 2, **CLEARED, **changes)

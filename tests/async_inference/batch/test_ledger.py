@@ -20,7 +20,7 @@ TABLES = st.dictionaries(
 PARTS = st.builds(
     LedgerPart,
     token=st.text(max_size=8),
-    at=st.floats(0, 2e9),
+    written_at=st.floats(0, 2e9),
     claim=st.none() | st.integers(0, 99),
     may_send=MASKS,
     accepted=MASKS,
@@ -54,43 +54,49 @@ def test_each_number_is_in_exactly_one_state(parts: list[LedgerPart]) -> None:
 
 
 def test_empty_fields_are_not_written() -> None:
-    assert LedgerPart(token="t", at=1.5).as_json() == b'{"token":"t","at":1.5}'
+    assert LedgerPart(token="t", written_at=1.5).as_json() == b'{"token":"t","written_at":1.5}'
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"token":"t","at":1,"accepted":[[2,1]]}'])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"token":"t","written_at":1,"accepted":[[2,1]]}'])
 def test_a_body_that_is_no_part_is_refused(body: bytes) -> None:
     with pytest.raises((ValueError, KeyError, AttributeError)):
         LedgerPart.from_json(body)
 
 
 def test_intended_but_unanswered_is_in_doubt_and_shown() -> None:
-    ledger = Ledger(3_000).after(LedgerPart(token="a", at=1.0, claim=0, may_send=below(2_100)))
+    ledger = Ledger(3_000).after(LedgerPart(token="a", written_at=1.0, claim=0, may_send=below(2_100)))
     ledger = ledger.after(
-        LedgerPart(token="a", at=2.0, accepted=below(999), refused={999: ("RequestRefused", "no")})
+        LedgerPart(token="a", written_at=2.0, accepted=below(999), refused={999: ("RequestRefused", "no")})
     )
     assert list(numbers_of(ledger.doubtful)) == list(range(1_000, 2_100))
     assert list(numbers_of(ledger.unsent)) == list(range(2_100, 3_000))
 
 
 def test_withdrawn_numbers_are_sent_again_without_a_doubt() -> None:
-    ledger = Ledger(10).after(LedgerPart(token="a", at=1.0, may_send=below(10)))
-    ledger = ledger.after(LedgerPart(token="a", at=2.0, accepted=below(4), withdrawn=below(10) & ~below(4)))
+    ledger = Ledger(10).after(LedgerPart(token="a", written_at=1.0, may_send=below(10)))
+    ledger = ledger.after(
+        LedgerPart(token="a", written_at=2.0, accepted=below(4), withdrawn=below(10) & ~below(4))
+    )
     assert not ledger.doubtful
     assert list(numbers_of(ledger.unsent)) == [4, 5, 6, 7, 8, 9]
-    again = ledger.after(LedgerPart(token="b", at=3.0, may_send=below(6) & ~below(4)))
+    again = ledger.after(LedgerPart(token="b", written_at=3.0, may_send=below(6) & ~below(4)))
     assert list(numbers_of(again.doubtful)) == [4, 5]
 
 
 def test_a_shards_time_is_that_of_its_latest_submission() -> None:
-    ledger = Ledger(3_000).after(LedgerPart(token="a", at=10.0, accepted=below(1_001), submitted_at=9.0))
-    ledger = ledger.after(LedgerPart(token="a", at=20.0, accepted=1 << 1_500, submitted_at=19.0))
-    ledger = ledger.after(LedgerPart(token="a", at=8.0, accepted=1 << 5, submitted_at=7.0))
+    ledger = Ledger(3_000).after(
+        LedgerPart(token="a", written_at=10.0, accepted=below(1_001), submitted_at=9.0)
+    )
+    ledger = ledger.after(LedgerPart(token="a", written_at=20.0, accepted=1 << 1_500, submitted_at=19.0))
+    ledger = ledger.after(LedgerPart(token="a", written_at=8.0, accepted=1 << 5, submitted_at=7.0))
     assert [ledger.submitted.get(shard) for shard in range(3)] == [9.0, 19.0, None]
 
 
 def test_doubts_that_count_as_sent_are_waited_for_and_no_doubts_any_more() -> None:
-    ledger = Ledger(4).after(LedgerPart(token="a", at=1.0, may_send=below(4)))
-    ledger = ledger.after(LedgerPart(token="b", at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0))
+    ledger = Ledger(4).after(LedgerPart(token="a", written_at=1.0, may_send=below(4)))
+    ledger = ledger.after(
+        LedgerPart(token="b", written_at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0)
+    )
     assert ledger.sent == below(4)
     assert ledger.submitted.get(0) == 3.0
 
@@ -120,12 +126,12 @@ class Sending(RuleBasedStateMachine):
         self.in_memory, self.lost = set(), set()
         doubts = self.ledger.doubtful
         self.parts.append(
-            LedgerPart(token="t", at=float(len(self.parts)), claim=len(self.parts), assumed=doubts)
+            LedgerPart(token="t", written_at=float(len(self.parts)), claim=len(self.parts), assumed=doubts)
         )
 
     @rule(size=st.integers(1, 20))
     def intend(self, size: int) -> None:
-        self.parts.append(LedgerPart(token="t", at=0.0, may_send=first_of(self.ledger.unsent, size)))
+        self.parts.append(LedgerPart(token="t", written_at=0.0, may_send=first_of(self.ledger.unsent, size)))
 
     @rule(target=pending, data=st.data())
     def send(self, data: st.DataObject) -> int:
@@ -146,7 +152,7 @@ class Sending(RuleBasedStateMachine):
     @rule()
     def write_down(self) -> None:
         self.parts.append(
-            LedgerPart(token="t", at=0.0, accepted=from_numbers(self.in_memory), submitted_at=0.0)
+            LedgerPart(token="t", written_at=0.0, accepted=from_numbers(self.in_memory), submitted_at=0.0)
         )
         self.in_memory = set()
 

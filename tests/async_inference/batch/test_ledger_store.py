@@ -78,10 +78,10 @@ def accepted(request: AsyncRequest) -> AsyncInvocation:
 def test_an_orphan_cannot_write_any_more(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         orphan = await taken_over(s3, folder, "orphan")
-        await orphan.append(LedgerPart(token="orphan", at=1.0, may_send=below(4)))
+        await orphan.append(LedgerPart(token="orphan", written_at=1.0, may_send=below(4)))
         retry = await taken_over(s3, folder, "retry")
         with pytest.raises(FencedOff):
-            await orphan.append(LedgerPart(token="orphan", at=2.0, accepted=below(4)))
+            await orphan.append(LedgerPart(token="orphan", written_at=2.0, accepted=below(4)))
         with pytest.raises(FencedOff):
             await LedgerStore(s3, folder.plan(0).round(1), orphan.claim, count=10).take_over()
         return retry.ledger
@@ -114,9 +114,9 @@ def test_claims_that_race_all_get_a_number_of_their_own(folder: BatchFolder) -> 
 def test_an_own_part_whose_write_seemed_to_fail_is_recognised(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         store = await taken_over(s3, folder, "a")
-        lost = LedgerPart(token="a", at=1.0, may_send=below(3))
+        lost = LedgerPart(token="a", written_at=1.0, may_send=below(3))
         await s3.write(numbered(folder.plan(0).round(1).ledger, store.ledger.parts), lost.as_json())
-        await store.append(LedgerPart(token="a", at=2.0, accepted=below(2)))
+        await store.append(LedgerPart(token="a", written_at=2.0, accepted=below(2)))
         return await store.read()
 
     ledger = in_s3(work)
@@ -130,7 +130,7 @@ def test_an_own_part_whose_write_seemed_to_fail_is_recognised(folder: BatchFolde
 def test_a_ledger_with_a_missing_part_is_refused(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a")
-        await store.append(LedgerPart(token="a", at=1.0, may_send=1))
+        await store.append(LedgerPart(token="a", written_at=1.0, may_send=1))
         await s3.delete(numbered(folder.plan(0).round(1).ledger, 0))
         with pytest.raises(ResourceConflict, match="not whole"):
             await store.read()

@@ -22,7 +22,7 @@ NUMBERS = st.sets(st.integers(0, COUNT - 1), max_size=60)
 def ledger_of(accepted: int, *, odd: Collection[int] = (), at: float = 100.0) -> Ledger:
     odd_locations = {number: OddLocation(f"s3://b/odd/{number:05d}.out", None) for number in odd}
     part = LedgerPart(
-        token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=odd_locations
+        token="t", written_at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=odd_locations
     )
     return Ledger(COUNT).after(part)
 
@@ -54,10 +54,10 @@ def test_failure_objects_and_notifications_are_recognised_by_the_rounds_names() 
 
 def test_a_shards_deadline_counts_from_its_own_last_submission() -> None:
     ledger = ledger_of(below(1_000)).after(
-        LedgerPart(token="t", at=900.0, accepted=below(COUNT), submitted_at=900.0)
+        LedgerPart(token="t", written_at=900.0, accepted=below(COUNT), submitted_at=900.0)
     )  # fmt: skip
     late = ledger_of(below(1_000)).after(
-        LedgerPart(token="t", at=500.0, accepted=1 << 1_000, submitted_at=500.0)
+        LedgerPart(token="t", written_at=500.0, accepted=1 << 1_000, submitted_at=500.0)
     )
     assert RoundWatch.of(ledger, NAMES, pattern=PATTERN, seconds=60).watch.last_deadline == 960
     assert [s.deadlines for s in RoundWatch.of(late, NAMES, pattern=PATTERN, seconds=60).watch.folders] == [
@@ -93,6 +93,6 @@ def test_a_request_has_the_inputs_own_type_and_the_batchs_otherwise() -> None:
 @given(NUMBERS, NUMBERS, NUMBERS, st.none() | st.text(max_size=9))
 def test_an_outcome_is_read_back(ok: set[int], failed: set[int], expired: set[int], why: str | None) -> None:
     outcome = RoundOutcome(from_numbers(ok), from_numbers(failed), from_numbers(expired), why)
-    part = LedgerPart(token="t", at=1.0, outcome=outcome)
+    part = LedgerPart(token="t", written_at=1.0, outcome=outcome)
     assert LedgerPart.from_json(part.as_json()).outcome == outcome
     assert outcome.again == from_numbers(failed | expired)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 
+from airflow_sm_plugin import base
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
-from airflow_sm_plugin.triggers import polling
 
 # On a busy machine the triggerer that takes over comes later than Airflow's safety net.
-polling.GRACE_SECONDS = 3600
+base.GRACE_SECONDS = 3600
 
 with DAG("e2e_deferred_deploy", schedule=None):
     SageMakerDeployEndpointOperator(

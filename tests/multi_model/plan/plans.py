@@ -103,7 +103,7 @@ def finish(plan: Planned, *, failed: Callable[[BatchInput], bool] = lambda _: Fa
             await s3.write(numbered(folder.claims, 0), b"{}")
             await s3.write(
                 numbered(folder.journal, 0),
-                JournalPart(token="t", at=0.0, claim=0, ended=ended, finished=True).as_json(),
+                JournalPart(token="t", written_at=0.0, claim=0, ended=ended, finished=True).as_json(),
             )
 
     in_s3(work)

@@ -74,8 +74,8 @@ def busy(
         statistics.loaded(model, began=at, ended=at + 2)
         for index in range(invocations):
             now = at + 2 + index / 2
-            statistics.invoked(model, seconds=seconds, records=1, at=now)
-            statistics.sample(at=now, in_flight=3, bound=8, warm=1, loading=0)
+            statistics.invoked(model, seconds=seconds, records=1, epoch_seconds=now)
+            statistics.sample(epoch_seconds=now, in_flight=3, bound=8, warm=1, loading=0)
         statistics.worked(model, began=at + 2, ended=at + 2 + invocations / 2)
 
     return step

@@ -30,12 +30,12 @@ def journal(*parts: JournalPart, keep: bool = True) -> Journal:
 
 
 def part(**fields: object) -> JournalPart:
-    return JournalPart(token="t", at=1.0, **fields)  # type: ignore[arg-type]
+    return JournalPart(token="t", written_at=1.0, **fields)  # type: ignore[arg-type]
 
 
 FULL = JournalPart(
     token="t",
-    at=12.5,
+    written_at=12.5,
     claim=0,
     writer=StateWriter(TaskTry(1.5, 2), "0"),
     is_restart=True,

@@ -29,12 +29,12 @@ AT = st.floats(min_value=T0, max_value=T0 + 2_000)
 
 
 def invoked(model: str, seconds: float, records: int, at: float) -> Step:
-    return lambda statistics: statistics.invoked(model, seconds=seconds, records=records, at=at)
+    return lambda statistics: statistics.invoked(model, seconds=seconds, records=records, epoch_seconds=at)
 
 
 def sampled(at: float, in_flight: int) -> Step:
     return lambda statistics: statistics.sample(
-        at=at, in_flight=in_flight, bound=in_flight + 1, warm=2, loading=1
+        epoch_seconds=at, in_flight=in_flight, bound=in_flight + 1, warm=2, loading=1
     )
 
 
@@ -65,7 +65,7 @@ def test_deltas_add_up_after_json(parts: list[list[Step]]) -> None:
 
 def test_taking_the_counts_resets_them() -> None:
     statistics = Statistics()
-    statistics.invoked("a", seconds=1, records=1, at=T0)
+    statistics.invoked("a", seconds=1, records=1, epoch_seconds=T0)
     assert statistics.take()["models"]
     assert statistics.take() == Statistics().take()
 
@@ -104,14 +104,14 @@ def test_durations_of_zero_or_less_are_counted() -> None:
     """A clock that was set back must not stop the engine."""
     statistics = Statistics()
     for seconds in (0.0, -1.0, 1e-9):
-        statistics.invoked("a", seconds=seconds, records=1, at=T0)
+        statistics.invoked("a", seconds=seconds, records=1, epoch_seconds=T0)
     assert statistics.of("a").latencies.count == 3
 
 
 def test_counting_an_invocation_takes_the_same_few_calls_however_many_were_counted() -> None:
     """Every invocation of a batch pays for them, 0.8 µs."""
     statistics = Statistics()
-    count = partial(statistics.invoked, "a", seconds=0.1, records=1, at=T0)
+    count = partial(statistics.invoked, "a", seconds=0.1, records=1, epoch_seconds=T0)
     count()
     second = _calls_in(count)
     for _ in range(10_000):

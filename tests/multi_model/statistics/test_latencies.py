@@ -18,7 +18,7 @@ SECONDS = st.floats(min_value=1e-4, max_value=4_000)
 def of(durations: list[float]) -> Latencies:
     statistics = Statistics()
     for seconds in durations:
-        statistics.invoked("m", seconds=seconds, records=1, at=0.0)
+        statistics.invoked("m", seconds=seconds, records=1, epoch_seconds=0.0)
     return statistics.of("m").latencies
 
 

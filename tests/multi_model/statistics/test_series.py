@@ -17,9 +17,9 @@ from tests.multi_model.report.reports import T0
 def series(*samples: tuple[float, int], invocations: tuple[float, ...] = ()) -> Any:  # noqa: ANN401 - JSON's types
     statistics = Statistics()
     for at, in_flight in samples:
-        statistics.sample(at=at, in_flight=in_flight, bound=64, warm=2, loading=1)
+        statistics.sample(epoch_seconds=at, in_flight=in_flight, bound=64, warm=2, loading=1)
     for at in invocations:
-        statistics.invoked("a", seconds=0.1, records=5, at=at)
+        statistics.invoked("a", seconds=0.1, records=5, epoch_seconds=at)
     return json.loads(json.dumps(statistics.take()))["series"]
 
 
