@@ -71,7 +71,7 @@ async def plan_inputs(
         check_inputs_apart(source.location, written)
     selection = source.selection()
     async with aclosing(batch_inputs(s3, source, selection)) as inputs:
-        planned = await write_plan(s3, _compared(inputs, source, written, content_type), into=into)
+        planned = await write_chunks(s3, _compared(inputs, source, written, content_type), into=into)
     if not planned.count:
         raise source.no_inputs(selection, "nothing was sent")
     return dataclasses.replace(planned, passed_over=selection.passed_over)
@@ -115,29 +115,29 @@ def _line(item: BatchInput) -> bytes:
     return f"{item.as_line()}\n".encode()
 
 
-async def write_plan(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:
-    """Write inputs as shards below ``into``. At most two shards are in memory: one is written while one grows."""
-    digest, count, shards = hashlib.sha256(), 0, 0
+async def write_chunks(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:
+    """Write inputs in chunks below ``into``. At most two chunks are in memory: one is written while one grows."""
+    digest, count, chunks = hashlib.sha256(), 0, 0
     async with bounded_tasks(at_once=1) as start:
-        async for shard in _in_shards(inputs):
-            body = b"".join(shard)
+        async for chunk in _in_chunks(inputs):
+            body = b"".join(chunk)
             digest.update(body)
-            location = chunk_location(into, shards)
+            location = chunk_location(into, chunks)
             await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
-            count += len(shard)
-            shards += 1
-    return PlanSummary(count=count, shards=shards, digest=digest.hexdigest()[:_DIGEST_LENGTH])
+            count += len(chunk)
+            chunks += 1
+    return PlanSummary(count=count, shards=chunks, digest=digest.hexdigest()[:_DIGEST_LENGTH])
 
 
-async def _in_shards(inputs: AsyncIterable[BatchInput]) -> AsyncIterator[list[bytes]]:
-    shard: list[bytes] = []
+async def _in_chunks(inputs: AsyncIterable[BatchInput]) -> AsyncIterator[list[bytes]]:
+    chunk: list[bytes] = []
     async for item in inputs:
-        shard.append(_line(item))
-        if len(shard) == SHARD:
-            yield shard
-            shard = []
-    if shard:
-        yield shard
+        chunk.append(_line(item))
+        if len(chunk) == SHARD:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 async def read_lines(s3: S3Objects, folder: str, chunk: int) -> list[str]:
@@ -145,7 +145,7 @@ async def read_lines(s3: S3Objects, folder: str, chunk: int) -> list[str]:
     return (await s3.read(chunk_location(folder, chunk))).decode().splitlines()
 
 
-async def read_shard(s3: S3Objects, folder: str, number: int) -> list[BatchInput]:
+async def read_chunk(s3: S3Objects, folder: str, number: int) -> list[BatchInput]:
     return [BatchInput.from_line(line) for line in await read_lines(s3, folder, number)]
 
 

@@ -18,8 +18,8 @@ from airflow_sm_plugin.batches.input_chunks import (
     chunk_location,
     inputs_digest,
     plan_inputs,
-    read_shard,
-    write_plan,
+    read_chunk,
+    write_chunks,
 )
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
 from airflow_sm_plugin.exceptions import (
@@ -53,7 +53,7 @@ def planned(source: InputSource, into: str) -> PlanSummary:
 
 def inputs_of(into: str, plan: PlanSummary) -> list[BatchInput]:
     async def read(s3: S3Objects) -> list[BatchInput]:
-        return [item for number in range(plan.shards) for item in await read_shard(s3, into, number)]
+        return [item for number in range(plan.shards) for item in await read_chunk(s3, into, number)]
 
     return in_s3(read)
 
@@ -279,7 +279,7 @@ def test_a_malformed_line_is_named_by_number_and_no_plan_is_written(account: Acc
     with pytest.raises(InvalidRequest, match="line 4 of the manifest is not JSON"):
         planned(manifest(account, top, *good, "nonsense", *good), f"{top}/plan")
     with pytest.raises(InputNotFound):
-        in_s3(lambda s3: read_shard(s3, f"{top}/plan", 0))
+        in_s3(lambda s3: read_chunk(s3, f"{top}/plan", 0))
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_many_inputs_fill_shards_in_order_at_one_request_for_each_page_and_shard
     assert quick.take_calls() == {"list": 3, "put": 3}
     inputs = inputs_of(into, plan)
     assert [item.source for item in inputs] == [f"{prefix}{number:07d}.csv" for number in range(2_500)]
-    assert len(in_s3(lambda s3: read_shard(s3, into, 1))) == SHARD
+    assert len(in_s3(lambda s3: read_chunk(s3, into, 1))) == SHARD
 
 
 def test_inputs_may_come_from_anywhere(account: Account, top: str) -> None:
@@ -419,7 +419,7 @@ def test_inputs_may_come_from_anywhere(account: Account, top: str) -> None:
         for number in range(3):
             yield BatchInput(source=f"s3://b/{number}", size=number)
 
-    plan = in_s3(lambda s3: write_plan(s3, again(), into=f"{top}/round-2/"))
+    plan = in_s3(lambda s3: write_chunks(s3, again(), into=f"{top}/round-2/"))
     assert plan.count == 3
     assert chunk_location(f"{top}/round-2/", 0) == f"{top}/round-2/inputs/00000.jsonl"
     assert [item.size for item in inputs_of(f"{top}/round-2", plan)] == [0, 1, 2]
@@ -437,7 +437,7 @@ def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
     with answering(Answer(403, "AccessDenied")) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with pytest.raises(AccessDenied, match=r"s3:PutObject .*/inputs/00000\.jsonl"):
-            in_s3(lambda s3: write_plan(s3, endless(), into="s3://bucket/plan"))
+            in_s3(lambda s3: write_chunks(s3, endless(), into="s3://bucket/plan"))
     assert len(asked) == 1
 
 
@@ -469,7 +469,7 @@ def test_inputs_that_break_off_do_not_wait_for_a_shard_that_is_being_written(
             async with asyncio.timeout(600), S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
                 before = asyncio.all_tasks()
                 with pytest.raises(InvalidRequest, match="from the test"):
-                    await write_plan(s3, broken(), into="s3://bucket/plan")
+                    await write_chunks(s3, broken(), into="s3://bucket/plan")
                 ended.set()
                 return {task for task in asyncio.all_tasks() - before if "silent" not in repr(task)}
 

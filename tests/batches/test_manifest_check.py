@@ -13,7 +13,7 @@ import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.input_chunks import PlanSummary, plan_inputs, read_shard
+from airflow_sm_plugin.batches.input_chunks import PlanSummary, plan_inputs, read_chunk
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
 from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceUnavailable
@@ -29,7 +29,7 @@ def planned(source: InputSource, into: str) -> tuple[PlanSummary, list[BatchInpu
         connection = AwsConnection(aws_conn_id=None)
         async with S3Objects.open(connection, max_connections=HEADS_AT_ONCE) as s3:
             plan = await plan_inputs(s3, source, into=into)
-            return plan, [item for n in range(plan.shards) for item in await read_shard(s3, into, n)]
+            return plan, [item for n in range(plan.shards) for item in await read_chunk(s3, into, n)]
 
     return asyncio.run(work())
 

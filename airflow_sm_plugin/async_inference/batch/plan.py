@@ -25,7 +25,7 @@ from airflow_sm_plugin.async_inference.batch.report import Row, Status
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import batch_root
 from airflow_sm_plugin.batches.claim import Claim
-from airflow_sm_plugin.batches.input_chunks import plan_inputs, read_shard
+from airflow_sm_plugin.batches.input_chunks import plan_inputs, read_chunk
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.listing import listed_names
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
@@ -201,7 +201,7 @@ class PlanReuse:
 async def _fingerprints(s3: S3Objects, into: str, shards: int) -> AsyncIterator[tuple[int, int]]:
     """Yield number and fingerprint of each input of a plan with a known ETag."""
     for shard in range(shards):
-        for number, planned in enumerate(await read_shard(s3, into, shard), start=shard * SHARD):
+        for number, planned in enumerate(await read_chunk(s3, into, shard), start=shard * SHARD):
             if planned.etag:
                 yield number, _fingerprint(planned.source, planned.etag)
 

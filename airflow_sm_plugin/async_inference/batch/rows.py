@@ -18,7 +18,7 @@ from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
-from airflow_sm_plugin.batches.input_chunks import read_shard
+from airflow_sm_plugin.batches.input_chunks import read_chunk
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
 from airflow_sm_plugin.exceptions import PreconditionFailed
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
@@ -106,7 +106,7 @@ class RowWriter:
         return report
 
     async def _write_shard(self, shard: int) -> RowCounts:
-        inputs = await read_shard(self.s3, self.plan.inputs, shard)
+        inputs = await read_chunk(self.s3, self.plan.inputs, shard)
         rows = await asyncio.gather(
             *(self._row(number, planned) for number, planned in enumerate(inputs, start=shard * SHARD))
         )

@@ -1,4 +1,4 @@
-"""One asynchronous invocation: SageMaker's limits, which botocore does not check, and its outcome."""
+"""One asynchronous invocation: SageMaker's limits, which botocore does not check."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.single.result import AsyncResult
-from airflow_sm_plugin.async_inference.single.state import ResultPresence
-from airflow_sm_plugin.async_inference.watch_state import ResultOutcome
-from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
@@ -28,8 +24,6 @@ SECRET = "secret-7d20"
 FILENAME = re.compile(r"(?!.*\..*\.)[a-zA-Z0-9][a-zA-Z0-9-_.]*")
 INFERENCE_ID = re.compile(r"[!-~]([ -~]*[!-~])?")
 PATH_EXTENSION = re.compile(r"(?!s3:|https:)[a-zA-Z0-9!_.*'()/-]+")
-
-presences = st.builds(ResultPresence, st.sampled_from(Presence), st.sampled_from(Presence))
 
 
 def is_allowed(request: AsyncRequest) -> bool:
@@ -196,15 +190,6 @@ def test_a_bad_endpoint_name_and_bad_custom_attributes_are_refused_as_such() -> 
 def test_a_request_shows_neither_payload_nor_attributes() -> None:
     request = AsyncRequest(endpoint_name="churn", body=SECRET.encode(), custom_attributes=SECRET)
     assert SECRET not in f"{request!r} {request}"
-
-
-@given(presences)
-def test_an_output_wins_over_a_failure_object_at_the_end_of_a_wait(presence: ResultPresence) -> None:
-    outcome = AsyncResult(invocation=AsyncInvocation("s3://b/o"), presence=presence).outcome
-    has_output, has_failure = presence.output is Presence.PRESENT, presence.failure is Presence.PRESENT
-    assert (outcome is ResultOutcome.SUCCEEDED) == has_output
-    assert (outcome is ResultOutcome.FAILED) == (has_failure and not has_output)
-    assert (outcome is ResultOutcome.TIMED_OUT) == (not has_failure and not has_output)
 
 
 def test_the_longest_that_a_default_invocation_may_take_is_sagemakers() -> None:
