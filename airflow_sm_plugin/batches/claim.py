@@ -126,5 +126,5 @@ def _read(claim: bytes) -> tuple[TaskTry, float | None]:
 def fenced_off(location: str) -> FencedOff:
     """Make the error of a process that no longer owns the batch."""
     return FencedOff(
-        f"another process, a retry of this task, has taken over the batch in {location}: this process stops"
+        f"another process has taken over the batch in {location}, a retry of this task: this process stops"
     )

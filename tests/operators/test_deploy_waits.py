@@ -376,17 +376,6 @@ class TestFailedPolls:
             account.wait_for_endpoint(name, "endpoint_deleted")
         assert after > 1
 
-    def test_an_earlier_versions_trigger_had_no_arn_and_it_is_read(
-        self, account: Account, name: str, model: str
-    ) -> None:
-        make = partial(deploy, name, model)
-        deferral = deferred(make())
-        event = event_of(rebuilt(deferral.trigger))
-        del event["verdict"]["arn"]
-        result = resumed(make, deferral, event)
-        described = account.sagemaker.describe_endpoint(EndpointName=name)
-        assert result["endpoint_arn"] == described["EndpointArn"]
-
     def test_a_task_killed_while_it_tidies_leaves_what_serves(
         self, account: Account, name: str, model: str
     ) -> None:
