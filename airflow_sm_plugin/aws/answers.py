@@ -315,14 +315,18 @@ def _json_members(body: bytes, names: frozenset[str]) -> ParsedResponse:
 
     :raises UnreadableAnswer: it is no JSON object, or such a member is no text
     """
+    parsed = ParsedResponse()
     try:
-        found = json.loads(body) if body.strip() else {}
-        members = {name: found[name] for name in names if found.get(name) is not None}
+        body_members = json.loads(body) if body.strip() else {}
+        for name in names:
+            if (value := body_members.get(name)) is not None:
+                parsed[name] = value
     except (ValueError, RecursionError, AttributeError) as error:
         raise UnreadableAnswer(error="the answer's body is no JSON object") from error
-    if not all(isinstance(value, str) for value in members.values()):
-        raise UnreadableAnswer(error="a member of the answer's body is no text")
-    return ParsedResponse(members)
+    for value in parsed.values():
+        if not isinstance(value, str):
+            raise UnreadableAnswer(error="a member of the answer's body is no text")
+    return parsed
 
 
 def _whole_number(header: str, text: str) -> int:

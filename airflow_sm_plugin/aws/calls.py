@@ -290,9 +290,15 @@ class _RequestHeaders:
     headers: Sequence[tuple[str, str]]
 
     def build(self, parameters: Mapping[str, Any]) -> UnsignedRequest:
-        path = self.path.format_map({name: percent_encode(str(parameters[name])) for name in self.names})
         headers = {header: str(parameters[name]) for name, header in self.headers if name in parameters}
+        path = _path(self.path, *[(name, parameters[name]) for name in self.names])
         return UnsignedRequest(self.method, path, headers=headers, body=parameters.get("Body", b""))
+
+
+@functools.lru_cache(maxsize=64)
+def _path(template: str, *names: tuple[str, object]) -> str:
+    """Fill in the names of a path; a batch sends each request to the same endpoint."""
+    return template.format_map({name: percent_encode(str(value)) for name, value in names})
 
 
 @functools.lru_cache(maxsize=64)
