@@ -33,9 +33,13 @@ PROMISED = (
     "airflow_sm_plugin.operators.invoke:SageMakerInvokeEndpointAsyncOperator",
     "airflow_sm_plugin.operators.invoke:SageMakerInvokeEndpointOperator",
     "airflow_sm_plugin.operators.model:SageMakerCreateModelOperator",
+    "airflow_sm_plugin.operators.multi_model:SageMakerMergeBatchReportOperator",
+    "airflow_sm_plugin.operators.multi_model:SageMakerMultiModelBatchOperator",
+    "airflow_sm_plugin.operators.multi_model:SageMakerPlanMultiModelBatchOperator",
     "airflow_sm_plugin.plugin:SageMakerInferencePlugin",
     "airflow_sm_plugin.provider_info:get_provider_info",
     "airflow_sm_plugin.sensors.async_inference:SageMakerAsyncInferenceSensor",
+    "airflow_sm_plugin.task_groups:multi_model_batch",
     # A trigger's class path is stored in Airflow's database: moving one breaks tasks that wait.
     "airflow_sm_plugin.triggers.async_inference:AsyncInferenceTrigger",
     "airflow_sm_plugin.triggers.autopilot:AutoMLJobTrigger",

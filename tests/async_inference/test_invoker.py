@@ -162,7 +162,10 @@ def test_each_failure_has_its_class_and_is_sent_once(
     assert "secret" not in f"{caught.value} {caplog.text}"
 
 
-@pytest.mark.parametrize("body", [b"<html>fine</html>", b"[1]", b'{"InferenceId": "i'])
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>fine</html>", b"[1]", b'{"InferenceId": "i', b'{"InferenceId": 7}', b'{"InferenceId": ["i"]}'],
+)
 def test_a_yes_that_cannot_be_read_may_have_been_one(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     with recording(lambda _: Said(202, body, {"X-Amzn-SageMaker-OutputLocation": "s3://b/k"})) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
