@@ -71,6 +71,17 @@ class Failure(NamedTuple):
         return self._replace(end=more.end, records=records, size=self.size + more.size)
 
 
+class Result(NamedTuple):
+    """The result of one payload in memory: bytes for the output, and a row with the response's attributes."""
+
+    start: int
+    end: int
+    first_record: int
+    records: int
+    body: bytes
+    note: bytes
+
+
 class FailedRecords(NamedTuple):
     """A failure in memory, and its row of ``.errors.jsonl``; all rows have the same keys.
 
