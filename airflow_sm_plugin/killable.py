@@ -16,7 +16,7 @@ _Result = TypeVar("_Result")
 def quick_loop() -> asyncio.AbstractEventLoop:
     """Create an event loop of uvloop where that is installed, as with Airflow 3, else one of asyncio's own."""
     try:
-        import uvloop  # noqa: PLC0415 - optional
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

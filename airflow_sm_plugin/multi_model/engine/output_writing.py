@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.work import OpenInput
     from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 
-_WRITES = 64
-"""Outputs written at the same time."""
+_WRITES = 24
+"""Outputs written at the same time: as many as small inputs are read (``SMALL_READERS``), for the same reasons."""
 
 _LARGE, _LARGE_WRITES = 262_144, 4
 """Size above which an output is large, in bytes, and how many large outputs are written at the same time: each is in

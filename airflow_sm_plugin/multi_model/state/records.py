@@ -1,4 +1,4 @@
-"""The content of a shard's journal: one part is the results of one process in about a second.
+"""The content of a shard's journal: one part is the results of one process in less than a second.
 
 Results are recorded as byte ranges of the input, so a resumed shard knows exactly the gaps between them. In all records
 
