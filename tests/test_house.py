@@ -135,7 +135,7 @@ IMPORTS: Mapping[str, str] = {
     "async_inference": "aws aws.s3 batches core invoke",
     "async_inference.single": "async_inference aws aws.s3 batches core hooks invoke",
     "async_inference.batch": "async_inference aws aws.s3 batches core hooks invoke",
-    "multi_model.statistics": "",
+    "multi_model.statistics": "core",
     "multi_model.state": "aws.s3 batches core multi_model.statistics",
     "multi_model.payloads": "aws.s3 batches invoke multi_model.state",
     "multi_model.plan": "aws.s3 batches core hooks multi_model.payloads multi_model.state",

@@ -141,7 +141,7 @@ def test_the_reader_waits_until_a_models_payloads_are_within_the_budget() -> Non
 
 
 def test_open_inputs_are_limited_but_each_model_may_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else models that wait for room at the endpoint could hold every place, and nothing would go on."""
+    """Else models that wait for room at the endpoint could hold all of them, and nothing would go on."""
     monkeypatch.setattr(result_queue, "OPEN_INPUTS", 2)
 
     async def check() -> None:
