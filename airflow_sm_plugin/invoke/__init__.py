@@ -5,6 +5,6 @@
 - ``failure``: a failed call, and whether another attempt is worth it; the meaning of a serving container's words.
 - ``errors``: reads botocore's errors into ``failure``, and into the package's own exceptions. It is the one shell here.
 
-Who sends them: ``hooks/runtime`` (blocking), ``async_inference/invoker`` and ``multi_model/engine/invoker`` (from an
+Who sends them: ``hooks/runtime`` (blocking), ``async_inference/invoker`` and ``endpoint_invoker`` (from an
 event loop). A request is checked by ``checked()`` before it is sent, since botocore checks no limit.
 """

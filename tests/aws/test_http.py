@@ -23,9 +23,9 @@ from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.http import SignedHttp
 from airflow_sm_plugin.aws.signer import UnsignedRequest
+from airflow_sm_plugin.invoke import endpoint_invoker
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.multi_model.engine import invoker as endpoint_invoker
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from tests.support import closed_port
 
 pytestmark = pytest.mark.airflow

@@ -17,8 +17,8 @@ from airflow_sm_plugin.aws.calls import open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import status_of
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, conditions
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import botocore_knows, closed_port
 

@@ -24,7 +24,7 @@ from airflow_sm_plugin.multi_model.engine.settings import UNWRITTEN_BYTES, Engin
 from airflow_sm_plugin.multi_model.payloads.assembly import output_of
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+    from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 

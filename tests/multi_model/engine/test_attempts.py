@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload

@@ -24,9 +24,9 @@ from botocore.exceptions import (
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port
 
@@ -215,7 +215,7 @@ def test_a_value_that_no_header_can_hold_is_not_sent(
 def test_a_read_timeout_below_sagemakers_own_is_raised(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_sm_plugin.multi_model.engine.invoker.READ_TIMEOUT", 0.5)
+    monkeypatch.setattr("airflow_sm_plugin.invoke.endpoint_invoker.READ_TIMEOUT", 0.5)
     go_on = threading.Event()
 
     def slow(_: Asked) -> Said:
