@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -67,16 +67,18 @@ _LARGE = 32_768
 """Bytes; a larger body may have to wait until the peer has taken the data before it."""
 
 
-@dataclass(frozen=True, repr=False)
-class HttpResponse:
-    """A whole answer. It has no repr: the body may be secret.
+class HttpResponse(NamedTuple):
+    """A whole answer. Its repr shows neither headers nor body: both may be secret.
 
-    :param headers: names are in lower case
+    :param headers: names are in lower case; text beyond ASCII is decoded as UTF-8 with ``surrogateescape``
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"HttpResponse({self.status})"
 
     def header(self, name: str) -> str | None:
         value = self.headers.get(name)

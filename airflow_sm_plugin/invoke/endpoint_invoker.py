@@ -179,14 +179,9 @@ class _DirectCalls:
             varying = "" if custom_attributes is None else _CUSTOM_ATTRIBUTES
             request = self._repeated(signer, parameters, varying)
             head = request.head(body, self._clock.timestamp(), custom_attributes or "")
-            status, headers, answer = await self._pool.send(head, body)
-            texts = {
-                name.decode("latin-1"): value.decode("utf-8", "surrogateescape")
-                for name, value in headers.items()
-            }
-            response = HttpResponse(status, texts, answer)
-            if status < ERROR:
-                check_no_page(status, texts, answer)
+            response = await self._pool.send(head, body)
+            if response.status < ERROR:
+                check_no_page(response.status, response.headers, response.body)
                 return _answer_of(response)
             renewed = await self._calls.mend(response, _OPERATION, self._address, renewed=renewed)
 

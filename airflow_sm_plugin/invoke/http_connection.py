@@ -7,13 +7,14 @@ been carried out. Errors are botocore's own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import cast
 
 from botocore.exceptions import BotoCoreError, ConnectionClosedError, HTTPClientError, ReadTimeoutError
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from airflow_sm_plugin.aws.botocore_calls import CHUNK_BYTES
+from airflow_sm_plugin.aws.http import HttpResponse
 
 if not hasattr(HttpResponseParser, "set_dangerous_leniencies"):
     raise ImportError("httptools 0.6.3 or later is needed")
@@ -22,24 +23,10 @@ _MOST_UNREAD = 65_536
 """Bytes of an answer before its body and between two pieces of it: headers, sizes of chunks, trailers. SageMaker's
 headers have less than 2 KB in all, aiohttp permits 8 KB for each. The parser keeps an unfinished header in memory."""
 
-_WITHOUT_LENGTH = frozenset({b"content-length", b"transfer-encoding"})
+_WITHOUT_LENGTH = frozenset({"content-length", "transfer-encoding"})
 """An answer without these ends when its connection does."""
 
 _FINAL, _SWITCHING = 200, 101
-
-
-class HttpAnswer(NamedTuple):
-    """A whole answer. Its repr shows neither headers nor body: both may be secret.
-
-    :param headers: names are in lower case; the first of several with one name
-    """
-
-    status: int
-    headers: Mapping[bytes, bytes]
-    body: bytes
-
-    def __repr__(self) -> str:
-        return f"HttpAnswer({self.status})"
 
 
 class HttpConnection(asyncio.Protocol):
@@ -63,7 +50,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
-        self._answer: asyncio.Future[HttpAnswer] | None = None
+        self._answer: asyncio.Future[HttpResponse] | None = None
         self._status = 0
         self._is_usable = self._keeps_alive = True
         self._is_paused = False
@@ -73,7 +60,7 @@ class HttpConnection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
-        self._headers: dict[bytes, bytes] = {}
+        self._headers: dict[str, str] = {}
         self._pieces: list[bytes] = []
         self._has_headers = self._is_complete = self._has_surplus = False
         self._unread = 0
@@ -89,7 +76,7 @@ class HttpConnection(asyncio.Protocol):
     def is_busy(self) -> bool:
         return self._answer is not None
 
-    def send(self, head: bytes, body: bytes) -> asyncio.Future[HttpAnswer]:
+    def send(self, head: bytes, body: bytes) -> asyncio.Future[HttpResponse]:
         """Send a request; the future is its answer, or botocore's exception. Whoever gives up calls :meth:`give_up`.
 
         :param head: up to the empty line
@@ -106,7 +93,7 @@ class HttpConnection(asyncio.Protocol):
             self._send_on()
         return answer
 
-    def give_up(self, answer: asyncio.Future[HttpAnswer]) -> None:
+    def give_up(self, answer: asyncio.Future[HttpResponse]) -> None:
         """Close the connection if that answer is still to come: it would be taken for the next request's."""
         if self._answer is answer:
             self.abort()
@@ -164,7 +151,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_headers:  # else a trailer
-            self._headers.setdefault(name.lower(), value)
+            text = value.decode("utf-8", "surrogateescape")
+            self._headers.setdefault(name.decode("latin-1").lower(), text)
 
     def on_headers_complete(self) -> None:
         if not self._has_surplus:
@@ -197,14 +185,14 @@ class HttpConnection(asyncio.Protocol):
             self._loop.call_soon(self._send_on)
 
     def _end(self) -> None:
-        answer = cast("asyncio.Future[HttpAnswer]", self._answer)
+        answer = cast("asyncio.Future[HttpResponse]", self._answer)
         self._answer = None
         if not self._keeps_alive or self._has_surplus or self._unsent is not None or answer.done():
             self.abort()
         else:
             self._idle(self)
         if not answer.done():
-            answer.set_result(HttpAnswer(self._status, self._headers, b"".join(self._pieces)))
+            answer.set_result(HttpResponse(self._status, self._headers, b"".join(self._pieces)))
 
     def _disconnected(self, error: Exception | None) -> None:
         """Take the end of the connection for the answer's end if that is how it ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import deque
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -13,7 +14,8 @@ from aiohappyeyeballs import start_connection
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, SSLError
 
 from airflow_sm_plugin.aws.access import Wire
-from airflow_sm_plugin.invoke.http_connection import HttpAnswer, HttpConnection
+from airflow_sm_plugin.aws.http import HttpResponse
+from airflow_sm_plugin.invoke.http_connection import HttpConnection
 
 _IDLE_SECONDS = 15.0
 """Seconds after which an unused connection is closed, as aiohttp does: servers close theirs after a minute or so, and a
@@ -44,7 +46,8 @@ class HttpPool:
         if parts.scheme == "https":
             self._tls = wire.tls if isinstance(wire.tls, ssl.SSLContext) else _trusting()
         self._port = parts.port or (443 if self._tls else 80)
-        self._slots = asyncio.Semaphore(wire.max_connections)
+        self._free = wire.max_connections
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._connections: set[HttpConnection] = set()
         self._idle: list[HttpConnection] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -67,13 +70,16 @@ class HttpPool:
                 connection.abort()
             await self._all_lost.wait()
 
-    async def send(self, head: bytes, body: bytes) -> HttpAnswer:
+    async def send(self, head: bytes, body: bytes) -> HttpResponse:
         """Send a request, once; return its answer, whatever its status.
 
         :raises EndpointConnectionError: ConnectTimeoutError, SSLError: nothing was sent
         :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; no more is known
         """
-        await self._slots.acquire()
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait()
         try:
             connection = self._reused() or await self._opened()
             answer = connection.send(head, body)
@@ -83,7 +89,26 @@ class HttpPool:
                 connection.give_up(answer)
                 raise
         finally:
-            self._slots.release()
+            self._release()
+
+    async def _wait(self) -> None:
+        """Wait until another request hands over its permission to be in flight."""
+        waiter = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
 
     def _reused(self) -> HttpConnection | None:
         while self._idle:
