@@ -26,7 +26,8 @@ headers have less than 2 KB in all, aiohttp permits 8 KB for each. The parser ke
 _WITHOUT_LENGTH = frozenset({"content-length", "transfer-encoding"})
 """An answer without these ends when its connection does."""
 
-_FINAL, _SWITCHING = 200, 101
+_SWITCHING = 101
+_INFORMATIONAL = range(100, 200)
 
 
 class HttpConnection(asyncio.Protocol):
@@ -150,6 +151,8 @@ class HttpConnection(asyncio.Protocol):
         self._has_surplus = self._is_complete  # another answer in the same bytes
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if b"\0" in value:
+            raise ValueError("a header holds a NUL")
         if not self._has_headers:  # else a trailer
             text = value.decode("utf-8", "surrogateescape")
             self._headers.setdefault(name.decode("latin-1").lower(), text)
@@ -167,7 +170,7 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._has_surplus:
             return
-        if self._status < _FINAL and self._status != _SWITCHING:
+        if self._status in _INFORMATIONAL and self._status != _SWITCHING:
             self._begin()
             return
         self._is_complete = True
