@@ -93,6 +93,8 @@ SHELLS = {
     "endpoints.noted_scaling",
     "invoke.endpoint_invoker",
     "invoke.errors",
+    "invoke.http_connection",
+    "invoke.http_pool",
     "multi_model.engine.attempts",
     "multi_model.engine.conclusions",
     "multi_model.engine.engine",

@@ -155,7 +155,8 @@ class HttpConnection(asyncio.Protocol):
             raise ValueError("a header holds a NUL")
         if not self._has_headers:  # else a trailer
             text = value.decode("utf-8", "surrogateescape")
-            self._headers.setdefault(name.decode("latin-1").lower(), text)
+            # The parser permits spaces behind a name, and heeds Content-Length nevertheless.
+            self._headers.setdefault(name.decode("latin-1").rstrip().lower(), text)
 
     def on_headers_complete(self) -> None:
         if not self._has_surplus:

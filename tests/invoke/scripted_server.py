@@ -104,7 +104,7 @@ class Way:
                 self.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
                 connection = AwsConnection(
                     aws_conn_id=None,
-                    verify=bundle and str(bundle),
+                    verify=str(bundle) if bundle else None,
                     botocore_config={"connect_timeout": 600, "read_timeout": 600, **more, **options},
                 )
                 opening = EndpointInvoker.open(connection, "an-endpoint", max_connections=max_connections)

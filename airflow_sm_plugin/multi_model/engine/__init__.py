@@ -1,7 +1,7 @@
 """The engine of a batch: read inputs, invoke their payloads, record results, write outputs.
 
 ``feed`` opens a model's inputs and cuts them into payloads, as far ahead as memory permits. They wait in the
-``model_queue``; ``schedule`` chooses the next one; ``invocations`` sends it through the ``invoker``. ``recorder``
+``model_queue``; ``schedule`` chooses the next one; ``invocations`` sends it through the invoker. ``recorder``
 writes results and failures into the journal, and the outputs once an input has ended. ``engine`` connects these parts;
 ``progress`` logs a line every few seconds.
 
