@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -67,16 +67,18 @@ _LARGE = 32_768
 """Bytes; a larger body may have to wait until the peer has taken the data before it."""
 
 
-@dataclass(frozen=True, repr=False)
-class HttpResponse:
-    """A whole answer. It has no repr: the body may be secret.
+class HttpResponse(NamedTuple):
+    """A whole answer. Its repr shows neither headers nor body: both may be secret.
 
-    :param headers: names are in lower case
+    :param headers: names are in lower case; text beyond ASCII is decoded as UTF-8 with ``surrogateescape``
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"HttpResponse({self.status})"
 
     def header(self, name: str) -> str | None:
         value = self.headers.get(name)
@@ -101,8 +103,8 @@ class SignedHttp:
     """
 
     def __init__(self, access: ServiceAccess, wire: Wire, *, is_s3: bool = False) -> None:
-        self._wire = wire
-        self._signers = FreshSigners(access, is_s3=is_s3)
+        self.wire = wire
+        self.signers = FreshSigners(access, is_s3=is_s3)
         self._clock = Clock()
         self._session: aiohttp.ClientSession | None = None
         self._proxy: dict[str, Any] = (
@@ -110,7 +112,7 @@ class SignedHttp:
         )
 
     async def __aenter__(self) -> Self:
-        wire = self._wire
+        wire = self.wire
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=wire.max_connections, ssl=wire.tls),
             timeout=aiohttp.ClientTimeout(
@@ -138,28 +140,28 @@ class SignedHttp:
         :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; no more is known
         :raises BotoCoreError: no credentials, or a header that cannot be sent
         """
-        signer = await self._signers.for_address(address)
+        signer = await self.signers.for_address(address)
         try:
             response = await self._response(address, request, signer)
             return HttpResponse(response.status, response.headers, await response.read())
         except BROKEN as error:
-            raise as_botocore(error, address.url, self._wire.proxy) from error
+            raise as_botocore(error, address.url, self.wire.proxy) from error
 
     async def renew_credentials(self) -> None:
         """Fetch fresh credentials for all further requests."""
-        await self._signers.renew()
+        await self.signers.renew()
 
     @asynccontextmanager
     async def opened(self, address: Address, request: UnsignedRequest) -> AsyncIterator[OpenResponse]:
         """Send one request and yield its answer before its body is read; errors as :meth:`send`."""
-        signer = await self._signers.for_address(address)
+        signer = await self.signers.for_address(address)
         try:
             async with await self._response(address, request, signer) as response:
                 yield OpenResponse(
                     response.status, response.headers, response.content.iter_chunked(CHUNK_BYTES)
                 )
         except BROKEN as error:
-            raise as_botocore(error, address.url, self._wire.proxy) from error
+            raise as_botocore(error, address.url, self.wire.proxy) from error
 
     async def _response(
         self, address: Address, request: UnsignedRequest, signer: Signer
@@ -167,7 +169,7 @@ class SignedHttp:
         if len(request.body) <= _LARGE:
             return await self._asked(address, request, signer, request.body or None)
         async with asyncio.timeout(None) as silence:
-            pieces = _pieces(request.body, silence, self._wire.read_timeout)
+            pieces = _pieces(request.body, silence, self.wire.read_timeout)
             return await self._asked(address, request, signer, pieces)
 
     def _asked(

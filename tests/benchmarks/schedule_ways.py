@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from tests.benchmarks.multi_model_job import CONNECTION, CONTENT_TYPE, Job
 from tests.stubs.endpoint import BUCKET, ENDPOINT
 

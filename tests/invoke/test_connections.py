@@ -1,0 +1,305 @@
+"""Connections are kept while they are good and ended when they are not, and nothing is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
+
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.invoke import endpoint_invoker
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
+from airflow_sm_plugin.invoke.errors import failure_of
+from tests.invoke.carriers import LOOPS
+from tests.invoke.scripted_server import (
+    FINE,
+    Peer,
+    Scripted,
+    Way,
+    all_closed,
+    always_fine,
+    ask,
+    saying,
+    scripted,
+    settle,
+)
+from tests.support import closed_port
+
+pytestmark = [pytest.mark.usefixtures("account"), pytest.mark.airflow]
+
+
+@pytest.fixture(autouse=True)
+def _times_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read time-outs may be short here."""
+    monkeypatch.setattr(endpoint_invoker, "READ_TIMEOUT", 0)
+
+
+@pytest.fixture(
+    params=itertools.product(("httptools", "httptools over TLS", "aiohttp"), LOOPS), ids=" on ".join
+)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """Each carrier on each event loop."""
+    name, loop = request.param
+    certificate = request.getfixturevalue("certificate") if "TLS" in name else None
+    return Way(name.partition(" ")[0], loop, monkeypatch, certificate)
+
+
+def test_a_connection_is_used_again_and_again(way: Way) -> None:
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        for _number in range(5):
+            assert (await ask(invoker)).body == b"ok"
+
+    assert way.run(always_fine, use).connections == 1
+
+
+def test_no_more_connections_are_open_than_asked_for(way: Way) -> None:
+    at_once = [0, 0]
+    all_there = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+            if at_once[0] == 3:
+                all_there.set()
+            await all_there.wait()
+            at_once[0] -= 1
+            await peer.say(FINE)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        answers = await asyncio.gather(*(ask(invoker) for _number in range(20)))
+        assert [answer.body for answer in answers] == [b"ok"] * 20
+
+    assert way.run(serve, use, max_connections=3).connections == 3
+    assert at_once[1] == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000, 6_291_456])
+def test_bodies_of_any_size_go_and_come_whole(size: int, way: Way) -> None:
+    async def echo(peer: Peer) -> None:
+        while True:
+            body = await peer.request()
+            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+        answers = await asyncio.gather(ask(invoker, body), ask(invoker, body[::-1]))
+        assert [answer.body for answer in answers] == [body, body[::-1]]
+
+    way.run(echo, use)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\no", b"k\r\n0\r\n\r\n"), b"ok"),
+        ((b"HTTP/1.1 200 OK\r\n\r\no", b"k"), b"ok"),
+        ((b"HTTP/1.1 100 Continue\r\n\r\n", FINE), b"ok"),
+        ((b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",), b"ok"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",), b""),
+    ],
+)
+def test_an_answer_is_read_however_it_is_framed(pieces: tuple[bytes, ...], body: bytes, way: Way) -> None:
+    async def use(invoker: EndpointInvoker, server: Scripted) -> None:
+        for _number in range(2):
+            answer = await ask(invoker)
+            assert (answer.body, answer.custom_attributes) == (body, None)
+            await all_closed(server)
+
+    assert way.run(saying(*pieces), use).connections == 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ((), ConnectionClosedError),
+        ((b"HTTP/1.1 200 OK\r\nContent-Len",), ConnectionClosedError),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok",), ConnectionClosedError),
+        ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",), ConnectionClosedError),
+        ((b"SMTP ready\r\n\r\n",), HTTPClientError),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nok",), HTTPClientError),
+    ],
+)
+def test_an_answer_that_is_none_may_mean_that_the_request_was_carried_out(
+    pieces: tuple[bytes, ...], kind: type[HTTPClientError], way: Way
+) -> None:
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        with pytest.raises(HTTPClientError) as caught:
+            await ask(invoker)
+        assert type(caught.value) is kind
+        assert failure_of(caught.value).kind == "unanswered"
+
+    assert way.run(saying(*pieces), use).connections == 1
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used(way: Way) -> None:
+    async def use(invoker: EndpointInvoker, server: Scripted) -> None:
+        await ask(invoker)
+        await all_closed(server)
+        await ask(invoker)
+
+    assert way.run(saying(FINE), use).connections == 2
+
+
+def test_a_connection_that_breaks_under_a_request_is_not_tried_again(way: Way) -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(FINE)
+        await peer.request()
+
+    async def use(invoker: EndpointInvoker, server: Scripted) -> None:
+        await ask(invoker)
+        with pytest.raises(ConnectionClosedError):
+            await ask(invoker)
+        assert server.connections == 1
+        await ask(invoker)
+
+    assert way.run(serve, use).connections == 2
+
+
+def test_an_answer_that_comes_before_the_request_is_through_is_an_answer(
+    way: Way,
+) -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(3600)
+
+    async def use(invoker: EndpointInvoker, server: Scripted) -> None:
+        for number in (1, 2):
+            with pytest.raises(ClientError) as caught:
+                await ask(invoker, bytes(6_000_000))
+            assert failure_of(caught.value).status == 413
+            assert server.connections == number
+
+    way.run(serve, use)
+
+
+@pytest.mark.parametrize("body", [b"x", bytes(6_000_000)])
+def test_silence_ends_at_the_read_timeout(body: bytes, way: Way) -> None:
+    async def serve(peer: Peer) -> None:
+        if peer.number > 1:
+            await always_fine(peer)
+        await asyncio.sleep(3600)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        began = time.monotonic()
+        with pytest.raises(ReadTimeoutError) as caught:
+            await ask(invoker, body)
+        assert time.monotonic() - began >= 0.2
+        assert failure_of(caught.value).kind == "unanswered"
+        await ask(invoker)
+
+    assert way.run(serve, use, read_timeout=0.2).connections == 2
+
+
+def test_an_answer_that_goes_on_coming_is_waited_for(way: Way) -> None:
+    """Six times as long as the read time-out, by a clock that runs ahead after each byte."""
+    if way.loop != "asyncio":
+        pytest.skip("only asyncio's clock can be set")
+    ahead = [0.0]
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        for byte in FINE:
+            await peer.say(bytes([byte]))
+            await settle()
+            ahead[0] += 60
+            await asyncio.sleep(0)  # for time-outs to be seen
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        way.monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + ahead[0])
+        assert (await ask(invoker)).body == b"ok"
+        assert ahead[0] > 6 * 600
+
+    way.run(serve, use, read_timeout=600)
+
+
+def test_a_request_that_is_given_up_takes_its_connection_along(way: Way) -> None:
+    """Its answer would be taken for that of the next request."""
+    came, given_up = asyncio.Event(), asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            came.set()
+            await given_up.wait()
+            await peer.say(FINE)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        first = asyncio.create_task(ask(invoker))
+        await came.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        given_up.set()
+        assert (await ask(invoker)).body == b"ok"
+
+    assert way.run(serve, use, max_connections=1).connections == 2
+
+
+def test_who_gives_up_waiting_for_a_connection_leaves_none_behind(way: Way) -> None:
+    came, go_on = asyncio.Event(), asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            came.set()
+            await go_on.wait()
+            await peer.say(FINE)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        first = asyncio.create_task(ask(invoker))
+        await came.wait()
+        others = [asyncio.create_task(ask(invoker)) for _number in range(5)]
+        await settle()
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        go_on.set()
+        assert (await first).body == (await ask(invoker)).body == b"ok"
+
+    assert way.run(serve, use, max_connections=1).connections == 1
+
+
+def test_nothing_was_sent_at_a_closed_port(way: Way) -> None:
+    async def use(_: EndpointInvoker, __: Scripted) -> None:
+        way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", closed_port())
+        opening = EndpointInvoker.open(AwsConnection(aws_conn_id=None), "an-endpoint", max_connections=1)
+        async with opening as invoker:
+            for _number in range(3):
+                with pytest.raises(EndpointConnectionError) as caught:
+                    await ask(invoker)
+                assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(always_fine, use)
+
+
+def test_nothing_was_sent_when_no_connection_comes_about_in_time(way: Way) -> None:
+    """Here the server never says a word of TLS."""
+
+    async def serve(peer: Peer) -> None:
+        await peer.reader.read()
+
+    async def use(_: EndpointInvoker, __: Scripted) -> None:
+        connection = AwsConnection(aws_conn_id=None, botocore_config={"connect_timeout": 0.1})
+        async with scripted(serve) as silent:
+            url = silent.url.replace("http:", "https:")
+            way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            async with EndpointInvoker.open(connection, "an-endpoint", max_connections=1) as invoker:
+                with pytest.raises(ConnectTimeoutError) as caught:
+                    await ask(invoker)
+        assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(serve, use)
