@@ -103,9 +103,10 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     async def _get(self, *key: Any) -> Any:  # noqa: ANN401 - aiohttp's own
-        connection: Any
-        while (connection := await super()._get(*key)) is not None and connection.protocol.should_close:
+        connection: Any = await super()._get(*key)
+        while connection is not None and connection.protocol.should_close:
             connection.close()
+            connection = await super()._get(*key)
         return connection
 
 

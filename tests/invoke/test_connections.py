@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
     ReadTimeoutError,
+    SSLError,
 )
 
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -474,7 +476,7 @@ def test_who_gives_up_while_a_connection_comes_about_leaves_none_behind(way: Way
     way.run(serve, use)
 
 
-def test_a_host_is_looked_up_once_for_many_connections(way: Way) -> None:
+def test_a_host_is_resolved_once_for_many_connections(way: Way) -> None:
     if way.loop != "asyncio":
         pytest.skip("only asyncio's loop can be changed")
     asked: list[object] = []
@@ -515,5 +517,47 @@ def test_nothing_was_sent_to_a_host_without_an_address(way: Way) -> None:
             with pytest.raises(EndpointConnectionError) as caught:
                 await ask(invoker)
         assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(always_fine, use)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(b"HTTP/1.1 400 Bad\r\n\r\n", SSLError), (b"", EndpointConnectionError)]
+)
+def test_nothing_was_sent_where_no_tls_is_spoken(answer: bytes, kind: type[Exception], way: Way) -> None:
+    """The second server closes the connection instead of greeting."""
+
+    async def serve(peer: Peer) -> None:
+        await peer.reader.read(100)
+        await peer.say(answer)
+
+    async def use(_: EndpointInvoker, __: Scripted) -> None:
+        async with scripted(serve) as server:
+            url = server.url.replace("http:", "https:")
+            way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            opening = EndpointInvoker.open(AwsConnection(aws_conn_id=None), "an-endpoint", max_connections=1)
+            async with opening as invoker:
+                with pytest.raises(kind) as caught:
+                    await ask(invoker)
+            assert isinstance(caught.value, BotoCoreError)
+            assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(serve, use)
+
+
+def test_nothing_was_sent_to_a_server_that_cannot_be_trusted(way: Way) -> None:
+    if way.certificate is None:
+        pytest.skip("there is no TLS")
+
+    async def use(_: EndpointInvoker, server: Scripted) -> None:
+        for verify, kind in ((True, SSLError), (False, None)):
+            connection = AwsConnection(aws_conn_id=None, verify=verify)
+            async with EndpointInvoker.open(connection, "an-endpoint", max_connections=1) as invoker:
+                if kind is None:
+                    assert (await ask(invoker)).body == b"ok"
+                    continue
+                with pytest.raises(kind) as caught:
+                    await ask(invoker)
+                assert failure_of(caught.value).kind == "unreachable"
 
     way.run(always_fine, use)
