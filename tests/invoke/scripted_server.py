@@ -14,7 +14,7 @@ import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
-from tests.invoke.carriers import carried_by, run_on
+from tests.invoke.carriers import carried_by, loop_factory, run_on
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 2\r\n\r\nok"
 
@@ -131,8 +131,9 @@ class Way:
                 await then()
                 return server
 
+        loop = loop_factory(self.loop)
         with carried_by(self.carrier) as more:
-            return run_on(self.loop, opened())
+            return run_on(loop, opened())
 
 
 async def all_closed(server: Scripted) -> None:

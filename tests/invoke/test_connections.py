@@ -561,3 +561,29 @@ def test_nothing_was_sent_to_a_server_that_cannot_be_trusted(way: Way) -> None:
                 assert failure_of(caught.value).kind == "unreachable"
 
     way.run(always_fine, use)
+
+
+def test_no_connection_comes_about_once_the_invoker_is_closed(way: Way) -> None:
+    if way.loop != "asyncio" or way.carrier == "aiohttp":
+        pytest.skip("only asyncio's loop can be changed, and aiohttp cancels its own")
+    left = list[asyncio.Task[ModelAnswer]]()
+    go_on = asyncio.Event()
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        loop = asyncio.get_running_loop()
+        getaddrinfo = loop.getaddrinfo
+
+        async def slow(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - as the loop's
+            await go_on.wait()
+            return await getaddrinfo(*args, **kwargs)
+
+        way.monkeypatch.setattr(loop, "getaddrinfo", slow)
+        left.append(asyncio.create_task(ask(invoker)))
+        await settle()
+
+    async def ended() -> None:
+        go_on.set()
+        with pytest.raises(EndpointConnectionError):
+            await left[0]
+
+    way.run(always_fine, use, then=ended)
