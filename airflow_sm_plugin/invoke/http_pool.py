@@ -25,7 +25,7 @@ _LOOKUP_SECONDS = 10.0
 """Seconds for which a host's addresses are used, as aiohttp does: the resolver of a VPC answers 1,024 packets a
 second."""
 
-_EYEBALLS_SECONDS = 0.25
+_NEXT_ADDRESS_SECONDS = 0.25
 """Seconds after which the next address is tried beside the first (RFC 8305)."""
 
 
@@ -33,7 +33,7 @@ class HttpPool:
     """Connections to one address, opened on demand; the one that was used last comes first.
 
     :param url: scheme, host and port
-    :param wire: at most so many connections; further requests wait for one
+    :param wire: settings of connections; while ``max_connections`` requests are in flight, others wait
     """
 
     def __init__(self, url: str, wire: Wire) -> None:
@@ -51,6 +51,7 @@ class HttpPool:
         self._connections: set[HttpConnection] = set()
         self._idle: list[HttpConnection] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._is_open = True
         self._all_lost = asyncio.Event()
         self._lookup = asyncio.Lock()
         self._addresses: list[Any] = []
@@ -62,11 +63,11 @@ class HttpPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_open = False
         if self._sweeper is not None:
             self._sweeper.cancel()
-        while self._connections:
-            self._all_lost.clear()
-            for connection in self._connections:
+        if self._connections:
+            for connection in list(self._connections):
                 connection.abort()
             await self._all_lost.wait()
 
@@ -122,7 +123,7 @@ class HttpPool:
         try:
             async with asyncio.timeout(self._wire.connect_timeout):
                 connected = await start_connection(
-                    await self._resolved(), happy_eyeballs_delay=_EYEBALLS_SECONDS
+                    await self._resolved(), happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS
                 )
                 name = self._host if self._tls else None
                 await self._loop.create_connection(
@@ -134,7 +135,8 @@ class HttpPool:
             raise ConnectTimeoutError(endpoint_url=self._url, error=error) from error
         except OSError as error:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from error
-        if not connection.is_usable:
+        if not (connection.is_usable and self._is_open):
+            connection.abort()
             raise EndpointConnectionError(endpoint_url=self._url, error="closed at once")
         self._connections.add(connection)
         if self._sweeper is None:
@@ -156,7 +158,7 @@ class HttpPool:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        if not self._connections:
+        if not self._connections and not self._is_open:
             self._all_lost.set()
 
     def _sweep(self) -> None:

@@ -37,15 +37,15 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.new_event_loop
 
 
-def run_on(loop: str, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run on a loop of that kind. What the loop has to complain about fails the test."""
+def run_on(loop: Callable[[], asyncio.AbstractEventLoop], work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run on a new loop. What the loop has to complain about fails the test."""
     complaints: list[str] = []
 
     async def watched() -> _Result:
         asyncio.get_running_loop().set_exception_handler(lambda _, found: complaints.append(str(found)))
         return await work
 
-    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+    with asyncio.Runner(loop_factory=loop) as runner:
         result = runner.run(watched())
     assert not complaints, complaints
     return result

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
-from tests.invoke.carriers import carried_by, run_on
+from tests.invoke.carriers import carried_by, loop_factory, run_on
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 2\r\n\r\nok"
 
@@ -83,6 +83,12 @@ async def scripted(serve: Serve, tls: SSLContext | None = None) -> AsyncIterator
         await asyncio.gather(*found.tasks, return_exceptions=True)
 
 
+async def settle() -> None:
+    """Let all ready tasks of the loop run, and sent data arrive."""
+    for _number in range(10):
+        await asyncio.sleep(0.001)
+
+
 Use = Callable[[EndpointInvoker, Scripted], Awaitable[None]]
 
 
@@ -95,8 +101,19 @@ class Way:
     monkeypatch: pytest.MonkeyPatch
     certificate: tuple[Path, SSLContext] | None = None
 
-    def run(self, serve: Serve, use: Use, *, max_connections: int = 4, **options: object) -> Scripted:
-        """Use an invoker of that server; return the server, whose connections are closed."""
+    def run(
+        self,
+        serve: Serve,
+        use: Use,
+        *,
+        max_connections: int = 4,
+        then: Callable[[], Awaitable[None]] = settle,
+        **options: object,
+    ) -> Scripted:
+        """Use an invoker of that server; return the server, whose connections are closed.
+
+        :param then: is awaited once the invoker is closed
+        """
 
         async def opened() -> Scripted:
             bundle, context = self.certificate or (None, None)
@@ -111,16 +128,12 @@ class Way:
                 async with opening as invoker:
                     assert invoker.carrier == self.carrier
                     await use(invoker, server)
+                await then()
                 return server
 
+        loop = loop_factory(self.loop)
         with carried_by(self.carrier) as more:
-            return run_on(self.loop, opened())
-
-
-async def settle() -> None:
-    """Let all ready tasks of the loop run, and sent data arrive."""
-    for _number in range(10):
-        await asyncio.sleep(0.001)
+            return run_on(loop, opened())
 
 
 async def all_closed(server: Scripted) -> None:

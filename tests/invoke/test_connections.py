@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
+from typing import Any
 
 import pytest
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
     ReadTimeoutError,
+    SSLError,
 )
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.invoke import endpoint_invoker
-from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.invoke.errors import failure_of
 from tests.invoke.carriers import LOOPS
 from tests.invoke.scripted_server import (
@@ -303,3 +307,283 @@ def test_nothing_was_sent_when_no_connection_comes_about_in_time(way: Way) -> No
         assert failure_of(caught.value).kind == "unreachable"
 
     way.run(serve, use)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_bytes_behind_an_answer_are_not_the_next_one(at_once: bool, way: Way) -> None:
+    evil = FINE.replace(b"ok", b"no")
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(FINE + evil if at_once else FINE)
+        await settle()
+        await peer.say(evil)
+        await peer.reader.read()
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        for _number in range(3):
+            assert (await ask(invoker)).body == b"ok"
+            await settle()
+            await settle()
+
+    assert way.run(serve, use).connections == 3
+
+
+def test_other_requests_go_on_while_a_large_body_waits(way: Way) -> None:
+    """Its server reads nothing; who cancels it leaves no connection behind."""
+
+    async def serve(peer: Peer) -> None:
+        if peer.number == 1:
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined] # of every transport that reads
+            await never.wait()
+        await always_fine(peer)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        large = asyncio.create_task(ask(invoker, bytes(26_214_400)))
+        await settle()
+        for _number in range(3):
+            assert (await ask(invoker)).body == b"ok"
+        assert not large.done()
+        large.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        assert (await ask(invoker)).body == b"ok"
+
+    never = asyncio.Event()
+    assert way.run(serve, use).connections == 2
+
+
+def test_a_body_that_goes_on_being_taken_is_sent_to_its_end(way: Way) -> None:
+    """More than three times as long as the read time-out, by a clock that runs ahead with each piece."""
+    if way.loop != "asyncio":
+        pytest.skip("only asyncio's clock can be set")
+    ahead, size = [0.0], 26_214_400
+
+    async def serve(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        for _number in range(size // 65_536):
+            await peer.reader.readexactly(65_536)
+            ahead[0] += 5
+            await asyncio.sleep(0)
+        await peer.say(FINE)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        way.monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + ahead[0])
+        assert (await ask(invoker, bytes(size))).body == b"ok"
+        assert ahead[0] > 3 * 600
+
+    way.run(serve, use, read_timeout=600)
+
+
+def test_an_unused_connection_is_closed_after_a_while(way: Way) -> None:
+    if way.loop != "asyncio" or way.carrier == "aiohttp":
+        pytest.skip("only asyncio's clock can be set, and aiohttp has its own")
+    ahead = [0.0]
+
+    async def use(invoker: EndpointInvoker, server: Scripted) -> None:
+        way.monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + ahead[0])
+        await ask(invoker)
+        ahead[0] += 14
+        await settle()
+        await ask(invoker)
+        assert server.connections == 1
+        ahead[0] += 31
+        await all_closed(server)
+        await ask(invoker)
+
+    assert way.run(always_fine, use).connections == 2
+
+
+def test_the_connection_that_was_used_last_is_used_first(way: Way) -> None:
+    """The others grow old, and are closed."""
+    if way.carrier == "aiohttp":
+        pytest.skip("aiohttp uses them one after the other")
+    requests: dict[int, int] = {}
+    all_there = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            requests[peer.number] = requests.get(peer.number, 0) + 1
+            if len(requests) == 3:
+                all_there.set()
+            await all_there.wait()
+            await peer.say(FINE)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        await asyncio.gather(*(ask(invoker) for _number in range(3)))
+        for _number in range(5):
+            await ask(invoker)
+
+    way.run(serve, use)
+    assert sorted(requests.values()) == [1, 1, 6]
+
+
+def test_a_server_that_closes_each_connection_at_once_answers_nothing(way: Way) -> None:
+    async def serve(_: Peer) -> None:
+        return
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        for _number in range(5):
+            with pytest.raises(HTTPClientError):
+                await ask(invoker)
+
+    assert way.run(serve, use).connections <= 5
+
+
+def test_requests_in_flight_end_with_the_invoker(way: Way) -> None:
+    left = list[asyncio.Task[ModelAnswer]]()
+    came = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        came.set()
+        await peer.reader.read()
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        left.append(asyncio.create_task(ask(invoker)))
+        await came.wait()
+
+    async def ended() -> None:
+        with pytest.raises(HTTPClientError):
+            await left[0]
+
+    way.run(serve, use, then=ended)
+
+
+def test_who_gives_up_while_a_connection_comes_about_leaves_none_behind(way: Way) -> None:
+    """Here the server never says a word of TLS."""
+    closed = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.reader.read()
+        closed.set()
+
+    async def use(_: EndpointInvoker, __: Scripted) -> None:
+        async with scripted(serve) as silent:
+            url = silent.url.replace("http:", "https:")
+            way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            opening = EndpointInvoker.open(AwsConnection(aws_conn_id=None), "an-endpoint", max_connections=1)
+            async with opening as invoker:
+                asking = asyncio.create_task(ask(invoker))
+                while not silent.connections:
+                    await settle()
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+                await closed.wait()
+
+    way.run(serve, use)
+
+
+def test_a_host_is_resolved_once_for_many_connections(way: Way) -> None:
+    if way.loop != "asyncio":
+        pytest.skip("only asyncio's loop can be changed")
+    asked: list[object] = []
+    all_there = asyncio.Barrier(8)
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await all_there.wait()
+        await peer.say(FINE)
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        loop = asyncio.get_running_loop()
+        getaddrinfo = loop.getaddrinfo
+
+        async def counted(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - as the loop's
+            asked.append(args)
+            return await getaddrinfo(*args, **kwargs)
+
+        way.monkeypatch.setattr(loop, "getaddrinfo", counted)
+        await asyncio.gather(*(ask(invoker) for _number in range(8)))
+
+    assert way.run(serve, use, max_connections=8).connections == 8
+    assert len(asked) <= 1
+
+
+def test_nothing_was_sent_to_a_host_without_an_address(way: Way) -> None:
+    if way.loop != "asyncio":
+        pytest.skip("only asyncio's loop can be changed")
+
+    async def use(_: EndpointInvoker, __: Scripted) -> None:
+        async def unknown(*_: object, **__: object) -> object:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        way.monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+        way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "http://runtime.test")
+        opening = EndpointInvoker.open(AwsConnection(aws_conn_id=None), "an-endpoint", max_connections=1)
+        async with opening as invoker:
+            with pytest.raises(EndpointConnectionError) as caught:
+                await ask(invoker)
+        assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(always_fine, use)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(b"HTTP/1.1 400 Bad\r\n\r\n", SSLError), (b"", EndpointConnectionError)]
+)
+def test_nothing_was_sent_where_no_tls_is_spoken(answer: bytes, kind: type[Exception], way: Way) -> None:
+    """The second server closes the connection instead of greeting."""
+
+    async def serve(peer: Peer) -> None:
+        await peer.reader.read(100)
+        await peer.say(answer)
+
+    async def use(_: EndpointInvoker, __: Scripted) -> None:
+        async with scripted(serve) as server:
+            url = server.url.replace("http:", "https:")
+            way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            opening = EndpointInvoker.open(AwsConnection(aws_conn_id=None), "an-endpoint", max_connections=1)
+            async with opening as invoker:
+                with pytest.raises(kind) as caught:
+                    await ask(invoker)
+            assert isinstance(caught.value, BotoCoreError)
+            assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(serve, use)
+
+
+def test_nothing_was_sent_to_a_server_that_cannot_be_trusted(way: Way) -> None:
+    if way.certificate is None:
+        pytest.skip("there is no TLS")
+
+    async def use(_: EndpointInvoker, server: Scripted) -> None:
+        for verify, kind in ((True, SSLError), (False, None)):
+            connection = AwsConnection(aws_conn_id=None, verify=verify)
+            async with EndpointInvoker.open(connection, "an-endpoint", max_connections=1) as invoker:
+                if kind is None:
+                    assert (await ask(invoker)).body == b"ok"
+                    continue
+                with pytest.raises(kind) as caught:
+                    await ask(invoker)
+                assert failure_of(caught.value).kind == "unreachable"
+
+    way.run(always_fine, use)
+
+
+def test_no_connection_comes_about_once_the_invoker_is_closed(way: Way) -> None:
+    if way.loop != "asyncio" or way.carrier == "aiohttp":
+        pytest.skip("only asyncio's loop can be changed, and aiohttp cancels its own")
+    left = list[asyncio.Task[ModelAnswer]]()
+    go_on = asyncio.Event()
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        loop = asyncio.get_running_loop()
+        getaddrinfo = loop.getaddrinfo
+
+        async def slow(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - as the loop's
+            await go_on.wait()
+            return await getaddrinfo(*args, **kwargs)
+
+        way.monkeypatch.setattr(loop, "getaddrinfo", slow)
+        left.append(asyncio.create_task(ask(invoker)))
+        await settle()
+
+    async def ended() -> None:
+        go_on.set()
+        with pytest.raises(EndpointConnectionError):
+            await left[0]
+
+    way.run(always_fine, use, then=ended)
