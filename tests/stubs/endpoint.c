@@ -79,11 +79,13 @@ static struct { double latency, spread, throttled, unavailable, load_seconds, ho
 static struct { long invoke, answered, throttled, unavailable, not_ready, evicted, loaded, most; double seconds; } counts;
 static long requests, on_the_way;
 
-static double now(void) {
+static double seconds_of(clockid_t clock) {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(clock, &time);
     return time.tv_sec + time.tv_nsec / 1e9;
 }
+
+static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
 
 static void *grown(void *old, size_t *room, size_t wanted, size_t each) {
     if (wanted <= *room) return old;
@@ -351,9 +353,9 @@ static void control(int fd, const char *what) {
         snprintf(text, sizeof text,
             "{\"counts\": {\"invoke\": %ld, \"answered\": %ld, \"ThrottlingException\": %ld, \"ServiceUnavailable\": %ld, "
             "\"ModelNotReadyException\": %ld, \"evicted\": %ld, \"loaded\": %ld, \"most in flight\": %ld}, "
-            "\"seconds\": %.6f, \"requests\": %ld}",
+            "\"seconds\": %.6f, \"requests\": %ld, \"cpu\": %.6f}",
             counts.invoke, counts.answered, counts.throttled, counts.unavailable, counts.not_ready, counts.evicted,
-            counts.loaded, counts.most, counts.seconds, requests);
+            counts.loaded, counts.most, counts.seconds, requests, seconds_of(CLOCK_PROCESS_CPUTIME_ID));
     }
     reply(fd, "200 OK", "Content-Type: application/json\r\n", text);
 }

@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,6 @@ from http.client import HTTPConnection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
-
-import psutil
 
 from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 from tests.stubs.certificates import make_certificates
@@ -104,7 +103,8 @@ class StubEndpoint:
 
     def _counted(self, _: dict[str, Any]) -> dict[str, Any]:
         counts = {**self.objects.calls, **self.models.calls, "bytes read": self.objects.bytes_read}
-        return {"counts": counts, "seconds": self.models.seconds, "requests": self.requests}
+        taken = {"requests": self.requests, "cpu": time.process_time()}
+        return {"counts": counts, "seconds": self.models.seconds, **taken}
 
     def _clear(self, _: dict[str, Any]) -> dict[str, Any]:
         self.objects.calls.clear()
@@ -112,6 +112,28 @@ class StubEndpoint:
         self.models.seconds = 0.0
         self.objects.bytes_read = 0
         return {}
+
+
+@dataclass(frozen=True)
+class StubUse:
+    """The work of a process of the stub.
+
+    :param name: of the process
+    :param cpu: seconds
+    """
+
+    name: str
+    requests: int
+    cpu: float
+
+    def since(self, earlier: StubUse) -> StubUse:
+        """Return the work between two times."""
+        return StubUse(self.name, self.requests - earlier.requests, self.cpu - earlier.cpu)
+
+    def text(self, seconds: float) -> str:
+        """Say how near to its limit, a whole core, the process was in so many seconds."""
+        each = self.cpu * 1e6 / max(1, self.requests)
+        return f"{each:.0f} µs a request, {self.cpu / seconds:.0%} of a core"
 
 
 @dataclass(frozen=True)
@@ -126,7 +148,6 @@ class StubProcess:
     name: str
     url: str
     plain_url: str
-    process: psutil.Process
 
     def call(self, what: str, asked: object) -> dict[str, Any]:
         """Set the process, or ask it for its counts."""
@@ -136,14 +157,10 @@ class StubProcess:
         with urllib.request.urlopen(request, timeout=600) as answer:
             return cast("dict[str, Any]", json.load(answer))
 
-    def requests(self) -> int:
-        """Return how many requests clients have sent since the start."""
-        return int(self.call("counted", {})["requests"])
-
-    def cpu(self) -> float:
-        """Return the CPU seconds since the start."""
-        times = self.process.cpu_times()
-        return times.user + times.system
+    def use(self) -> StubUse:
+        """Return what clients have asked of the process since its start, and what that has taken."""
+        counted = self.call("counted", {})
+        return StubUse(self.name, int(counted["requests"]), float(counted["cpu"]))
 
 
 @dataclass(frozen=True)
@@ -252,9 +269,7 @@ def _running(name: str, command: Sequence[str]) -> Iterator[StubProcess]:
         assert process.stdout is not None
         try:
             tls, plain = json.loads(process.stdout.readline())
-            yield StubProcess(
-                name, f"https://127.0.0.1:{tls}", f"http://127.0.0.1:{plain}", psutil.Process(process.pid)
-            )
+            yield StubProcess(name, f"https://127.0.0.1:{tls}", f"http://127.0.0.1:{plain}")
         finally:
             process.terminate()
             process.wait(timeout=600)
