@@ -20,8 +20,8 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, cast
 
@@ -220,6 +220,10 @@ class StubServer:
         """Return the seconds that an answered call took in the mean since :meth:`clear`."""
         counted = self.runtime.call("counted", {})
         return float(counted["seconds"] / max(1, counted["counts"].get("answered", 0)))
+
+    def uses(self) -> list[StubUse]:
+        """Return the work of the processes since their start."""
+        return [process.use() for process in self.processes]
 
     def read(self, keys: Sequence[str]) -> Iterator[bytes]:
         """Yield the contents of objects, over one connection."""
