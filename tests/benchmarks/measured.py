@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 _client = ""
 
 
 async def client_libraries() -> str:
-    """Name the HTTP parser and the event loop of the running task; the parser is aiohttp's unless httptools is loaded."""
+    """Name the HTTP parser and the event loop of the running task; without httptools aiohttp parses."""
     parser = "httptools" if sys.modules.get("httptools") else "aiohttp"
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     return f"{parser} {version(parser)}, {f'uvloop {version(loop)}' if loop == 'uvloop' else 'the loop of asyncio'}"
@@ -26,12 +27,24 @@ async def note_client() -> None:
     _client = await client_libraries()
 
 
+def _waited() -> float:
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+
+
 @contextmanager
 def measured() -> Iterator[None]:
-    """Print, as lines of JSON, when the block began, and what it took in seconds: of the process's CPU, and wall."""
+    """Print, as lines of JSON, when the block began, and the seconds that it took.
+
+    ``cpu`` is of the process, ``wall`` of the clock; ``waited`` is how long this thread could run and had no core.
+    """
     sys.stdout.write(f"{json.dumps({'began': time.time()})}\n")
     sys.stdout.flush()
-    cpu, wall = time.process_time(), time.perf_counter()
+    cpu, wall, waited = time.process_time(), time.perf_counter(), _waited()
     yield
-    figures = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "client": _client}
+    figures = {
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+        "waited": _waited() - waited,
+        "client": _client,
+    }
     sys.stdout.write(f"{json.dumps(figures)}\n")

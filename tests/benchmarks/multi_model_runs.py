@@ -30,6 +30,7 @@ class Took:
 
     :param cpu: seconds of the client's process
     :param wall: seconds
+    :param waited: seconds that the client could run and had no core; of several threads, its main one
     :param lost: records that are not where they must be
     :param latency: seconds that the endpoint took in the mean, by its own clock
     :param stub: work of the stub's process for InvokeEndpoint
@@ -38,6 +39,7 @@ class Took:
     records: int
     cpu: float
     wall: float
+    waited: float
     lost: int
     latency: float
     stub: StubUse
@@ -51,6 +53,11 @@ class Took:
     def rate(self) -> float:
         """Records per second."""
         return self.records / self.wall
+
+    @property
+    def client_share(self) -> str:
+        """How near the client was to its own limit, and how much the machine's other work took from it."""
+        return f"{self.cpu / self.wall:.0%} of a core, waited {self.waited / self.wall:.0%}"
 
     @property
     def stub_share(self) -> str:
@@ -101,7 +108,7 @@ def batch(server: StubServer, way: str, job: Job, behaviour: EndpointSettings, r
     use, latency = server.runtime.use().since(earlier), server.mean_latency()
     if client := figures["client"]:
         report.clients.add(f"{way}: {client}")
-    return Took(job.total, figures["cpu"], figures["wall"], job.lost(server), latency, use)
+    return Took(job.total, figures["cpu"], figures["wall"], figures["waited"], job.lost(server), latency, use)
 
 
 def median(several: Sequence[Took]) -> Took:
@@ -110,6 +117,7 @@ def median(several: Sequence[Took]) -> Took:
         several[0].records,
         statistics.median(each.cpu for each in several),
         statistics.median(each.wall for each in several),
+        statistics.median(each.waited for each in several),
         sum(each.lost for each in several),
         statistics.median(each.latency for each in several),
         sorted((each.stub for each in several), key=lambda use: use.cpu)[len(several) // 2],

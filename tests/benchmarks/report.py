@@ -1,4 +1,4 @@
-"""The conditions of a benchmark, printed with its tables: load, build of Python, libraries of the client, the stub's CPU."""
+"""The conditions of a benchmark, printed with its tables: load, Python, libraries of the client, CPU of the stub."""
 
 from __future__ import annotations
 
