@@ -92,7 +92,6 @@ def test_share_of_the_possible(endpoint: StubServer, report: Report) -> None:
         possible = in_flight / latency
         for way, seconds in (
             ("boto3, threads", LATENCY_SECONDS // 4),
-            (AIOHTTP_ONLY, LATENCY_SECONDS // 2),
             ("ours", LATENCY_SECONDS),
         ):
             job = _job("share", round(possible * seconds), in_flight=in_flight)

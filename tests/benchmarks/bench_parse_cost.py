@@ -24,13 +24,14 @@ from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSen
 PROVIDERS = "from airflow.providers.amazon.aws.operators.sagemaker import SageMakerModelOperator\n"
 PLAIN = "from airflow.providers.standard.operators.empty import EmptyOperator\n"
 MEASURE = """
-import json, resource, sys, time
+import json, re, sys, time
 from airflow.sdk import BaseOperator, DAG
-before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+def peak():
+    return int(re.search("VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+kilobytes, cpu, wall = peak(), time.process_time(), time.perf_counter()
 exec(sys.stdin.read())
-after = resource.getrusage(resource.RUSAGE_SELF)
-cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-print(json.dumps({"cpu": cpu, "wall": time.perf_counter() - began, "kilobytes": after.ru_maxrss - before.ru_maxrss}))
+cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+print(json.dumps({"cpu": cpu, "wall": wall, "kilobytes": peak() - kilobytes}))
 """
 RUNS = 5
 
