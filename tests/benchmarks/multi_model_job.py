@@ -14,6 +14,7 @@ from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.shard import FinishedShard, ShardSettings, run_shard
+from tests.benchmarks.measured import note_client
 from tests.stubs.endpoint import BUCKET, ENDPOINT, StubServer
 from tests.stubs.models import EndpointSettings
 from tests.stubs.objects import records
@@ -31,6 +32,7 @@ class Job:
     :param models: so many, each with ``inputs`` of ``records``
     :param max_records: of a MultiRecord payload; None sends each record by itself
     :param max_warm_models: as the engine's
+    :param checkpoint_seconds: as the engine's
     """
 
     name: str
@@ -41,6 +43,7 @@ class Job:
     in_flight: int = 64
     max_records: int | None = None
     max_warm_models: int | None = None
+    checkpoint_seconds: float = EngineSettings.checkpoint_seconds
     run: str = "1"
 
     @property
@@ -91,9 +94,10 @@ class Job:
     def lost(self, server: StubServer) -> int:
         """Return how many records are not where they must be in the outputs, compared byte by byte."""
         lost = 0
-        for index, key in enumerate(self.input_keys()):
+        outputs = server.read([self.output_key(key) for key in self.input_keys()])
+        for index, output in enumerate(outputs):
             sent = records(index * self.records, self.records, self.record_bytes).splitlines()
-            got = server.read(self.output_key(key)).splitlines()
+            got = output.splitlines()
             same = sum(one[:ANSWER_BYTES] == other for one, other in zip(sent, got, strict=False))
             lost += max(self.records, len(got)) - same
         return lost
@@ -125,6 +129,8 @@ class Job:
             split=self.split(),
             max_concurrent_transforms=self.in_flight,
             max_warm_models=self.max_warm_models,
+            checkpoint_seconds=self.checkpoint_seconds,
         )
+        await note_client()
         settings = ShardSettings(plan_location=plan, shard=0, engine=engine, writer=StateWriter(run=self.run))
         return await run_shard(CONNECTION, settings)

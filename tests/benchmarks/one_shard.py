@@ -17,6 +17,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from airflow_sm_plugin.operators.multi_model import SageMakerMultiModelBatchOperator
+from tests.benchmarks.measured import client_libraries
 from tests.benchmarks.multi_model_job import Job
 
 _OWN = Path("/proc/self")
@@ -35,7 +36,7 @@ async def _plan(job: Job) -> dict[str, Any]:
 
 async def _batch(job: Job, plan: str) -> dict[str, Any]:
     done = await job.batch(plan)
-    return {"records": done.report.total.records}
+    return {"records": done.report.total.records, "client": await client_libraries()}
 
 
 def main(what: str, text: str, *plan: str) -> None:
