@@ -54,6 +54,8 @@ class LoadedLatency:
     """The quickest answer."""
     doubts: int = 0
     """Signs of an eviction since the last quick answer."""
+    doubted_at: float = -inf
+    load: float = inf
     window: int = 0
     """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
 
@@ -101,10 +103,44 @@ class ModelQueue(Generic[Job]):
     """Bit set of the ranks whose heaps hold it."""
 
 
+class HeldModels(Generic[Job]):
+    """Models that the endpoint holds, the least recently used first: the order in which it evicts them.
+
+    A model whose payloads are answered is the last to have been used, and another is evicted for the next load, until
+    all others have been used again.
+    """
+
+    def __init__(self) -> None:
+        self.limit = inf
+        self._queues: dict[ModelQueue[Job], None] = {}
+
+    def used(self, queue: ModelQueue[Job]) -> None:
+        self._queues.pop(queue, None)
+        self._queues[queue] = None
+
+    def evicted(self, queue: ModelQueue[Job]) -> None:
+        self._queues.pop(queue, None)
+
+    def may_load(self) -> bool:
+        """Decide whether a further model can be loaded without evicting one that has work."""
+        for _ in range(len(self._queues)):
+            if len(self._queues) < self.limit:
+                return True
+            oldest = next(iter(self._queues))
+            if oldest.stage is ModelStage.COLD:
+                self.used(oldest)
+            elif oldest.stage is ModelStage.CLOSED or not oldest.ready or (oldest.latency.usual or 0.0) >= _QUICK:
+                del self._queues[oldest]
+            else:
+                return False
+        return True
+
+
 class QueueOrder(Generic[Job]):
     """Queues that have something to send."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: HeldModels[Job]) -> None:
+        self._held = held
         self.limit = 1
         """Payloads that may be in flight at the same time."""
         self.active = 1
@@ -127,6 +163,8 @@ class QueueOrder(Generic[Job]):
             while waiting:
                 queue = waiting[0][1]
                 if queue.rank == rank:
+                    if rank == _PROBE and queue.first_probe_at is None and not self._held.may_load():
+                        break
                     return queue
                 heapq.heappop(waiting)
                 queue.entered &= ~(1 << rank)

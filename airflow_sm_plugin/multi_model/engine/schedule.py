@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Generic
 
 from airflow_sm_plugin.multi_model.engine.model_queue import (
+    HeldModels,
     Job,
     ModelQueue,
     ModelStage,
@@ -36,7 +37,8 @@ class Schedule(Generic[Job]):
         self._now = 0.0
         self._queues: dict[str, ModelQueue[Job]] = {}
         self._parked: list[ModelQueue[Job]] = []
-        self._order: QueueOrder[Job] = QueueOrder()
+        self._held: HeldModels[Job] = HeldModels()
+        self._order: QueueOrder[Job] = QueueOrder(self._held)
         self._opened = 0
         self.in_flight = 0
         """Payloads in flight."""
@@ -112,6 +114,7 @@ class Schedule(Generic[Job]):
         if self.in_flight >= limit:
             return None
         self._order.limit, self._order.active = limit, max(1, self.active)
+        self._held.limit = self._limit.value
         queue = self._order.first(now)
         if queue is None:
             return None
@@ -120,6 +123,7 @@ class Schedule(Generic[Job]):
             self._order.probes += 1
             if queue.first_probe_at is None:
                 queue.first_probe_at = now
+        self._held.used(queue)
         queue.in_flight += 1
         self.in_flight += 1
         job = queue.ready.popleft()
@@ -142,8 +146,9 @@ class Schedule(Generic[Job]):
             first_probe_at, queue.first_probe_at, queue.probes = queue.first_probe_at, None, 0
             queue.stage, queue.probe_at = ModelStage.WARM, 0.0
             if first_probe_at is not None:
-                self._signs.loaded(now - first_probe_at)
+                self._signs.loaded(queue.latency, now - first_probe_at)
             queue.has_loaded = True
+            self._held.used(queue)
             self._limit.answered(queue.position, now=now)
         elif seconds is not None:
             self._signs.answered(queue.position, queue.latency, seconds=seconds, now=now)
@@ -191,6 +196,7 @@ class Schedule(Generic[Job]):
             self._park(queue)
 
     def _park(self, queue: ModelQueue[Job]) -> None:
+        self._held.evicted(queue)
         queue.stage = ModelStage.PARKED
         self._parked.append(queue)
         self._order.update(queue)

@@ -25,6 +25,7 @@ _OF_LOAD, _TIMES_LEAST = 0.5, 8.0
 """An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer. The first
 alone would suspect models that are slow by nature, the second alone models with a short queue in their container."""
 
+_OF_OWN_LOAD = 0.7
 _DOUBTS = 4
 """A model that gives so many signs, with no quick answer between them, is slow. Fewer would accept a model that is
 evicted again and again as slow; more would cut the limit for the sake of a model that has merely become slower."""
@@ -75,21 +76,27 @@ class EvictionSigns:
         self._models: set[int] = set()
         self._cut_at = -inf
 
-    def loaded(self, seconds: float) -> None:
+    def loaded(self, latency: LoadedLatency, seconds: float) -> None:
         """Note how long a model was loading."""
+        latency.load = min(latency.load, seconds)
         if _LEAST_LOAD <= seconds < self.least_load:
             self.least_load = seconds
 
     def answered(self, model_number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
         """Note a loaded model's answer."""
         least = self._least if latency.usual is None else latency.least
-        if seconds < _OF_LOAD * self.least_load or seconds < _TIMES_LEAST * least:
+        expected = _TIMES_LEAST * least if least < inf else _OF_OWN_LOAD * latency.load
+        if seconds < _OF_LOAD * self.least_load or seconds < expected:
             latency.answered(seconds)
             self._least = min(self._least, seconds)
             return
-        if now - seconds >= self._cut_at:
+        sent_at = now - seconds
+        if sent_at >= self._cut_at:
             self._models.add(model_number)
+        if sent_at < latency.doubted_at:
+            return
         latency.doubts += 1
+        latency.doubted_at = now
         if latency.doubts >= _DOUBTS:
             latency.least = inf
             latency.answered(seconds)
@@ -125,10 +132,6 @@ class WarmLimit:
         self._cuts = 0
         self.signs = EvictionSigns()
         self.proven = ProvenModels()
-
-    def loaded(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self.signs.loaded(seconds)
 
     def answered(self, model_number: int, *, now: float) -> None:
         if self._is_fixed:

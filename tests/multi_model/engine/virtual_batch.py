@@ -60,6 +60,7 @@ class VirtualWork:
     payloads: int = 100
     in_flight: int = 64
     max_warm_models: int | None = None
+    client_seconds: float = 0.0
 
     def lower_bound(self, endpoint: VirtualEndpoint) -> float:
         """Return the seconds below which no order comes, as in ``bench_multi_model_schedule``."""
@@ -100,6 +101,7 @@ class VirtualRun:
         self.schedule: Schedule[list[int]] = Schedule(max_warm_models=self.work.max_warm_models)
         self.limit = InFlightLimit(self.work.in_flight, now=0.0)
         self._begun = 0
+        self._free_at = 0.0
         self._left: dict[str, int] = {}
         self._pausing = self._due = 0
         self._probes: dict[str, int] = {}
@@ -205,7 +207,8 @@ class VirtualRun:
 
         def answer() -> None:
             self._served -= 1
-            self._succeeded(queue, began)
+            self._free_at = max(self._free_at, self.now) + self.work.client_seconds
+            self._later(self._free_at - self.now, lambda: self._succeeded(queue, began))
 
         if endpoint.capacity is None or queue.model in self._loaded:
             if endpoint.capacity is not None:
