@@ -93,6 +93,8 @@ class ModelQueue(Generic[Job]):
     first_probe_at: float | None = None
     """When the cold model was first probed."""
     has_loaded: bool = False
+    in_use: bool = False
+    """Whether it was probed since it was opened or parked."""
     probing: bool = False
     probe_at: float = 0.0
     probes: int = 0
@@ -103,44 +105,12 @@ class ModelQueue(Generic[Job]):
     """Bit set of the ranks whose heaps hold it."""
 
 
-class HeldModels(Generic[Job]):
-    """Models that the endpoint holds, the least recently used first: the order in which it evicts them.
-
-    A model whose payloads are answered is the last to have been used, and another is evicted for the next load, until
-    all others have been used again.
-    """
-
-    def __init__(self) -> None:
-        self.limit = inf
-        self._queues: dict[ModelQueue[Job], None] = {}
-
-    def used(self, queue: ModelQueue[Job]) -> None:
-        self._queues.pop(queue, None)
-        self._queues[queue] = None
-
-    def evicted(self, queue: ModelQueue[Job]) -> None:
-        self._queues.pop(queue, None)
-
-    def may_load(self) -> bool:
-        """Decide whether a further model can be loaded without evicting one that has work."""
-        for _ in range(len(self._queues)):
-            if len(self._queues) < self.limit:
-                return True
-            oldest = next(iter(self._queues))
-            if oldest.stage is ModelStage.COLD:
-                self.used(oldest)
-            elif oldest.stage is ModelStage.CLOSED or not oldest.ready or (oldest.latency.usual or 0.0) >= _QUICK:
-                del self._queues[oldest]
-            else:
-                return False
-        return True
-
-
 class QueueOrder(Generic[Job]):
     """Queues that have something to send."""
 
-    def __init__(self, held: HeldModels[Job]) -> None:
-        self._held = held
+    def __init__(self) -> None:
+        self.may_load = True
+        """Whether a further model may be loaded."""
         self.limit = 1
         """Payloads that may be in flight at the same time."""
         self.active = 1
@@ -163,7 +133,7 @@ class QueueOrder(Generic[Job]):
             while waiting:
                 queue = waiting[0][1]
                 if queue.rank == rank:
-                    if rank == _PROBE and queue.first_probe_at is None and not self._held.may_load():
+                    if rank == _PROBE and not queue.in_use and not self.may_load:
                         break
                     return queue
                 heapq.heappop(waiting)
@@ -193,6 +163,8 @@ class QueueOrder(Generic[Job]):
         return _PROBE if queue.stage is ModelStage.COLD and not queue.probing and not queue.probe_at else None
 
     def _most(self, latency: LoadedLatency) -> int:
+        if latency.usual is None:
+            return max(1, self.limit // 2)
         if latency.is_slow:
             return ceil(2 * self.limit / (self.active + 1))
         return max(ceil(self.limit / self.active), min(latency.window, self.limit))

@@ -9,10 +9,10 @@ Mutable and single-threaded, because it is asked thousands of times a second. It
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Generic
 
 from airflow_sm_plugin.multi_model.engine.model_queue import (
-    HeldModels,
     Job,
     ModelQueue,
     ModelStage,
@@ -37,8 +37,10 @@ class Schedule(Generic[Job]):
         self._now = 0.0
         self._queues: dict[str, ModelQueue[Job]] = {}
         self._parked: list[ModelQueue[Job]] = []
-        self._held: HeldModels[Job] = HeldModels()
-        self._order: QueueOrder[Job] = QueueOrder(self._held)
+        self._order: QueueOrder[Job] = QueueOrder()
+        self._in_use = 0
+        self._landings = 0
+        self._finished: deque[int] = deque()
         self._opened = 0
         self.in_flight = 0
         """Payloads in flight."""
@@ -80,6 +82,9 @@ class Schedule(Generic[Job]):
             self._limit.finished()
         if queue.probing:
             self._end_probe(queue)
+        if queue.in_use:
+            self._use(queue, False)
+            self._finished.append(self._landings + self.in_flight - self._order.probes)
         queue.stage = ModelStage.CLOSED
         self._order.update(queue)
         self._unpark()
@@ -114,21 +119,31 @@ class Schedule(Generic[Job]):
         if self.in_flight >= limit:
             return None
         self._order.limit, self._order.active = limit, max(1, self.active)
-        self._held.limit = self._limit.value
+        self._order.may_load = self._may_load()
         queue = self._order.first(now)
         if queue is None:
             return None
         if queue.stage is ModelStage.COLD:
             queue.probing = True
+            self._use(queue, True)
             self._order.probes += 1
             if queue.first_probe_at is None:
                 queue.first_probe_at = now
-        self._held.used(queue)
         queue.in_flight += 1
         self.in_flight += 1
         job = queue.ready.popleft()
         self._order.update(queue)
         return queue, job
+
+    def _may_load(self) -> bool:
+        finished = self._finished
+        while finished and finished[0] <= self._landings:
+            finished.popleft()
+        return self._in_use + len(finished) < self._limit.value
+
+    def _use(self, queue: ModelQueue[Job], is_used: bool) -> None:
+        self._in_use += is_used - queue.in_use
+        queue.in_use = is_used
 
     # Answers
 
@@ -148,7 +163,6 @@ class Schedule(Generic[Job]):
             if first_probe_at is not None:
                 self._signs.loaded(queue.latency, now - first_probe_at)
             queue.has_loaded = True
-            self._held.used(queue)
             self._limit.answered(queue.position, now=now)
         elif seconds is not None:
             self._signs.answered(queue.position, queue.latency, seconds=seconds, now=now)
@@ -196,7 +210,7 @@ class Schedule(Generic[Job]):
             self._park(queue)
 
     def _park(self, queue: ModelQueue[Job]) -> None:
-        self._held.evicted(queue)
+        self._use(queue, False)
         queue.stage = ModelStage.PARKED
         self._parked.append(queue)
         self._order.update(queue)
@@ -206,6 +220,8 @@ class Schedule(Generic[Job]):
         self.in_flight -= 1
         if queue.probing:
             self._end_probe(queue)
+        else:
+            self._landings += 1
 
     def _end_probe(self, queue: ModelQueue[Job]) -> None:
         queue.probing = False
