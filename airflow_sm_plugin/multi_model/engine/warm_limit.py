@@ -139,7 +139,7 @@ class WarmLimit:
         load = self.signs.least_load
         self.proven.answered(model_number, now=now, span=_WITHIN * load if load < inf else _LEAST_LOAD)
         if not self._cuts:
-            self.value = max(self.value, ceil(_GROWTH * self.proven.most))
+            self.value = max(self.value, int(_GROWTH * self.proven.most))
 
     def finished(self) -> None:
         """Grow by one, after an eviction, when as many models as the limit permits have done all their work."""
@@ -153,10 +153,7 @@ class WarmLimit:
     def evicted(self, active: int, now: float) -> None:
         if self._is_fixed:
             return
-        proven = self.proven.most
-        if proven >= active:
-            proven = int(active * _CUT)
-        self.value = max(1, min(self.value, proven))
+        self.value = max(1, min(self.value, self.proven.most, active - 1))
         self._cuts = min(self._cuts + 1, 20)
         self._undisturbed = 0
         self.proven.forget()
