@@ -14,8 +14,8 @@ from math import ceil, inf
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency
 
-_FIRST, _GROWTH, _CUT = 4, 2.0, 0.75
-_PATIENCE = 4
+_FIRST, _GROWTH = 8, 1.5
+_PATIENCE = 8
 _LEAST_LOAD = 0.25
 """Seconds: a shorter load costs little, and cannot be distinguished from a slow answer. Smaller, pauses of a busy
 container count as evictions; larger, quick loads that evict each other stay unnoticed."""
