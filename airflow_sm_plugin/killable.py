@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from airflow_sm_plugin.exceptions import TaskKilled
 
 _Result = TypeVar("_Result")
+
+
+def quick_loop() -> asyncio.AbstractEventLoop:
+    """Create an event loop of uvloop where that is installed, as with Airflow 3, else one of asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _run(
+    work: Coroutine[Any, Any, _Result], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> _Result:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(work)
 
 
 class Killable:
@@ -32,12 +48,18 @@ class Killable:
             except RuntimeError:
                 return  # the loop was closed meanwhile; the next check raises TaskKilled
 
-    def run_until_killed(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+    def run_until_killed(
+        self,
+        work: Coroutine[Any, Any, _Result],
+        *,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> _Result:
         """Run a coroutine in a separate event loop and thread.
 
         Airflow's time-outs, and Airflow 2's handler of SIGTERM, raise at any point of the main thread: in an event loop
         they would interrupt running requests. Here they interrupt the main thread's wait, which cancels the coroutine.
 
+        :param loop_factory: creates the event loop, e.g. :func:`quick_loop`; None takes asyncio's own
         :raises TaskKilled: Airflow killed the task; the coroutine was cancelled, and has ended
         """
         if self._is_killed:
@@ -46,7 +68,8 @@ class Killable:
         with ThreadPoolExecutor(max_workers=1) as thread:
             running: Future[_Result] | None = None
             try:
-                running = thread.submit(contextvars.copy_context().run, asyncio.run, self._watched(work))
+                watched = self._watched(work)
+                running = thread.submit(contextvars.copy_context().run, _run, watched, loop_factory)
                 return running.result()
             except BaseException:
                 if running is None or not running.done():

@@ -95,11 +95,14 @@ SHELLS = {
     "multi_model.engine.attempts",
     "multi_model.engine.conclusions",
     "multi_model.engine.engine",
-    "multi_model.engine.feed",
     "multi_model.engine.invocations",
     "multi_model.engine.invoker",
-    "multi_model.engine.progress",
+    "multi_model.engine.output_writing",
+    "multi_model.engine.payload_queue",
+    "multi_model.engine.reader",
     "multi_model.engine.recorder",
+    "multi_model.engine.result_queue",
+    "multi_model.engine.work",
     "multi_model.payloads.source",
     "multi_model.plan.draft",
     "multi_model.plan.estimate",
@@ -113,6 +116,7 @@ SHELLS = {
     "multi_model.state.fenced_objects",
     "multi_model.state.outputs",
     "multi_model.state.store",
+    "multi_model.statistics.progress",
 }
 
 COMMON = {"exceptions", "_safe_text", "_log", "_compat"}
@@ -131,7 +135,7 @@ IMPORTS: Mapping[str, str] = {
     "async_inference": "aws aws.s3 batches core invoke",
     "async_inference.single": "async_inference aws aws.s3 batches core hooks invoke",
     "async_inference.batch": "async_inference aws aws.s3 batches core hooks invoke",
-    "multi_model.statistics": "",
+    "multi_model.statistics": "core",
     "multi_model.state": "aws.s3 batches core multi_model.statistics",
     "multi_model.payloads": "aws.s3 batches invoke multi_model.state",
     "multi_model.plan": "aws.s3 batches core hooks multi_model.payloads multi_model.state",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import os
 import ssl
 import time
@@ -296,13 +297,19 @@ def _verify(hook: AwsBaseHook) -> bool | str:
 
 def _certificates(path: str) -> ssl.SSLContext:
     try:
-        if Path(path).is_dir():
-            return ssl.create_default_context(capath=path)
-        return ssl.create_default_context(cafile=path)
+        return _shared_context(path, Path(path).stat().st_mtime_ns)
     except OSError as error:  # ssl's own errors among them
         raise InvalidRequest(
             f"the CA bundle {path} cannot be used: {error}; mend verify, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
         ) from error
+
+
+@functools.lru_cache(maxsize=4)
+def _shared_context(path: str, changed_at: int) -> ssl.SSLContext:
+    """Read certificates, once for all services: they take 10 ms and a megabyte."""
+    del changed_at
+    is_folder = Path(path).is_dir()
+    return ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
 
 
 def _seconds(value: float | None) -> float | None:

@@ -25,9 +25,8 @@ from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.task_try import Origin, StateWriter
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
-from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
+from airflow_sm_plugin.multi_model.engine.engine import run_engine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
-from airflow_sm_plugin.multi_model.engine.progress import BatchProgress
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
@@ -38,6 +37,7 @@ from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
 from airflow_sm_plugin.multi_model.state.store import JournalStore, TakeOver, read_journal, sweep
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+from airflow_sm_plugin.multi_model.statistics.progress import BatchProgress
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES, ModelCounts, ShardReport
 
 log = get_log(__name__)
@@ -243,17 +243,16 @@ class _ShardRun:
             ) as invoker,
             self._writer(store) as writer,
         ):
-            engine = ModelEngine(
-                settings=settings,
+            return await run_engine(
+                settings,
+                todo,
                 reads=reads,
                 inputs=ChunkedInputs(self.s3, self.folder.location, CHUNK),
                 invoker=invoker,
                 writer=writer,
                 store=store,
                 progress=progress,
-                todo=todo,
             )
-            return await engine.run()
 
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:

@@ -21,6 +21,7 @@ from airflow_sm_plugin.core.template_values import (
 )
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.invoke.request import InvokeRequest
+from airflow_sm_plugin.killable import quick_loop
 from airflow_sm_plugin.links import BatchReportLink, persist_report
 from airflow_sm_plugin.operators.arguments import (
     is_restart,
@@ -194,7 +195,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             whole_number(self.container_log_lines, "container_log_lines")
             region_name = self.keep_link(context)
             with self.explaining(), undisturbed():
-                outcome = self.run_until_killed(self._outcome(context))
+                outcome = self.run_until_killed(self._outcome(context), loop_factory=quick_loop)
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:
                 self.show_container_logs(since=started)

@@ -1,18 +1,30 @@
-"""The engine of a batch: read inputs, invoke their payloads, record results, write outputs.
+"""The engine of a batch: four stages that run side by side, each of which takes from the queue before it.
 
-``feed`` opens a model's inputs and cuts them into payloads, as far ahead as memory permits. They wait in the
-``model_queue``; ``schedule`` chooses the next one; ``invocations`` sends it through the ``invoker``. ``recorder``
-writes results and failures into the journal, and the outputs once an input has ended. ``engine`` connects these parts;
-``progress`` logs a line every few seconds.
+::
 
-After a failed invocation ``judgement`` decides what the failure means; ``attempts`` acts on it: a retry, a probe of a
-model that still loads (given up after ``model_load_seconds``), a failed payload. ``conclusions`` decides when refusals
-prove that a model, or the endpoint, serves none of the payloads.
+    reader ──── payload_queue ───▶ invocations ──── result_queue ───▶ recorder ─── complete ───▶ output_writing
+      └──── failures without an invocation, input read ────▶ ┘ ◀──────────── input ended ─────────────┘
 
-A payload is *settled* when its result or failure is with the recorder; an input has ended when all its payloads are.
+- ``reader`` opens models, reads their inputs and cuts them into payloads, as far ahead as memory permits.
+- ``payload_queue`` holds them by model. ``schedule`` chooses the next one and how many models may be open, by
+  ``model_queue`` (the order of the models) and ``warm_limit`` (how many the endpoint holds).
+- ``invocations`` are as many workers as may be in flight: each takes a payload and invokes its model. After a failure
+  ``judgement`` decides what it means and ``attempts`` acts on it: a retry or a probe of a model that still loads goes
+  back into the payload's own queue, a failed payload on to the recorder. ``conclusions`` decides when refusals prove
+  that a model, or the endpoint, serves none of the payloads.
+- ``recorder`` writes results and failures into the journal, a few times a second. It passes an input on when all its
+  records are *settled*: have a result, or have failed.
+- ``output_writing`` writes the outputs of complete inputs. Its last word on each, that it has ended, goes into the
+  journal.
 
-Pure: ``settings``, ``model_queue``, ``schedule``, ``judgement``; the rest runs on one event loop.
-``settings`` bounds memory, :mod:`airflow_sm_plugin.batches.adaptive` the number of invocations in flight.
+``engine`` starts the stages. The end goes the way of the data: the reader closes its queue, the invocations the next
+one, the recorder the last. An error ends all stages at once, but the recorder, which first writes down what came.
 
-Read ``engine``, ``feed``, ``invocations``, ``attempts``, then ``schedule``.
+Both queues are bounded: the one of payloads by bytes, and by models; the one of results by bytes that are not in S3,
+and by open inputs. ``work`` has what they hold, ``settings`` the bounds; :mod:`airflow_sm_plugin.batches.adaptive`
+limits how many invocations are in flight.
+
+Pure: ``settings``, ``model_queue``, ``schedule``, ``warm_limit``, ``judgement``; the rest runs on one event loop.
+
+Read ``engine``, then the stages in order.
 """

@@ -18,9 +18,9 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.multi_model.engine.judgement import Evidence, Judgement
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed
     from airflow_sm_plugin.multi_model.engine.schedule import Schedule
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+    from airflow_sm_plugin.multi_model.engine.work import Job, OpenModel
 
 _OUTAGE_SECONDS = 60.0
 """While no payload succeeds for at most this time, failures do not count against a payload. As long as for S3: shorter,
@@ -39,7 +39,7 @@ _OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
 
 @dataclass(eq=False, repr=False)
 class Conclusions:
-    """The evidence against one endpoint; the evidence against a model is in its feed.
+    """The evidence against one endpoint; the evidence against a model is in its :class:`OpenModel`.
 
     :param clock: the event loop's, in seconds
     """
@@ -57,13 +57,13 @@ class Conclusions:
         self._answered: set[str] = set()
         self._succeeded_at = self.clock()
 
-    def succeeded(self, feed: ModelFeed, now: float) -> None:
+    def succeeded(self, model: OpenModel, now: float) -> None:
         """Note a result: whatever failed before, the endpoint serves."""
-        feed.evidence.clear(now)
+        model.evidence.clear(now)
         self._evidence.clear(now)
         self._denied_models.clear()
         self._succeeded_at = now
-        self._answered.add(feed.queue.model)
+        self._answered.add(model.queue.model)
 
     def is_outage(self, job: Job, judgement: Judgement, now: float) -> bool:
         """Decide whether the endpoint, not the payload, is at fault: no payload has succeeded for a while."""
@@ -80,30 +80,30 @@ class Conclusions:
 
         :raises SageMakerInferenceError: the denial, when the endpoint does not serve
         """
-        feed, first = job.open_input.feed, job.attempts == 1
+        model, first = job.model, job.attempts == 1
         self._denial = denial
-        self._denied_models.add(feed.queue.model)
+        self._denied_models.add(model.queue.model)
         of_all = self._evidence.denied(began=job.began, first=first)
-        of_model = feed.evidence.denied(began=job.began, first=first)
+        of_model = model.evidence.denied(began=job.began, first=first)
         others = self.schedule.busy() - self._denied_models
         if of_all and (len(self._denied_models) >= _MODELS or not others) and self._concludes():
             raise denial from cause
-        return of_model and bool(others or self._others_answered(feed)) and self._concludes(feed)
+        return of_model and bool(others or self._others_answered(model)) and self._concludes(model)
 
     def denied_by_model(self, job: Job) -> bool:
         """Count a payload whose model has no artefact; report whether the model does not serve."""
-        feed = job.open_input.feed
-        return feed.evidence.denied(began=job.began, first=job.attempts == 1) and self._concludes(feed)
+        model = job.model
+        return model.evidence.denied(began=job.began, first=job.attempts == 1) and self._concludes(model)
 
     def exhausted(self, job: Job, judgement: Judgement) -> bool:
         """Count a payload that failed at every attempt; report whether the model does not serve.
 
         :raises SageMakerInferenceError: the endpoint does not serve
         """
-        feed, of_endpoint = job.open_input.feed, judgement.error in _OF_ENDPOINT
+        model, of_endpoint = job.model, judgement.error in _OF_ENDPOINT
         self._unserved += of_endpoint
-        enough = feed.evidence.exhausted(began=job.began)
-        if enough and (not of_endpoint or self._others_answered(feed)) and self._concludes(feed):
+        enough = model.evidence.exhausted(began=job.began)
+        if enough and (not of_endpoint or self._others_answered(model)) and self._concludes(model):
             return True
         if of_endpoint:
             enough = self._evidence.exhausted(began=job.began)
@@ -128,16 +128,16 @@ class Conclusions:
         if self._outage is not None and self._unserved >= _UNSERVED:
             raise self._outage
 
-    def _others_answered(self, feed: ModelFeed) -> bool:
-        return bool(self._answered - {feed.queue.model})
+    def _others_answered(self, model: OpenModel) -> bool:
+        return bool(self._answered - {model.queue.model})
 
-    def _concludes(self, feed: ModelFeed | None = None) -> bool:
+    def _concludes(self, model: OpenModel | None = None) -> bool:
         """Decide whether enough payloads failed, or else let payloads from elsewhere in the queues go next.
 
-        :param feed: the model in question; None is the endpoint
+        :param model: the model in question; None is the endpoint
         """
-        evidence = self._evidence if feed is None else feed.evidence
-        waiting = [queue.ready for queue in (self.schedule.queues() if feed is None else (feed.queue,))]
+        evidence = self._evidence if model is None else model.evidence
+        waiting = [queue.ready for queue in (self.schedule.queues() if model is None else (model.queue,))]
         untried = any(not job.attempts for jobs in waiting for job in jobs)
         if not untried and not self._answered:
             return True

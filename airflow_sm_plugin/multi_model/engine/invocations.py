@@ -1,14 +1,12 @@
-"""Invoke payloads: as many at the same time as the endpoint bears, each again while a retry can help.
+"""Invoke payloads, as many at the same time as the endpoint bears, each again while a retry can help.
 
-:mod:`airflow_sm_plugin.multi_model.engine.schedule` chooses the next payload,
-:mod:`airflow_sm_plugin.batches.adaptive` limits how many are in flight, and
 :mod:`airflow_sm_plugin.multi_model.engine.attempts` acts on failures.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,107 +15,95 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.batches.templates import attributes_of
 from airflow_sm_plugin.core.names import joined_to
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
-from airflow_sm_plugin.multi_model.engine.attempts import Attempts, Settler
-from airflow_sm_plugin.multi_model.engine.feed import Job, Result
+from airflow_sm_plugin.multi_model.engine.attempts import Attempts
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
-from airflow_sm_plugin.multi_model.engine.settings import UNWRITTEN_BYTES, EngineSettings
+from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.assembly import output_of
+from airflow_sm_plugin.multi_model.state.records import Result
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+    from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
+    from airflow_sm_plugin.multi_model.engine.result_queue import ResultQueue
+    from airflow_sm_plugin.multi_model.engine.work import Job
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 
 @dataclass(eq=False, repr=False)
 class Invocations:
-    """Payloads in flight through one endpoint.
+    """Take payloads from one queue, invoke them, and put their results and failures into the other."""
 
-    :param spawn: starts a task of the engine
-    :param unwritten_bytes: size of the results that are not in S3 yet
-    """
-
-    invoker: EndpointInvoker
     settings: EngineSettings
+    invoker: EndpointInvoker
+    payloads: PayloadQueue
+    results: ResultQueue
     statistics: Statistics
-    settler: Settler
-    spawn: Callable[..., object]
-    unwritten_bytes: Callable[[], int]
 
     def __post_init__(self) -> None:
-        self._stopped = False
-        self.attempts = Attempts(self.settings, self.statistics, self.settler, pump=self.pump)
-        self.schedule, self.in_flight = self.attempts.schedule, self.attempts.in_flight
-        self._clock, self._epoch = self.attempts.clock, self.attempts.epoch
+        self.attempts = Attempts(self.settings, self.statistics, self.payloads, self.results)
 
-    def pump(self) -> None:
-        """Send as many payloads as permitted."""
-        while not self._stopped and (job := self._next()) is not None:
-            self.spawn(self._work(job))
+    async def run(self) -> None:
+        """Work until the queue of payloads ends, then close the queue of results.
 
-    def stop(self) -> None:
-        self._stopped = True
-        self.attempts.stop()
+        :raises SageMakerInferenceError: the endpoint cannot be used, or does not serve
+        """
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.settings.max_concurrent_transforms):
+                group.create_task(self._work())
+        self.results.close()
 
-    def _next(self) -> Job | None:
-        if self.unwritten_bytes() > UNWRITTEN_BYTES or self.attempts.holds_back:
-            return None
-        scheduled = self.schedule.take(self._clock(), limit=self.in_flight.limit)
-        if scheduled is None:
-            return None
-        job = scheduled[1]
-        self.attempts.taken()
-        job.open_input.feed.taken(job.size)
-        self.in_flight.sent(self.schedule.in_flight)
-        return job
-
-    async def _work(self, first: Job) -> None:
-        """Invoke payloads one after the other while there are any: a task for each would cost more."""
-        job: Job | None = first
-        while job is not None:
+    async def _work(self) -> None:
+        """Invoke payloads one after the other: a task for each would cost more."""
+        payloads, results = self.payloads, self.results
+        while (job := await payloads.take()) is not None:
             await self._invoke(job)
-            job = self._next()
+            if results.is_full:
+                await results.until_room()
 
     async def _invoke(self, job: Job) -> None:
-        settings, payload, began = self.settings, job.payload, self._clock()
-        queue = job.open_input.feed.queue
+        settings, payloads, payload, model = self.settings, self.payloads, job.payload, job.model
+        began = payloads.clock()
         job.began = job.began or began
         try:
             custom_attributes = self._attributes(job)
         except InvalidRequest as error:
-            self.schedule.unsettled(queue)
+            payloads.unsettled(model)
             self._refused(job, error)
             return
         try:
             answer = await self.invoker.invoke(
                 payload.body,
-                target_model=joined_to(queue.model, prefix_ends_in_slash=settings.prefix_ends_in_slash),
+                target_model=joined_to(model.queue.model, prefix_ends_in_slash=settings.prefix_ends_in_slash),
                 content_type=job.open_input.batch_input.content_type or settings.content_type,
                 accept=settings.accept,
                 custom_attributes=custom_attributes,
                 target_variant=settings.target_variant,
             )
         except (ClientError, BotoCoreError) as error:
-            self.statistics.called_in_vain(queue.model)
+            self.statistics.called_in_vain(model.queue.model)
             self.attempts.failed(job, error)
             return
-        now = self._clock()
-        self.in_flight.answered(now, slow_down=False)
-        self.attempts.loaded(job, now, seconds=now - began)
+        now = payloads.clock()
+        payloads.in_flight.answered(now, slow_down=False)
+        payloads.loaded(model, now, seconds=now - began)
         try:
             body = output_of(payload, answer.body, job.open_input.output)
         except SageMakerInferenceError as error:
-            self.statistics.called_in_vain(queue.model)
+            self.statistics.called_in_vain(model.queue.model)
             self._refused(job, error)
             return
         self.attempts.succeeded(job, now)
         records, first_record = payload.records, payload.first_record
         self.statistics.invoked(
-            queue.model, seconds=now - began, records=records, epoch_seconds=self._epoch + now
+            model.queue.model, seconds=now - began, records=records, epoch_seconds=payloads.epoch + now
         )
         note = b""
         if settings.keep_attributes:
             note = _note(first_record, records, answer.custom_attributes)
-        self.settler.succeeded(job, Result(payload.start, payload.end, first_record, records, body, note))
+        self.results.put(
+            job.open_input, Result(payload.start, payload.end, first_record, records, body, note)
+        )
+        payloads.settled(model)
 
     def _refused(self, job: Job, error: SageMakerInferenceError) -> None:
         self.attempts.refused(job, Judgement(PayloadFate.FAILED, type(error), None, message=str(error)))

@@ -1,4 +1,4 @@
-"""Write results down: about once a second one object with their bytes and one part of the journal; then outputs.
+"""Write results down: a few times a second one object with their bytes and one part of the journal.
 
 A result in the journal is never invoked again. Results leave memory as soon as they are written.
 """
@@ -7,134 +7,169 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.multi_model.engine.result_queue import Bound, Item, ReadToEnd
 from airflow_sm_plugin.multi_model.engine.settings import FLUSH_BYTES, OVERHEAD
-from airflow_sm_plugin.multi_model.state.records import Ended, FailedRecords, Failure, JournalPart, Run
+from airflow_sm_plugin.multi_model.state.data_object import DataObject, append_failure
+from airflow_sm_plugin.multi_model.state.records import Ended, FailedRecords, JournalPart, Result
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.feed import OpenInput, Result
-    from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
+    from airflow_sm_plugin.multi_model.engine.result_queue import ResultQueue
+    from airflow_sm_plugin.multi_model.engine.work import OpenInput
     from airflow_sm_plugin.multi_model.state.store import JournalStore
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+    from airflow_sm_plugin.multi_model.statistics.progress import BatchProgress
 
 _ROW = 300
 """Approximate bytes of a row of errors without its message."""
 
-_WRITES = 64
-"""Outputs written at the same time."""
-
-_LARGE, _LARGE_WRITES = 262_144, 4
-"""Size above which an output is large, in bytes, and how many large outputs are written at the same time: each is in
-memory up to a part of an upload."""
-
-_Records = TypeVar("_Records", FailedRecords, Failure)
-
 
 @dataclass(eq=False, repr=False)
-class ResultRecorder:
-    """Collect results and failures, write them into the journal, and each input's outputs once it is complete.
+class Recorder:
+    """Take results and failures from the queue, write them into the journal, and pass on each complete input.
 
-    An output is written from memory, or from the journal when results or failures of the input are there.
-
+    :param complete: inputs whose outputs can be written: from memory, or else from the journal
     :param seconds: interval between parts of the journal
-    :param spawn: starts a task of the engine, or drops it when the engine has stopped
-    :param ended: called after the outputs of each input are written
-    :param written: called after every part of the journal
     """
 
     store: JournalStore
-    writer: OutputWriter
+    results: ResultQueue
+    complete: asyncio.Queue[OpenInput | None]
     statistics: Statistics
+    progress: BatchProgress
     seconds: float
-    spawn: Callable[..., object]
-    ended: Callable[[], None]
-    written: Callable[[], None]
 
     def __post_init__(self) -> None:
         self._fresh: dict[int, OpenInput] = {}
+        """Inputs with results or failures that are not in the journal, by entry."""
+        self._fresh_bytes = 0
+        self._passed_on: dict[int, OpenInput] = {}
+        """Inputs whose outputs are being written from memory."""
         self._complete: list[OpenInput] = []
+        """Inputs whose outputs can be written after the next part."""
         self._ended: list[Ended] = []
         self._etags: dict[int, str] = {}
-        self._wake = asyncio.Event()
-        self._writes = asyncio.Semaphore(_WRITES)
-        self._large = asyncio.Semaphore(_LARGE_WRITES)
-        self._fresh_bytes = 0
+        self._due = asyncio.Event()
+        self._is_over = False
         self.rows: list[Mapping[str, object]] = []
         """The first rows of errors."""
-        self.unwritten_bytes = 0
-        """Size of the results that are only in memory."""
 
-    def result(self, open_input: OpenInput, result: Result) -> None:
+    async def run(self) -> None:
+        """Work until all inputs have ended, or the queue was stopped; then everything that came is in the journal.
+
+        :raises FencedOff: another process has taken over
+        :raises SageMakerInferenceError: S3 did not serve
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._checkpoints())
+            while (items := await self.results.take()) is not None:
+                self._collect(items)
+                if self._fresh_bytes >= FLUSH_BYTES or self.results.is_closed:
+                    self._due.set()
+            if self.results.is_stopped:
+                self._fresh |= self._passed_on
+            else:
+                self.complete.put_nowait(None)
+            self._is_over = True
+            self._due.set()
+
+    # What came
+
+    def _collect(self, items: Sequence[tuple[OpenInput, Item]]) -> None:
+        for open_input, item in items:
+            if type(item) is Result:
+                self._add_result(open_input, item)
+            elif type(item) is FailedRecords:
+                self._add_failure(open_input, item)
+            elif type(item) is Ended:
+                self._end(open_input, item)
+                continue
+            elif type(item) is Bound:
+                self._etags[open_input.entry] = item.etag
+                continue
+            elif type(item) is ReadToEnd:
+                open_input.is_read = True
+            if open_input.is_read and open_input.is_complete:
+                self._pass_on(open_input)
+
+    def _add_result(self, open_input: OpenInput, result: Result) -> None:
         open_input.results.append(result)
+        open_input.settled += result.records
         self._fresh[open_input.entry] = open_input
-        self._count(_size(result))
+        self._hold(len(result.body) + len(result.note) + OVERHEAD)
+        self.progress.records += result.records
+        self.progress.bytes += result.end - result.start
 
-    def failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
+    def _add_failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
+        records = failed.records or 0
+        open_input.settled += records
         self._fresh[open_input.entry] = open_input
-        if _append(open_input.failures, failed):
-            self._count(len(failed.message) + _ROW)
+        if append_failure(open_input.failures, failed):
+            self._hold(len(failed.message) + _ROW)
+        self.statistics.failed(open_input.model.queue.model, failed.error.__name__, records=records)
+        self.progress.records_failed += records
+        self.progress.bytes += failed.end - failed.start
 
-    def _count(self, size: int) -> None:
-        self.unwritten_bytes += size
+    def _hold(self, size: int) -> None:
         self._fresh_bytes += size
-        if self._fresh_bytes >= FLUSH_BYTES:
-            self._wake.set()
+        self.results.hold(size)
 
-    def etag(self, open_input: OpenInput, etag: str) -> None:
-        """Bind an input without an ETag in the plan to the object that this process reads."""
-        self._etags[open_input.entry] = etag
-
-    def complete(self, open_input: OpenInput) -> None:
-        """Begin to write the outputs of an input all of whose payloads are settled."""
+    def _pass_on(self, open_input: OpenInput) -> None:
         if open_input.is_in_memory:
             self._fresh.pop(open_input.entry, None)
             self._fresh_bytes -= sum(map(_size, open_input.results))
-            self.spawn(self._write(open_input))
+            self._passed_on[open_input.entry] = open_input
+            self.complete.put_nowait(open_input)
         else:
             self._complete.append(open_input)
 
-    async def run(self, *, is_over: Callable[[], bool]) -> None:
-        """Write the journal at each checkpoint, until the work is over and everything is written.
+    def _end(self, open_input: OpenInput, ended: Ended) -> None:
+        if self._passed_on.pop(open_input.entry, None) is not None:
+            self.results.written(sum(map(_size, open_input.results)))
+            open_input.results = []
+        self._ended.append(ended)
+        self.progress.inputs += 1
+        self.results.ended(open_input)
 
-        :raises FencedOff: another process has taken over
-        """
-        while not is_over() or self._has_any():
-            if not is_over():
-                await self._until_due()
-            await self.flush()
+    # The journal
 
-    def hurry(self) -> None:
-        """Write what is due now instead of at the next checkpoint."""
-        self._wake.set()
+    async def _checkpoints(self) -> None:
+        while self._has_any() or not self._is_over:
+            await self._until_due()
+            self._collect(self.results.take_now())  # the statistics have counted these
+            if self._has_any():
+                await self._flush()
+        if not self.results.is_stopped:
+            await self._flush(finished=True)
 
     async def _until_due(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.seconds):
-                await self._wake.wait()
-        self._wake.clear()
+        """Wait for the next checkpoint; the last ones, for which nothing else waits, come at once."""
+        if not self._is_over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.seconds):
+                    await self._due.wait()
+            self._due.clear()
 
     def _has_any(self) -> bool:
         return bool(self._fresh or self._complete or self._ended)
 
-    async def flush(self, *, finished: bool = False) -> None:
-        """Write a part of the journal now, if there is anything to write.
+    async def _flush(self, *, finished: bool = False) -> None:
+        """Write a part of the journal.
 
         :param finished: all inputs have ended
         """
-        if not self._has_any() and not finished:
-            return
         fresh, complete, ended = list(self._fresh.values()), self._complete, self._ended
         size, self._fresh_bytes = self._fresh_bytes, 0
         etags, self._etags = self._etags, {}
         self._fresh, self._complete, self._ended = {}, [], []
-        data = _DataObject()
+        data = DataObject()
         for open_input in sorted(fresh, key=lambda open_input: open_input.entry):
-            data.add(open_input)
+            data.add(open_input.entry, open_input.batch_input, open_input.results, open_input.failures)
             open_input.results, open_input.failures, open_input.is_recorded = [], [], True
         part = JournalPart(
             token=self.store.token,
@@ -147,101 +182,11 @@ class ResultRecorder:
             finished=finished,
             statistics=self.statistics.take(),
         )
-        await self.store.append(part, b"".join(data.chunks))
+        await self.store.append(part, data.body())
         self.rows += data.rows[: MOST_FAILURES - len(self.rows)]
-        self.unwritten_bytes -= size
+        self.results.written(size)
         for open_input in complete:
-            self.spawn(self._assemble(open_input))
-        self.written()
-
-    async def _write(self, open_input: OpenInput) -> None:
-        async with self._writes:
-            results = sorted(open_input.results)
-            body = b"".join(result.body for result in results)
-            notes = b"".join(result.note for result in results)
-            await self.writer.write(open_input.batch_input, body, notes)
-        self.unwritten_bytes -= sum(map(_size, results))
-        open_input.results = []
-        self._end(Ended(open_input.entry, sum(result.records for result in results), 0))
-
-    async def _assemble(self, open_input: OpenInput) -> None:
-        progress = open_input.progress
-        async with self._large if progress.bytes > _LARGE else self._writes:
-            await self.writer.assemble(open_input.batch_input, progress.in_order(), progress.failures)
-        failures = [failure for failure, _ in progress.failures]
-        failed = sum(failure.records or 0 for failure in failures)
-        is_unreadable = any(failure.records is None for failure in failures)
-        retryable = any(failure.retryable for failure in failures)
-        self._end(Ended(open_input.entry, progress.records + failed, failed, is_unreadable, retryable))
-
-    def _end(self, ended: Ended) -> None:
-        self._ended.append(ended)
-        self.ended()
-
-
-class _DataObject:
-    """Results and rows of errors in one object, in the order of each input, and their positions in it."""
-
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.failures: list[Failure] = []
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.rows: list[Mapping[str, object]] = []
-        """The first rows of errors."""
-
-    def add(self, open_input: OpenInput) -> None:
-        open_input.results.sort()
-        for results in _contiguous(open_input.results):
-            self._add_run(open_input.entry, results)
-        failures: list[FailedRecords] = []
-        for failed in sorted(open_input.failures, key=lambda records: (records.start, records.first_record)):
-            _append(failures, failed)
-        for failed in failures:
-            self._add_failure(open_input, failed)
-
-    def _add_run(self, entry: int, results: list[Result]) -> None:
-        first, last = results[0], results[-1]
-        records = last.first_record + last.records - first.first_record
-        bodies = self._append_bytes([result.body for result in results])
-        notes = self._append_bytes([result.note for result in results if result.note])
-        self.runs.append(Run(entry, first.start, last.end, first.first_record, records, *bodies, *notes))
-
-    def _add_failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
-        position = self._append_bytes([failed.line(open_input.batch_input)])
-        if len(self.rows) < MOST_FAILURES:
-            self.rows.append(failed.row(open_input.batch_input))
-        start, end, first_record, records, error, *_ = failed
-        failure = Failure(
-            open_input.entry, start, end, first_record, records, error.__name__, error.retryable, *position
-        )
-        _append(self.failures, failure)
-
-    def _append_bytes(self, chunks: list[bytes]) -> tuple[int, int]:
-        """Append bytes; return their offset and size."""
-        offset = self.size
-        self.chunks += chunks
-        self.size += sum(map(len, chunks))
-        return offset, self.size - offset
-
-
-def _append(group: list[_Records], records: _Records) -> bool:
-    """Add failed records, to the last ones if they follow these; report whether they are separate."""
-    if group and records.follows(group[-1]):
-        group[-1] = group[-1].joined(records)
-        return False
-    group.append(records)
-    return True
-
-
-def _contiguous(results: Iterable[Result]) -> list[list[Result]]:
-    runs: list[list[Result]] = []
-    for result in results:
-        if runs and runs[-1][-1].end == result.start:
-            runs[-1].append(result)
-        else:
-            runs.append([result])
-    return runs
+            self.complete.put_nowait(open_input)
 
 
 def _size(result: Result) -> int:

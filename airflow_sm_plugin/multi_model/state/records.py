@@ -1,4 +1,4 @@
-"""The content of a shard's journal: one part is the results of one process in about a second.
+"""The content of a shard's journal: one part is the results of one process in less than a second.
 
 Results are recorded as byte ranges of the input, so a resumed shard knows exactly the gaps between them. In all records
 
@@ -69,6 +69,17 @@ class Failure(NamedTuple):
         """Append *more*, which follows."""
         records = (self.records or 0) + (more.records or 0)
         return self._replace(end=more.end, records=records, size=self.size + more.size)
+
+
+class Result(NamedTuple):
+    """The result of one payload in memory: bytes for the output, and a row with the response's attributes."""
+
+    start: int
+    end: int
+    first_record: int
+    records: int
+    body: bytes
+    note: bytes
 
 
 class FailedRecords(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -17,15 +17,17 @@ from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
-from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.engine import first_error
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
+from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
+from airflow_sm_plugin.multi_model.engine.result_queue import ResultQueue
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+from airflow_sm_plugin.multi_model.engine.work import Job, OpenInput
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
-from airflow_sm_plugin.multi_model.plan.plan import ModelWork
 from airflow_sm_plugin.multi_model.state.journal import InputProgress
-from airflow_sm_plugin.multi_model.state.records import FailedRecords
+from airflow_sm_plugin.multi_model.state.records import FailedRecords, Result
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from tests.recorded_calls import SITUATIONS, recorded_error
 
@@ -115,33 +117,24 @@ class Ends:
         self.ended: Counter[tuple[int, int]] = Counter()
         self.good: set[tuple[int, int]] = set()
         self.errors: set[type[SageMakerInferenceError]] = set()
-        self.over = asyncio.Event()
-        self.calls: Invocations | None = None
+
+    async def collect(self, results: ResultQueue) -> None:
+        while (items := await results.take()) is not None:
+            for open_input, item in items:
+                if isinstance(item, Result):
+                    first = item.first_record
+                    self.good.update((open_input.entry, first + n) for n in range(item.records))
+                    self._end(open_input, first, item.records)
+                elif isinstance(item, FailedRecords):
+                    assert item.attempts >= 0
+                    assert item.message
+                    assert item.records is not None
+                    self.errors.add(item.error)
+                    self._end(open_input, item.first_record, item.records)
 
     def _end(self, open_input: OpenInput, first: int, records: int) -> None:
         self.ended.update((open_input.entry, record) for record in range(first, first + records))
         self.left -= records
-        feed = open_input.feed
-        feed.outstanding -= 1
-        if not feed.outstanding and self.calls is not None:
-            self.calls.schedule.close(feed.queue)
-            self.calls.pump()
-        if not self.left:
-            self.over.set()
-
-    def succeeded(self, job: Job, result: Result) -> None:
-        self.good.update((job.open_input.entry, result.first_record + n) for n in range(result.records))
-        self._end(job.open_input, result.first_record, result.records)
-
-    def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
-        assert failed.attempts >= 0
-        assert failed.message
-        assert failed.records is not None
-        self.errors.add(failed.error)
-        self._end(open_input, failed.first_record, failed.records)
-
-    def model_lost(self) -> None:
-        pass
 
 
 async def run(words: list[str], *, models: int, payloads: int, at_once: int, seconds: float) -> Ends:
@@ -154,23 +147,7 @@ async def send(
     batch: list[list[Payload]], endpoint: Script | Poisoned | Behaving, *, at_once: int, isolate: bool = False
 ) -> Ends:
     """Send each model's payloads until each record has ended."""
-    ends, tasks = (
-        Ends(sum(payload.records for payloads in batch for payload in payloads)),
-        set[asyncio.Task[None]](),
-    )
-    failed: list[BaseException] = []
-
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
-        task.add_done_callback(ended)
-
-    def ended(task: asyncio.Task[None]) -> None:
-        tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            failed.append(error)
-            ends.over.set()
-
+    ends = Ends(sum(payload.records for payloads in batch for payload in payloads))
     engine_settings = EngineSettings(
         endpoint_name="e",
         max_concurrent_transforms=at_once,
@@ -178,38 +155,33 @@ async def send(
         model_load_seconds=30,
         isolate_bad_records=isolate,
     )
-    invoker = EndpointInvoker(endpoint.invoke)
-    calls = Invocations(
-        invoker=invoker,
-        settings=engine_settings,
-        statistics=Statistics(),
-        settler=ends,
-        spawn=spawn,
-        unwritten_bytes=lambda: 0,
-    )
-    ends.calls = calls
-    for number, payloads in enumerate(batch):
-        work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
-        feed = ModelFeed(work, calls.schedule.open(work.target_model), [])
-        open_input = OpenInput(
-            number, BatchInput(source="s3://b/k"), feed, InputProgress(number, []), engine_settings.output
-        )
-        feed.outstanding = len(payloads)
-        for payload in payloads:
-            calls.attempts.add(Job(open_input, payload))
-    calls.pump()
+    statistics, results = Statistics(), ResultQueue()
+    queue = PayloadQueue(engine_settings, statistics)
+    calls = Invocations(engine_settings, EndpointInvoker(endpoint.invoke), queue, results, statistics)
+
+    async def read() -> None:
+        for number, payloads in enumerate(batch):
+            model = await queue.open(f"m{number}")
+            open_input = OpenInput(
+                number,
+                BatchInput(source="s3://b/k"),
+                model,
+                InputProgress(number, []),
+                engine_settings.output,
+            )
+            queue.put(model, [Job(open_input, payload) for payload in payloads])
+            queue.end(model)
+        queue.close()
+
     try:
-        async with asyncio.timeout(LONGEST):
-            await ends.over.wait()
-    finally:
-        calls.stop()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if failed:
-        raise failed[0]
+        async with asyncio.timeout(LONGEST), asyncio.TaskGroup() as stages:
+            stages.create_task(ends.collect(results))
+            stages.create_task(read())
+            stages.create_task(calls.run())
+    except ExceptionGroup as errors:
+        raise first_error(errors) from None
     calls.attempts.conclusions.check_served()
-    assert calls.schedule.in_flight == 0
+    assert queue.schedule.in_flight == 0
     return ends
 
 
