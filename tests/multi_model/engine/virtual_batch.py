@@ -16,13 +16,9 @@ from dataclasses import dataclass, field
 
 from airflow_sm_plugin.batches.adaptive import InFlightLimit
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.multi_model.engine.attempts import (
-    _FIRST_PROBE_PAUSE,
-    _LONGEST_PROBE_PAUSE,
-    _PAUSING,
-    _PAUSING_PER_SLOT,
-)
+from airflow_sm_plugin.multi_model.engine.attempts import _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.payload_queue import _PAUSING, _PAUSING_PER_SLOT
 from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 
 _REFUSAL_SECONDS = 0.003
@@ -173,7 +169,8 @@ class VirtualRun:
         self.schedule.unsettled(queue)
         job[0] += 1
         self._pausing += 1
-        self._later(pause_after(job[0], jitter=self._chance.random()), lambda: self._retry(queue, job))
+        pause = self.limit.pause(job[0], jitter=self._chance.random())
+        self._later(pause, lambda: self._retry(queue, job))
         self._pump()
 
     def _retry(self, queue: ModelQueue[list[int]], job: list[int]) -> None:
