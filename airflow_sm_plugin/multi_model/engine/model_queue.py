@@ -55,7 +55,9 @@ class LoadedLatency:
     doubts: int = 0
     """Signs of an eviction since the last quick answer."""
     doubted_at: float = -inf
+    """When the last sign of an eviction came."""
     load: float = inf
+    """The model's quickest load, its first answer included."""
     window: int = 0
     """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
 
@@ -94,7 +96,7 @@ class ModelQueue(Generic[Job]):
     """When the cold model was first probed."""
     has_loaded: bool = False
     in_use: bool = False
-    """Whether it was probed since it was opened or parked."""
+    """Whether it was probed since it was opened, or parked, and has work left."""
     probing: bool = False
     probe_at: float = 0.0
     probes: int = 0

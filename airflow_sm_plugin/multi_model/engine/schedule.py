@@ -2,7 +2,12 @@
 
 A model that is not known to be loaded gets one payload as a probe. The other payloads wait for its answer, so that a
 cold model gets one request at a time, while warm models work. A model that was evicted is probed again, or parked when
-more models are in use than the endpoint holds. :mod:`airflow_sm_plugin.multi_model.engine.model_queue` has the order.
+more models are in use than the endpoint holds. :mod:`airflow_sm_plugin.multi_model.engine.model_queue` has the order,
+:mod:`airflow_sm_plugin.multi_model.engine.warm_limit` the number of models.
+
+A finished model is replaced by the next one only when as many payloads have been answered as were in flight. By then
+the endpoint has used every other model again, the finished one least recently, and evicts it. Replaced at once, a model
+with work left is evicted now and then, and one load too many at the end of a batch costs all of its last models a load.
 
 Mutable and single-threaded, because it is asked thousands of times a second. It reads no clock and does no I/O.
 """
@@ -12,12 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic
 
-from airflow_sm_plugin.multi_model.engine.model_queue import (
-    Job,
-    ModelQueue,
-    ModelStage,
-    QueueOrder,
-)
+from airflow_sm_plugin.multi_model.engine.model_queue import Job, ModelQueue, ModelStage, QueueOrder
 from airflow_sm_plugin.multi_model.engine.warm_limit import WarmLimit
 
 _STALLED_PROBES = 20
@@ -33,15 +33,17 @@ class Schedule(Generic[Job]):
 
     def __init__(self, *, max_warm_models: int | None = None) -> None:
         self._limit = WarmLimit(max_warm_models)
-        self._signs = self._limit.signs
-        self._now = 0.0
         self._queues: dict[str, ModelQueue[Job]] = {}
         self._parked: list[ModelQueue[Job]] = []
         self._order: QueueOrder[Job] = QueueOrder()
-        self._in_use = 0
-        self._landings = 0
-        self._finished: deque[int] = deque()
         self._opened = 0
+        self._now = 0.0
+        self._in_use = 0
+        """Models that were probed since they were opened, or parked, and that have work left."""
+        self._answers = 0
+        """Payloads that have come back, other than probes."""
+        self._replaceable: deque[int] = deque()
+        """The number of answers at which each finished model may be replaced."""
         self.in_flight = 0
         """Payloads in flight."""
 
@@ -83,8 +85,8 @@ class Schedule(Generic[Job]):
         if queue.probing:
             self._end_probe(queue)
         if queue.in_use:
-            self._use(queue, False)
-            self._finished.append(self._landings + self.in_flight - self._order.probes)
+            self._release(queue)
+            self._replaceable.append(self._answers + self.in_flight - self._order.probes)
         queue.stage = ModelStage.CLOSED
         self._order.update(queue)
         self._unpark()
@@ -119,14 +121,15 @@ class Schedule(Generic[Job]):
         if self.in_flight >= limit:
             return None
         self._order.limit, self._order.active = limit, max(1, self.active)
-        self._order.may_load = self._may_load()
+        self._order.may_load = self._may_load
         queue = self._order.first(now)
         if queue is None:
             return None
         if queue.stage is ModelStage.COLD:
             queue.probing = True
-            self._use(queue, True)
             self._order.probes += 1
+            self._in_use += not queue.in_use
+            queue.in_use = True
             if queue.first_probe_at is None:
                 queue.first_probe_at = now
         queue.in_flight += 1
@@ -135,15 +138,17 @@ class Schedule(Generic[Job]):
         self._order.update(queue)
         return queue, job
 
+    @property
     def _may_load(self) -> bool:
-        finished = self._finished
-        while finished and finished[0] <= self._landings:
-            finished.popleft()
-        return self._in_use + len(finished) < self._limit.value
+        """Decide whether a further model may be loaded."""
+        replaceable = self._replaceable
+        while replaceable and replaceable[0] <= self._answers:
+            replaceable.popleft()
+        return self._in_use + len(replaceable) < self._limit.value
 
-    def _use(self, queue: ModelQueue[Job], is_used: bool) -> None:
-        self._in_use += is_used - queue.in_use
-        queue.in_use = is_used
+    def _release(self, queue: ModelQueue[Job]) -> None:
+        self._in_use -= queue.in_use
+        queue.in_use = False
 
     # Answers
 
@@ -159,16 +164,14 @@ class Schedule(Generic[Job]):
         first_probe_at = None
         if queue.stage is ModelStage.COLD:
             first_probe_at, queue.first_probe_at, queue.probes = queue.first_probe_at, None, 0
-            queue.stage, queue.probe_at = ModelStage.WARM, 0.0
+            queue.stage, queue.probe_at, queue.has_loaded = ModelStage.WARM, 0.0, True
             if first_probe_at is not None:
-                self._signs.loaded(queue.latency, now - first_probe_at)
-            queue.has_loaded = True
-            self._limit.answered(queue.position, now=now)
-        elif seconds is not None:
-            self._signs.answered(queue.position, queue.latency, seconds=seconds, now=now)
-            self._limit.answered(queue.position, now=now)
-            if self._signs.are_many(self.active) and queue.stage is ModelStage.WARM:
-                self._cut(now)
+                loading = now - first_probe_at
+                self._limit.loaded(queue.position, queue.latency, seconds=loading, now=now)
+        elif queue.stage is ModelStage.WARM and seconds is not None:
+            position, latency = queue.position, queue.latency
+            if self._limit.answered(position, latency, seconds=seconds, now=now, active=self.active):
+                self._park_excess()
         self._order.update(queue)
         return first_probe_at
 
@@ -192,8 +195,7 @@ class Schedule(Generic[Job]):
             is_full = was_warm or queue.probes >= _STALLED_PROBES
             queue.probes = 0 if is_full else queue.probes
         if is_full:
-            if self._signs.is_news(self._now):
-                self._limit.evicted(self.active, self._now)
+            self._limit.evicted(self.active, now=self._now)
             if self.active > self._limit.value:
                 self._park(queue)
             else:
@@ -201,16 +203,15 @@ class Schedule(Generic[Job]):
         self._order.rest(queue, probe_at)
         return was_warm
 
-    def _cut(self, now: float) -> None:
-        """Keep fewer models warm, and park those opened last."""
-        self._limit.evicted(self.active, now)
+    def _park_excess(self) -> None:
+        """Keep as many models warm as the limit permits, and park those opened last."""
         warm = [queue for queue in self._queues.values() if queue.stage is ModelStage.WARM]
         warm.sort(key=lambda queue: -queue.position)
         for queue in warm[: max(0, self.active - self._limit.value)]:
             self._park(queue)
 
     def _park(self, queue: ModelQueue[Job]) -> None:
-        self._use(queue, False)
+        self._release(queue)
         queue.stage = ModelStage.PARKED
         self._parked.append(queue)
         self._order.update(queue)
@@ -221,7 +222,7 @@ class Schedule(Generic[Job]):
         if queue.probing:
             self._end_probe(queue)
         else:
-            self._landings += 1
+            self._answers += 1
 
     def _end_probe(self, queue: ModelQueue[Job]) -> None:
         queue.probing = False
