@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _STEPS = 40
@@ -28,6 +29,17 @@ _FULL_USE = 0.5
 _FLOOR = 1.0
 """The least limit: with fewer requests, the end of the throttling would be noticed late."""
 
+_FIRST_PAUSE = 0.5
+"""Seconds: half of the longest pause after a first attempt where all answers are throttled, as after other failures."""
+
+_LEAST_SHARE = 0.1
+"""Share of throttled answers below which pauses are not shortened further. At 5 % the last payloads of a batch wait for
+0.3 s instead of 3 s, which was a tenth of a batch of 20 s; smaller, a payload spends its attempts in one short burst."""
+
+_FEW = 20
+"""Answers of an interval from which on their share of throttled ones counts before the interval has ended. Fewer prove
+nothing; with more, payloads spend attempts before the pauses have become longer."""
+
 _SLACK = 0.1
 """Seconds that a late sender may catch up."""
 
@@ -35,12 +47,13 @@ _SLACK = 0.1
 class AdaptiveLimit:
     """A limit between 1 and its maximum, or the maximum alone where that is less than 1."""
 
-    __slots__ = ("_accepted", "_ends", "_interval", "_maximum", "_throttled", "_value")
+    __slots__ = ("_accepted", "_ends", "_interval", "_maximum", "_share", "_throttled", "_value")
 
     def __init__(self, maximum: float, *, initial: float, interval: float, now: float) -> None:
         self._maximum = float(maximum)
         self._interval = interval
         self._accepted = self._throttled = 0
+        self._share = 0.0
         self._ends = now + interval
         self._value = self._bounded(initial)
 
@@ -58,7 +71,7 @@ class AdaptiveLimit:
             self._decide(now)
 
     def _decide(self, now: float) -> None:
-        share = self._throttled / (self._accepted + self._throttled)
+        share = self._share = self._throttled / (self._accepted + self._throttled)
         # The service never saw an unused limit: raised further, it would need many cuts before one has an effect.
         is_used = self._use(now - self._ends + self._interval) >= _FULL_USE
         step = self._maximum / _STEPS * (1 - share) if is_used else 0.0
@@ -128,6 +141,20 @@ class InFlightLimit(AdaptiveLimit):
     def sent(self, in_flight: int) -> None:
         """Record the invocations in flight: an unused limit does not grow."""
         self._peak = max(self._peak, in_flight)
+
+    def pause(self, attempt: int, *, jitter: float) -> float:
+        """Return the seconds until a throttled payload is sent again.
+
+        The limit itself relieves the endpoint. So pauses are as long as after other failures only where all answers are
+        throttled, and the shorter the smaller the share of throttled ones is.
+
+        :param attempt: the attempt that was throttled, from 1
+        :param jitter: a random number in [0, 1)
+        """
+        answers = self._accepted + self._throttled
+        share = self._throttled / answers if answers >= _FEW else 0.0
+        share = max(share, self._share, _LEAST_SHARE)
+        return pause_after(attempt, jitter=jitter, first=_FIRST_PAUSE * share)
 
     def _decide(self, now: float) -> None:
         super()._decide(now)

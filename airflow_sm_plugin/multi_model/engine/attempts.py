@@ -88,7 +88,7 @@ class Attempts:
         elif self._is_spent(job, judgement):
             self._give_up(job, judgement)
         else:
-            self._pause(job, kind)
+            self._pause(job, kind, slow_down=judgement.slow_down)
 
     def refused(self, job: Job, judgement: Judgement, *, is_spent: bool = False) -> None:
         """Let a payload fail for good, or halve it to find the bad record.
@@ -192,9 +192,10 @@ class Attempts:
             )
             self._lose_model(job.model, replace(judgement, message=text))
 
-    def _pause(self, job: Job, kind: str) -> None:
+    def _pause(self, job: Job, kind: str, *, slow_down: bool = False) -> None:
         self._repeated(job.model, kind)
-        self.payloads.pause(job, pause_after(job.attempts, jitter=random.random()))  # noqa: S311 - jitter
+        pause = self.payloads.in_flight.pause if slow_down else pause_after
+        self.payloads.pause(job, pause(job.attempts, jitter=random.random()))  # noqa: S311 - jitter
 
     def _repeated(self, model: OpenModel, kind: str) -> None:
         self.statistics.repeated(model.queue.model, kind)

@@ -54,6 +54,10 @@ class LoadedLatency:
     """The quickest answer."""
     doubts: int = 0
     """Signs of an eviction since the last quick answer."""
+    doubted_at: float = -inf
+    """When the last sign of an eviction came."""
+    load: float = inf
+    """The model's quickest load, its first answer included."""
     window: int = 0
     """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
 
@@ -91,6 +95,8 @@ class ModelQueue(Generic[Job]):
     first_probe_at: float | None = None
     """When the cold model was first probed."""
     has_loaded: bool = False
+    in_use: bool = False
+    """Whether it was probed since it was opened, or parked, and has work left."""
     probing: bool = False
     probe_at: float = 0.0
     probes: int = 0
@@ -105,6 +111,8 @@ class QueueOrder(Generic[Job]):
     """Queues that have something to send."""
 
     def __init__(self) -> None:
+        self.may_load = True
+        """Whether a further model may be loaded."""
         self.limit = 1
         """Payloads that may be in flight at the same time."""
         self.active = 1
@@ -127,6 +135,8 @@ class QueueOrder(Generic[Job]):
             while waiting:
                 queue = waiting[0][1]
                 if queue.rank == rank:
+                    if rank == _PROBE and not queue.in_use and not self.may_load:
+                        break
                     return queue
                 heapq.heappop(waiting)
                 queue.entered &= ~(1 << rank)
@@ -155,6 +165,8 @@ class QueueOrder(Generic[Job]):
         return _PROBE if queue.stage is ModelStage.COLD and not queue.probing and not queue.probe_at else None
 
     def _most(self, latency: LoadedLatency) -> int:
+        if latency.usual is None:
+            return max(1, self.limit // 2)
         if latency.is_slow:
             return ceil(2 * self.limit / (self.active + 1))
         return max(ceil(self.limit / self.active), min(latency.window, self.limit))
