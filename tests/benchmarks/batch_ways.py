@@ -18,14 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
-from botocore.auth import S3SigV4Auth, SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import Credentials
 
-from airflow_sm_plugin.aws import signer as sigv4
 from tests.benchmarks.measured import measured
-from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
+from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job, run_as_a_task_does
 from tests.benchmarks.schedule_ways import in_random_order, one_after_the_other
 from tests.stubs.endpoint import BUCKET, ENDPOINT
 
@@ -191,37 +187,13 @@ def ours(job: Job) -> None:
     """Do it with the engine."""
     plan = asyncio.run(job.plan())
     with measured():
-        asyncio.run(job.batch(plan))
-
-
-def ours_botocore_signer(job: Job) -> None:
-    """Do it with the engine, with botocore's own signer instead of the cached one."""
-    sigv4.Signer.signed = _signed  # type: ignore[method-assign]  # this process does nothing else
-    ours(job)
-
-
-def _signed(
-    self: sigv4.Signer, request: sigv4.UnsignedRequest, host: str, path: str, timestamp: str
-) -> dict[str, str]:
-    del timestamp  # botocore reads the clock itself
-    keys = self._keys
-    url = f"https://{host}{path}{f'?{request.query}' if request.query else ''}"
-    asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body)
-    credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
-    if self._is_s3 or not request.sign_body:
-        asked.context["client_config"] = Config()
-        asked.context["payload_signing_enabled"] = request.sign_body
-        S3SigV4Auth(credentials, self._service, self._region).add_auth(asked)
-    else:
-        SigV4Auth(credentials, self._service, self._region).add_auth(asked)
-    return dict(asked.headers)
+        run_as_a_task_does(job.batch(plan))
 
 
 WAYS: dict[str, Callable[[Job], None]] = {
     "boto3, threads": boto3_threads,
     "aiobotocore": aiobotocore,
     "ours": ours,
-    "ours, botocore's signer": ours_botocore_signer,
     "one model after the other": one_after_the_other,
     "random order": in_random_order,
 }

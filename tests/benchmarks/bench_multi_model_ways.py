@@ -45,7 +45,6 @@ def test_cpu_of_a_record(endpoint: StubServer, report: Report) -> None:
         BOTO3: ("boto3, threads", _job("cpu", fewer)),
         "boto3, 16 threads": ("boto3, threads", _job("cpu", fewer, in_flight=16)),
         AIOBOTOCORE: (AIOBOTOCORE, _job("cpu", fewer)),
-        "ours, botocore's signer": ("ours, botocore's signer", _job("cpu")),
         AIOHTTP_ONLY: (AIOHTTP_ONLY, _job("cpu")),
         "ours": ("ours", _job("cpu")),
     }

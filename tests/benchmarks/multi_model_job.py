@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.base import undisturbed
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.killable import quick_loop
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from airflow_sm_plugin.multi_model.plan.make import make_plan
@@ -21,6 +26,7 @@ from tests.stubs.objects import records
 
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
 CONTENT_TYPE = "text/csv"
+Result = TypeVar("Result")
 ANSWER_BYTES = EndpointSettings.answer_bytes
 
 
@@ -134,3 +140,9 @@ class Job:
         await note_client()
         settings = ShardSettings(plan_location=plan, shard=0, engine=engine, writer=StateWriter(run=self.run))
         return await run_shard(CONNECTION, settings)
+
+
+def run_as_a_task_does(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it as the operator does: on a quick event loop, with the modules kept out of garbage collections."""
+    with undisturbed(), asyncio.Runner(loop_factory=quick_loop) as runner:
+        return runner.run(work)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from airflow_sm_plugin.batches.adaptive import InFlightLimit
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.multi_model.engine.attempts import _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE
-from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
 from airflow_sm_plugin.multi_model.engine.payload_queue import _PAUSING, _PAUSING_PER_SLOT
 from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 
@@ -255,7 +255,10 @@ class VirtualRun:
                 self._loaded.popitem(last=False)
             model = self._queue.popleft()
             self.loads += 1
-            self._later(self._spread(self.endpoint.load, self.endpoint.load_spread), lambda model=model: self._now_loaded(model))  # type: ignore[misc]
+            self._later(
+                self._spread(self.endpoint.load, self.endpoint.load_spread),
+                lambda model=model: self._now_loaded(model),
+            )  # type: ignore[misc]
 
     def _now_loaded(self, model: str) -> None:
         self._loaded[model] = None
