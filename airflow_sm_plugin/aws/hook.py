@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import NoCredentialsError
+from botocore.loaders import Loader, create_loader
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.answers import ERROR, AnswerParsers, AwaitedParsers
@@ -30,6 +32,15 @@ _MISSING_SECONDS = 1.0
 """Seconds between searches for missing credentials: a silent metadata service costs seconds each time."""
 
 _SENT_AGAIN = "airflow_sm_plugin_sent_again"
+
+
+@functools.lru_cache(maxsize=4)
+def _loader(data_path: str | None) -> Loader:
+    """Make the reader of botocore's service models, once for all sessions: each one of its own costs 50 ms.
+
+    :param data_path: botocore's setting of further folders of models
+    """
+    return create_loader(data_path)
 
 
 class AwsHook(AwsBaseHook):
@@ -57,6 +68,7 @@ class AwsHook(AwsBaseHook):
             return session
         core = cast("Any", session)._session  # noqa: SLF001 - as the provider does, boto3 has no public way
         core.register_component("response_parser_factory", AnswerParsers())
+        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
         core.register("before-call", self._may_call)
         credentials = core.get_credentials()
         if not isinstance(credentials, RenewableCredentials):

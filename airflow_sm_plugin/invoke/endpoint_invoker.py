@@ -11,7 +11,6 @@ import functools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -49,16 +48,18 @@ models than that are never in use at the same time; making one costs as much as 
 _NO_HEADER = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\\ud800-\\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelAnswer:
+class ModelAnswer(NamedTuple):
     """A model's answer. The repr shows neither body nor attributes: both may be secret.
 
     :param custom_attributes: None when the container set none
     """
 
-    body: bytes = field(repr=False)
+    body: bytes
     content_type: str | None
-    custom_attributes: str | None = field(repr=False)
+    custom_attributes: str | None
+
+    def __repr__(self) -> str:
+        return f"ModelAnswer(content_type={self.content_type!r})"
 
 
 class Parameters(NamedTuple):

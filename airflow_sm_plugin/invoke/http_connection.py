@@ -7,6 +7,7 @@ been carried out. Errors are botocore's own.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import cast
 
@@ -28,6 +29,12 @@ _WITHOUT_LENGTH = frozenset({"content-length", "transfer-encoding"})
 
 _SWITCHING = 101
 _INFORMATIONAL = range(100, 200)
+
+
+@functools.lru_cache(maxsize=256)
+def _name(name: bytes) -> str:
+    """Return a header's name in lower case; the parser permits spaces behind it, and heeds Content-Length nevertheless."""
+    return name.decode("latin-1").rstrip().lower()
 
 
 class HttpConnection(asyncio.Protocol):
@@ -154,9 +161,7 @@ class HttpConnection(asyncio.Protocol):
         if b"\0" in value:
             raise ValueError("a header holds a NUL")
         if not self._has_headers:  # else a trailer
-            text = value.decode("utf-8", "surrogateescape")
-            # The parser permits spaces behind a name, and heeds Content-Length nevertheless.
-            self._headers.setdefault(name.decode("latin-1").rstrip().lower(), text)
+            self._headers.setdefault(_name(name), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
         if not self._has_surplus:

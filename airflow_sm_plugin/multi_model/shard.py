@@ -243,6 +243,8 @@ class _ShardRun:
             ) as invoker,
             self._writer(store) as writer,
         ):
+            loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+            log.info("%s: requests go through %s, on the event loop of %s", self.about, invoker.carrier, loop)
             return await run_engine(
                 settings,
                 todo,
