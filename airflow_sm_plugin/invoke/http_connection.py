@@ -33,7 +33,7 @@ _INFORMATIONAL = range(100, 200)
 
 @functools.lru_cache(maxsize=256)
 def _name(name: bytes) -> str:
-    """Return a header's name in lower case; the parser permits spaces behind it, and heeds Content-Length nevertheless."""
+    """Return a header's name in lower case, without the spaces behind it that the parser permits."""
     return name.decode("latin-1").rstrip().lower()
 
 
