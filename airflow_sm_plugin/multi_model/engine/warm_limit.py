@@ -17,7 +17,7 @@ from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency
 
 _FIRST = 8
 """The adaptive limit at first. Higher, an endpoint that holds one or two models spends its first minutes on loads that
-evict each other; lower, one that holds many is filled late. In virtual time 4 costs 5 % more over all endpoints."""
+evict each other; lower, one that holds many is filled late."""
 
 _GROWTH = 1.5
 """The limit is so many times the models that were held at the same time. More exceeds the endpoint's memory by more,
@@ -58,14 +58,19 @@ _MODELS = 2
 costs another load before the limit falls."""
 
 
+_SETTLES = 2.0
+"""Quickest loads after a fall of the limit before further signs count: calls that were held then load models that are
+not in use any more, which evict those in use. In virtual time 1 lowers the limit a second time without need and costs
+6 % more; from 2 on there is no difference."""
+
+
 class EvictionSigns:
     """Signs of evictions since the limit of warm models last fell, from the latency of loaded models.
 
     SageMaker holds a call for up to a minute while it loads a model, and answers ModelNotReady only then. So an evicted
     model that is loaded again for a call shows as one answer that takes about as long as a load, from a model that is
-    quick otherwise. One such answer proves nothing. Several models with such answers to calls that were sent later than
-    one load after the limit last fell mean that still too many models are warm: earlier calls load models that are no
-    longer in use.
+    quick otherwise. One such answer proves nothing. Several models with such answers, to calls that were sent when the
+    last fall of the limit had taken effect, mean that still too many models are warm.
     """
 
     __slots__ = ("_least", "_models", "_settled_at", "least_load")
@@ -109,13 +114,13 @@ class EvictionSigns:
         return len(self._models) >= min(_MODELS, active)
 
     def is_settled(self, now: float) -> bool:
-        """Decide whether the models that were in use before the limit last fell are loaded or evicted by now."""
+        """Decide whether the last fall of the limit has taken effect."""
         return now >= self._settled_at
 
     def cut(self, now: float) -> None:
         """Begin again: the limit of warm models falls now."""
         self._models.clear()
-        self._settled_at = now + (self.least_load if self.least_load < inf else _LEAST_LOAD)
+        self._settled_at = now + _SETTLES * (self.least_load if self.least_load < inf else _LEAST_LOAD)
 
 
 class ProvenModels:
@@ -201,6 +206,7 @@ class WarmLimit:
             self._undisturbed = 0
 
     def _held(self, model_number: int, now: float) -> None:
+        """Note that the endpoint holds a model now."""
         if self._is_fixed:
             return
         self._proven.answered(model_number, now=now, load=self._signs.least_load)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 
 from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency, ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.schedule import EvictionSigns, Schedule
+from airflow_sm_plugin.multi_model.engine.schedule import Schedule
+from airflow_sm_plugin.multi_model.engine.warm_limit import EvictionSigns
 
 
 def signs_of(*answers: float, load: float = 2.0) -> bool:
     """Decide whether such latencies of two models that were quick before mean that too many models are warm."""
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
-    signs.loaded(load)
+    signs.loaded(LoadedLatency(), load)
     now = 0.0
     for seconds in (0.02, 0.03, *answers):
         now += seconds
@@ -35,7 +36,7 @@ def test_several_answers_as_long_as_a_load_are_a_sign(
 
 def test_one_model_alone_is_no_sign() -> None:
     signs, latency = EvictionSigns(), LoadedLatency()
-    signs.loaded(2.0)
+    signs.loaded(LoadedLatency(), 2.0)
     for seconds in (0.02, 2.0, 2.0):
         signs.answered(0, latency, seconds=seconds, now=10.0)
     assert not signs.are_many(5)
@@ -44,7 +45,7 @@ def test_one_model_alone_is_no_sign() -> None:
 
 def test_calls_from_before_the_limit_fell_are_no_sign() -> None:
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
-    signs.loaded(2.0)
+    signs.loaded(LoadedLatency(), 2.0)
     for number, latency in enumerate(latencies):
         signs.answered(number, latency, seconds=0.02, now=1.0)
     signs.cut(10.0)
@@ -55,7 +56,7 @@ def test_calls_from_before_the_limit_fell_are_no_sign() -> None:
 
 def test_a_model_that_is_always_slow_gives_no_signs_for_ever() -> None:
     signs, quick, slow = EvictionSigns(), LoadedLatency(), LoadedLatency()
-    signs.loaded(2.0)
+    signs.loaded(LoadedLatency(), 2.0)
     signs.answered(0, quick, seconds=0.02, now=0.0)
     for count in range(10):
         signs.answered(1, slow, seconds=3.0, now=3.0 * count)
@@ -83,9 +84,9 @@ def test_models_that_are_loaded_again_for_their_calls_make_room() -> None:
             pass
         for queue in models[:2]:
             schedule.answered(queue, now=10.0, seconds=seconds)
-    assert [queue.stage for queue in models] == [ModelStage.WARM] * 6 + [ModelStage.PARKED] * 2
+    assert [queue.stage for queue in models] == [ModelStage.WARM] * 7 + [ModelStage.PARKED]
     schedule.close(models[0])
-    assert [queue.stage for queue in models[6:]] == [ModelStage.COLD, ModelStage.PARKED]
+    assert models[7].stage is ModelStage.COLD
 
 
 def test_models_begun_first_are_finished_first_as_long_as_they_are_quick() -> None:
