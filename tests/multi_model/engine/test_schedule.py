@@ -152,16 +152,32 @@ def test_a_finished_model_is_replaced_once_as_many_are_answered_as_were_in_fligh
         assert schedule.take(0.0, limit=10) is not None
     schedule.answered(second)
     for _ in range(3):
-        assert schedule.take(0.0, limit=5) is not None
+        assert schedule.take(0.0, limit=4) is not None
     schedule.answered(first)
     schedule.close(first)
     [third] = queues(schedule, 1)
+    probed = []
     for _ in range(3):
-        assert schedule.take(0.0, limit=4) == (second, second.ready[0] - 1) if False else True
         schedule.answered(second)
-    sent = schedule.take(0.0, limit=4)
-    assert sent is not None
-    assert sent[0] is third
+        sent = schedule.take(0.0, limit=10)
+        assert sent is not None
+        probed.append(sent[0] is third)
+    assert probed == [False, False, True]
+
+
+def test_a_model_is_probed_again_while_another_waits_for_memory() -> None:
+    schedule = Jobs(max_warm_models=2)
+    [first] = queues(schedule, 2)
+    warm(schedule, first)
+    second, third = schedule.open("second"), schedule.open("third")
+    schedule.add(third, 5)
+    assert schedule.take(0.0, limit=10) == (third, 5)
+    assert schedule.take(0.0, limit=10) == (first, 1)
+    schedule.not_ready(third, probe_at=1.0)
+    schedule.put_back(third, 5)
+    schedule.add(second, 4)
+    assert schedule.take(1.0, limit=10) == (third, 5)
+    assert schedule.take(1.0, limit=10) is None
 
 
 def test_a_parked_model_comes_back_when_another_ends() -> None:
