@@ -56,8 +56,6 @@ class LoadedLatency:
     """Signs of an eviction since the last quick answer."""
     doubted_at: float = -inf
     """When the last sign of an eviction came."""
-    load: float = inf
-    """The model's quickest load, its first answer included."""
     window: int = 0
     """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
 

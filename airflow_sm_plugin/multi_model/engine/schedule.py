@@ -165,8 +165,7 @@ class Schedule(Generic[Job]):
             first_probe_at, queue.first_probe_at, queue.probes = queue.first_probe_at, None, 0
             queue.stage, queue.probe_at = ModelStage.WARM, 0.0
             if first_probe_at is not None and not queue.has_loaded:
-                loading = now - first_probe_at
-                self._limit.loaded(queue.position, queue.latency, seconds=loading, now=now)
+                self._limit.loaded(queue.position, seconds=now - first_probe_at, now=now)
             queue.has_loaded = True
         elif queue.stage is ModelStage.WARM and seconds is not None:
             position, latency = queue.position, queue.latency

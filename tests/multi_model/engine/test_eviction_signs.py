@@ -10,7 +10,7 @@ from airflow_sm_plugin.multi_model.engine.warm_limit import EvictionSigns
 def signs_of(*answers: float, load: float = 2.0) -> bool:
     """Decide whether such latencies of two models that were quick before mean that too many models are warm."""
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
-    signs.loaded(LoadedLatency(), load)
+    signs.loaded(load)
     now = 0.0
     for seconds in (0.02, 0.03, *answers):
         now += seconds
@@ -36,7 +36,7 @@ def test_several_answers_as_long_as_a_load_are_a_sign(
 
 def test_one_model_alone_is_no_sign() -> None:
     signs, latency = EvictionSigns(), LoadedLatency()
-    signs.loaded(LoadedLatency(), 2.0)
+    signs.loaded(2.0)
     for seconds in (0.02, 2.0, 2.0):
         signs.answered(0, latency, seconds=seconds, now=10.0)
     assert not signs.are_many(5)
@@ -47,7 +47,7 @@ def test_one_model_alone_is_no_sign() -> None:
 def test_calls_from_before_a_fall_has_taken_effect_are_no_sign(answered_at: float, *, expected: bool) -> None:
     """It takes two loads: until then calls load models that are not in use any more."""
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
-    signs.loaded(LoadedLatency(), 2.0)
+    signs.loaded(2.0)
     for number, latency in enumerate(latencies):
         signs.answered(number, latency, seconds=0.02, now=1.0)
     signs.cut(10.0)
@@ -63,7 +63,7 @@ def test_models_that_were_never_quick_are_evicted_when_they_take_as_long_as_thei
     """A slow model's load includes a slow answer, so that its other answers take less."""
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
     for number, latency in enumerate(latencies):
-        signs.loaded(latency, 2.0)
+        signs.loaded(2.0)
         signs.answered(number, latency, seconds=seconds, now=10.0)
     assert signs.are_many(2) is expected
 
@@ -71,7 +71,7 @@ def test_models_that_were_never_quick_are_evicted_when_they_take_as_long_as_thei
 def test_calls_that_one_load_held_are_one_sign() -> None:
     """Else a model that was evicted once with many calls would count as slow from then on."""
     signs, latency = EvictionSigns(), LoadedLatency()
-    signs.loaded(latency, 2.0)
+    signs.loaded(2.0)
     signs.answered(0, latency, seconds=0.02, now=2.0)
     for number in range(50):
         signs.answered(0, latency, seconds=2.0, now=4.0 + number / 1_000)
@@ -80,7 +80,7 @@ def test_calls_that_one_load_held_are_one_sign() -> None:
 
 def test_a_model_that_is_always_slow_gives_no_signs_for_ever() -> None:
     signs, quick, slow = EvictionSigns(), LoadedLatency(), LoadedLatency()
-    signs.loaded(LoadedLatency(), 2.0)
+    signs.loaded(2.0)
     signs.answered(0, quick, seconds=0.02, now=0.0)
     for count in range(10):
         signs.answered(1, slow, seconds=3.0, now=3.0 * count)

@@ -12,8 +12,8 @@ LOAD = 2.0
 def loaded(limit: WarmLimit, models: int, *, now: float = LOAD, first: int = 0) -> list[LoadedLatency]:
     """Load so many models at the same time."""
     latencies = [LoadedLatency() for _ in range(models)]
-    for number, latency in enumerate(latencies, start=first):
-        limit.loaded(number, latency, seconds=LOAD, now=now)
+    for number in range(first, first + models):
+        limit.loaded(number, seconds=LOAD, now=now)
     return latencies
 
 
