@@ -91,12 +91,14 @@ SHELLS = {
     "endpoints.deployment",
     "endpoints.deployment_scaling",
     "endpoints.noted_scaling",
+    "invoke.endpoint_invoker",
     "invoke.errors",
+    "invoke.http_connection",
+    "invoke.http_pool",
     "multi_model.engine.attempts",
     "multi_model.engine.conclusions",
     "multi_model.engine.engine",
     "multi_model.engine.invocations",
-    "multi_model.engine.invoker",
     "multi_model.engine.output_writing",
     "multi_model.engine.payload_queue",
     "multi_model.engine.reader",
@@ -145,7 +147,7 @@ IMPORTS: Mapping[str, str] = {
     ),
     "multi_model.report": "aws.s3 batches core multi_model.plan multi_model.state multi_model.statistics",
     "multi_model": (
-        "aws aws.s3 batches core hooks "
+        "aws aws.s3 batches core hooks invoke "
         "multi_model.engine multi_model.plan multi_model.report multi_model.state multi_model.statistics"
     ),
     "triggers": "async_inference autopilot aws aws.s3 core endpoints hooks resources",

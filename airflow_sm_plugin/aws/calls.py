@@ -145,7 +145,7 @@ class HttpCalls:
         through_botocore: BotocoreCalls,
     ) -> None:
         self._client = access.client
-        self._http = http
+        self.http = http
         self._addresses = addresses
         self._botocore = through_botocore
         self._service = access.client.meta.service_model
@@ -188,15 +188,15 @@ class HttpCalls:
         model = self._model(operation)
         request, bucket, renewed = self._request(model, parameters), parameters.get("Bucket", ""), False
         while (address := await self._addresses.address(bucket)) is not None:
-            async with self._http.opened(address, request) as response:
+            async with self.http.opened(address, request) as response:
                 if response.status < ERROR:
                     check_no_page(response.status, response.headers, None)
                     yield cast("ResponseHeaders", response_headers(model)).read(
                         response.headers, response.chunks
                     )
                     return
-                error = self._error(await _whole(response), operation)
-            renewed = await self._mend(error, bucket, address, renewed=renewed)
+                failed = await _whole(response)
+            renewed = await self.mend(failed, operation, address, bucket, renewed=renewed)
         async with self._botocore.opened(operation, **parameters) as response_of_botocore:
             yield response_of_botocore
 
@@ -208,25 +208,34 @@ class HttpCalls:
         """
         renewed = False
         while (address := await self._addresses.address(bucket)) is not None:
-            response = await self._http.send(address, request)
+            response = await self.http.send(address, request)
             if response.status < ERROR:
                 check_no_page(response.status, response.headers, response.body)
                 return response
-            error = self._error(response, operation)
-            renewed = await self._mend(error, bucket, address, renewed=renewed)
+            renewed = await self.mend(response, operation, address, bucket, renewed=renewed)
         return None
 
-    async def _mend(self, error: ClientError, bucket: str, address: Address, *, renewed: bool) -> bool:
+    async def address(self) -> Address:
+        """Find the address of a service without buckets."""
+        return cast("Address", await self._addresses.address(""))  # open_calls() has found it
+
+    async def mend(
+        self, response: HttpResponse, operation: str, address: Address, bucket: str = "", *, renewed: bool
+    ) -> bool:
         """Find the bucket's address, or fetch fresh credentials; raise the error where neither helps.
 
+        :param response: an error answer
+        :param address: who gave it
         :param renewed: whether the credentials were renewed for this call before
         :return: whether they are now
+        :raises ClientError: of the client's own classes
         """
+        error = self._error(response, operation)
         if await self._addresses.moved(bucket, address, error):
             return renewed
         if renewed or meaning(error) is not Meaning.CREDENTIALS_EXPIRED:
             raise error
-        await self._http.renew_credentials()
+        await self.http.renew_credentials()
         return True
 
     def _request(self, model: OperationModel, parameters: Mapping[str, Any]) -> UnsignedRequest:

@@ -8,11 +8,12 @@ been carried out.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -67,16 +68,18 @@ _LARGE = 32_768
 """Bytes; a larger body may have to wait until the peer has taken the data before it."""
 
 
-@dataclass(frozen=True, repr=False)
-class HttpResponse:
-    """A whole answer. It has no repr: the body may be secret.
+class HttpResponse(NamedTuple):
+    """A whole answer. Its repr shows neither headers nor body: both may be secret.
 
-    :param headers: names are in lower case
+    :param headers: names are in lower case; text beyond ASCII is decoded as UTF-8 with ``surrogateescape``
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"HttpResponse({self.status})"
 
     def header(self, name: str) -> str | None:
         value = self.headers.get(name)
@@ -92,6 +95,21 @@ class OpenResponse:
     chunks: AsyncIterator[bytes]
 
 
+class _Connector(aiohttp.TCPConnector):
+    """A pool of connections without those on which bytes came behind the last answer.
+
+    aiohttp would take these bytes for the answer to the next request; a test holds it. Before aiohttp 3.11 the method
+    was another.
+    """
+
+    async def _get(self, *key: Any) -> Any:  # noqa: ANN401 - aiohttp's own
+        connection: Any = await super()._get(*key)
+        while connection is not None and connection.protocol.should_close:
+            connection.close()
+            connection = await super()._get(*key)
+        return connection
+
+
 class SignedHttp:
     """One session of HTTP connections, as many at once as ``wire`` says; further requests wait for one of them.
 
@@ -101,8 +119,8 @@ class SignedHttp:
     """
 
     def __init__(self, access: ServiceAccess, wire: Wire, *, is_s3: bool = False) -> None:
-        self._wire = wire
-        self._signers = FreshSigners(access, is_s3=is_s3)
+        self.wire = wire
+        self.signers = FreshSigners(access, is_s3=is_s3)
         self._clock = Clock()
         self._session: aiohttp.ClientSession | None = None
         self._proxy: dict[str, Any] = (
@@ -110,9 +128,11 @@ class SignedHttp:
         )
 
     async def __aenter__(self) -> Self:
-        wire = self._wire
+        wire = self.wire
+        get = aiohttp.TCPConnector._get  # noqa: SLF001 - as below
+        connector = _Connector if inspect.iscoroutinefunction(get) else aiohttp.TCPConnector
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=wire.max_connections, ssl=wire.tls),
+            connector=connector(limit=wire.max_connections, ssl=wire.tls),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=wire.connect_timeout, sock_read=wire.read_timeout
             ),
@@ -138,28 +158,28 @@ class SignedHttp:
         :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; no more is known
         :raises BotoCoreError: no credentials, or a header that cannot be sent
         """
-        signer = await self._signers.for_address(address)
+        signer = await self.signers.for_address(address)
         try:
             response = await self._response(address, request, signer)
             return HttpResponse(response.status, response.headers, await response.read())
         except BROKEN as error:
-            raise as_botocore(error, address.url, self._wire.proxy) from error
+            raise as_botocore(error, address.url, self.wire.proxy) from error
 
     async def renew_credentials(self) -> None:
         """Fetch fresh credentials for all further requests."""
-        await self._signers.renew()
+        await self.signers.renew()
 
     @asynccontextmanager
     async def opened(self, address: Address, request: UnsignedRequest) -> AsyncIterator[OpenResponse]:
         """Send one request and yield its answer before its body is read; errors as :meth:`send`."""
-        signer = await self._signers.for_address(address)
+        signer = await self.signers.for_address(address)
         try:
             async with await self._response(address, request, signer) as response:
                 yield OpenResponse(
                     response.status, response.headers, response.content.iter_chunked(CHUNK_BYTES)
                 )
         except BROKEN as error:
-            raise as_botocore(error, address.url, self._wire.proxy) from error
+            raise as_botocore(error, address.url, self.wire.proxy) from error
 
     async def _response(
         self, address: Address, request: UnsignedRequest, signer: Signer
@@ -167,7 +187,7 @@ class SignedHttp:
         if len(request.body) <= _LARGE:
             return await self._asked(address, request, signer, request.body or None)
         async with asyncio.timeout(None) as silence:
-            pieces = _pieces(request.body, silence, self._wire.read_timeout)
+            pieces = _pieces(request.body, silence, self.wire.read_timeout)
             return await self._asked(address, request, signer, pieces)
 
     def _asked(

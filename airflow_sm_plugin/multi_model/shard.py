@@ -25,8 +25,8 @@ from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.task_try import Origin, StateWriter
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.engine import run_engine
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan

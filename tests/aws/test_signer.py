@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,14 @@ from botocore.exceptions import ParamValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.aws.signer import UNSIGNED_PAYLOAD, Clock, Keys, Signer, UnsignedRequest
+from airflow_sm_plugin.aws.signer import (
+    UNSIGNED_PAYLOAD,
+    Clock,
+    Keys,
+    RepeatedRequest,
+    Signer,
+    UnsignedRequest,
+)
 
 pytestmark = pytest.mark.airflow
 
@@ -73,6 +81,54 @@ def test_the_signature_is_that_of_botocore(
     assert signed["Authorization"] == by_botocore(request, host, given_keys, service, is_s3=is_s3)
     assert signed.get("X-Amz-Security-Token") == given_keys.token
     assert (signed.get("X-Amz-Content-SHA256") != UNSIGNED_PAYLOAD) is request.sign_body
+
+
+def parsed(head: bytes) -> tuple[str, dict[str, str]]:
+    first, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
+    return first, dict(line.split(": ", 1) for line in lines)
+
+
+@given(
+    request=requests.filter(lambda request: not request.query),
+    host=st.sampled_from(hosts),
+    given_keys=keys,
+    given_values=st.lists(values, min_size=1, max_size=3),
+    varying=st.just("") | names,
+)
+@settings(max_examples=60, deadline=None)
+def test_a_repeated_request_is_signed_as_each_by_itself(
+    request: UnsignedRequest,
+    host: str,
+    given_keys: Keys,
+    given_values: list[str],
+    varying: str,
+) -> None:
+    headers = {name: value for name, value in request.headers.items() if name != varying}
+    request = request._replace(headers=headers, sign_body=True)
+    signer, unsigned = Signer(given_keys, region=REGION, service="sagemaker"), {"User-Agent": "x y"}
+    repeated = RepeatedRequest(signer, request, host, request.path, unsigned=unsigned, varying=varying)
+    for second, value in product([TIMESTAMP, "20260201T000000Z", "20260201T000001Z"], given_values):
+        body = request.body + value.encode()
+        first, sent = parsed(repeated.head(body, second, value))
+        single = request._replace(body=body, headers={**headers, **({varying: value} if varying else {})})
+        signed = Signer(given_keys, region=REGION, service="sagemaker").signed(
+            single, host, request.path, second
+        )
+        assert first == f"{request.method} {request.path} HTTP/1.1"
+        assert sent == {"Host": host, "User-Agent": "x y", "Content-Length": str(len(body)), **signed}
+
+
+def test_a_repeated_request_is_signed_as_botocore_does() -> None:
+    attributes = "X-Amzn-SageMaker-Custom-Attributes"
+    headers = {"Accept": "text/csv;  q=1", "X-Amzn-SageMaker-Target-Model": "größe/a  b.tar.gz"}
+    request = UnsignedRequest("POST", "/endpoints/e/invocations", headers=headers, body=b"1,2")
+    given_keys, host = Keys("AKIDEXAMPLE", "secret", "token"), hosts[0]
+    signer = Signer(given_keys, region=REGION, service="sagemaker")
+    repeated = RepeatedRequest(signer, request, host, request.path, unsigned={}, varying=attributes)
+    single = request._replace(headers={**headers, attributes: "a  ü"})
+    _, sent = parsed(repeated.head(b"1,2", TIMESTAMP, "a  ü"))
+    assert sent["Authorization"] == by_botocore(single, host, given_keys, "sagemaker", is_s3=False)
+    assert sent[attributes] == "a  ü"
 
 
 def test_a_new_day_has_a_new_key() -> None:

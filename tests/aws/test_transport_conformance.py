@@ -17,8 +17,9 @@ from airflow_sm_plugin.aws.calls import open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import status_of
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, conditions
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+from tests.invoke.carriers import carried_by
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import botocore_knows, closed_port
 
@@ -104,10 +105,12 @@ async def read_on(connection: AwsConnection) -> object:
         return [chunk async for chunk in response["Body"]]
 
 
-def model(**request: Any) -> Call:  # noqa: ANN401 - invoke's own parameters
+def model(carrier: str = "httptools", **request: Any) -> Call:  # noqa: ANN401 - invoke's own parameters
     async def call(connection: AwsConnection) -> object:
-        async with EndpointInvoker.open(connection, "an-endpoint", max_connections=4) as invoker:
-            return await invoker.invoke(**request)
+        with carried_by(carrier):
+            async with EndpointInvoker.open(connection, "an-endpoint", max_connections=4) as invoker:
+                assert invoker.carrier in (carrier, "botocore")
+                return await invoker.invoke(**request)
 
     return call
 
@@ -156,6 +159,11 @@ CALLS: dict[str, Call] = {
     "invoke model": model(**MODEL_CALL),
     "invoke plainly": model(body=b"{}", target_model=None),
     "invoke with nothing": model(body=b"", target_model="m.tar.gz"),
+    "invoke model through aiohttp": model("aiohttp", **MODEL_CALL),
+    "invoke plainly through aiohttp": model("aiohttp", body=b"{}", target_model=None),
+    "invoke with nothing through aiohttp": model("aiohttp", body=b"", target_model="m.tar.gz"),
+    "invoke abroad through aiohttp": model("aiohttp", body=b"x", target_model="größe/模型.tar.gz"),
+    "invoke abroad, in words": model(body=b"x", target_model="größe", custom_attributes="ü  ß\u00a0ß"),
     "invoke abroad": model(body=b"x", target_model="größe/模型.tar.gz"),
     "receive": queue("ReceiveMessage", {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20}),
     "delete messages": queue("DeleteMessageBatch", {"Entries": [{"Id": "0", "ReceiptHandle": "ü/+="}]}),
@@ -304,6 +312,7 @@ MODEL_ERRORS: dict[str, Said] = {
 }
 ERRORS: dict[str, tuple[str, Said]] = {
     **{f"model: {name}": ("invoke model", said) for name, said in MODEL_ERRORS.items()},
+    **{f"aiohttp: {name}": ("invoke model through aiohttp", said) for name, said in MODEL_ERRORS.items()},
     "upload is gone": ("add part", Said(404, S3_ERROR % b"NoSuchUpload")),
     "copy fails late": ("copy part", Said(200, S3_ERROR % b"InternalError")),
     "complete fails late": (
@@ -365,7 +374,9 @@ def without_metadata(error: ClientError) -> Mapping[str, Any]:
     return {name: value for name, value in error.response.items() if name != "ResponseMetadata"}
 
 
-@pytest.mark.parametrize("call", ["head", "put", "invoke", "invoke model", "receive"])
+@pytest.mark.parametrize(
+    "call", ["head", "put", "invoke", "invoke model", "invoke model through aiohttp", "receive"]
+)
 @pytest.mark.parametrize("trouble", ["closed port", "closed without an answer"])
 def test_a_broken_connection_raises_what_botocore_raises(
     call: str, trouble: str, monkeypatch: pytest.MonkeyPatch

@@ -3,15 +3,14 @@
 ``python -m tests.benchmarks.batch_ways <way> <job>``; two lines of JSON on stdout. Every way does the same: it reads
 the inputs as streams, splits them into lines, invokes with a bounded number on the way, and writes each input's answers
 in the input's order. botocore's ways get what is known to help them: one client, no parameter validation, a fixed
-User-Agent, a bounded window of futures.
+User-Agent, a bounded window of futures. Their clients are made before the clock starts; ours makes its own after, and
+only planning is no part of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,18 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
-from botocore.auth import S3SigV4Auth, SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import Credentials
 
-from airflow_sm_plugin.aws import signer as sigv4
-from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
+from tests.benchmarks.measured import measured
+from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job, run_as_a_task_does
 from tests.benchmarks.schedule_ways import in_random_order, one_after_the_other
 from tests.stubs.endpoint import BUCKET, ENDPOINT
 
 REGION = "us-east-1"
-_planned: dict[str, str] = {}
 
 
 @dataclass
@@ -89,7 +84,7 @@ def boto3_threads(job: Job) -> None:
         if is_last:
             s3.put_object(Bucket=BUCKET, Key=output.key, Body=output.body())
 
-    with ThreadPoolExecutor(job.in_flight) as pool:
+    with measured(), ThreadPoolExecutor(job.in_flight) as pool:
         for output, model, body, is_last in _records(s3, job):
             window.append((output, pool.submit(invoke, model, body), is_last))
             if len(window) >= 2 * job.in_flight:
@@ -138,7 +133,8 @@ async def _aiobotocore(job: Job) -> None:
         async def put(output: _Output) -> None:
             await s3.put_object(Bucket=BUCKET, Key=output.key, Body=output.body())
 
-        await _in_window(_async_records(s3, job), invoke, put, job.in_flight)
+        with measured():
+            await _in_window(_async_records(s3, job), invoke, put, job.in_flight)
 
 
 async def _in_window(
@@ -189,54 +185,19 @@ def aiobotocore(job: Job) -> None:
 
 def ours(job: Job) -> None:
     """Do it with the engine."""
-    asyncio.run(job.batch(_planned[job.name]))
-
-
-def ours_botocore_signer(job: Job) -> None:
-    """Do it with the engine, with botocore's own signer instead of the cached one."""
-    sigv4.Signer.signed = _signed  # type: ignore[method-assign]  # this process does nothing else
-    ours(job)
-
-
-def _signed(
-    self: sigv4.Signer, request: sigv4.UnsignedRequest, host: str, path: str, timestamp: str
-) -> dict[str, str]:
-    del timestamp  # botocore reads the clock itself
-    keys = self._keys
-    url = f"https://{host}{path}{f'?{request.query}' if request.query else ''}"
-    asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body)
-    credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
-    if self._is_s3 or not request.sign_body:
-        asked.context["client_config"] = Config()
-        asked.context["payload_signing_enabled"] = request.sign_body
-        S3SigV4Auth(credentials, self._service, self._region).add_auth(asked)
-    else:
-        SigV4Auth(credentials, self._service, self._region).add_auth(asked)
-    return dict(asked.headers)
+    plan = asyncio.run(job.plan())
+    with measured():
+        run_as_a_task_does(job.batch(plan))
 
 
 WAYS: dict[str, Callable[[Job], None]] = {
     "boto3, threads": boto3_threads,
     "aiobotocore": aiobotocore,
     "ours": ours,
-    "ours, botocore's signer": ours_botocore_signer,
     "one model after the other": one_after_the_other,
     "random order": in_random_order,
 }
 
 
-def main(way: str, text: str) -> None:
-    """Do it, and print when it began and what it took; planning is no part of it."""
-    job = Job.from_json(text)
-    if way.startswith("ours"):
-        _planned[job.name] = asyncio.run(job.plan())
-    sys.stdout.write(f"{json.dumps({'began': time.time()})}\n")
-    sys.stdout.flush()
-    cpu, wall = time.process_time(), time.perf_counter()
-    WAYS[way](job)
-    figures = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-    sys.stdout.write(f"{json.dumps(figures)}\n")
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    WAYS[sys.argv[1]](Job.from_json(sys.argv[2]))

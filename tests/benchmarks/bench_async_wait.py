@@ -10,14 +10,12 @@ import asyncio
 import contextlib
 import io
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import boto3
-import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from botocore.exceptions import ClientError
@@ -34,9 +32,10 @@ from tests.benchmarks.client_cost import (
     mean,
     price,
     run_timed,
-    table,
 )
+from tests.benchmarks.measured import client_libraries
 from tests.benchmarks.one_batch import BUCKET, CONNECTION, failure_key, output_keys, watch_over
+from tests.benchmarks.report import Report, table
 from tests.stubs.aws import StubClient
 from tests.support import context_for
 
@@ -145,22 +144,15 @@ def _polls_of(stub: StubClient, count: int, situation: str) -> list[list[str]]:
     return rows
 
 
-def test_a_poll(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_poll(stub: StubClient, report: Report) -> None:
     """Poll outstanding results: ours, HEAD by HEAD, and as the provider's sensor does."""
     rows = [row for count in SIZES for situation in SITUATIONS for row in _polls_of(stub, count, situation)]
-    with capsys.disabled():
-        head = (
-            *(
-                "results",
-                "outputs",
-                "way",
-                "calls, first poll",
-                "calls, later poll",
-                "CPU ms, first and later",
-            ),
-            *("longest callback, CPU ms", "price, millionths of a dollar"),
-        )
-        sys.stdout.write(f"\n{table(head, rows)}")
+    head = (
+        *("results", "outputs", "way", "calls, first poll", "calls, later poll", "CPU ms, first and later"),
+        *("longest callback, CPU ms", "price, millionths of a dollar"),
+    )
+    report.clients.add(run_timed(client_libraries()))
+    report.show(table(head, rows))
     assert all("none" not in row[3:5] for row in rows)
 
 
@@ -184,12 +176,12 @@ class _Run:
             order,
             f"{polls}",
             _calls(calls),
-            f"{pages / self.shards:.2f}",
+            f"{pages / self.shards:.2f} (<= 1.05)",
             f"{sum(cost.cpu for cost in self.costs):.2f}",
-            f"{sum(cost.cpu for cost in self.costs) * 1_000 / pages:.1f}",
-            f"{max(cost.longest_callback or 0 for cost in self.costs) * 1_000:.1f}",
+            f"{sum(cost.cpu for cost in self.costs) * 1_000 / pages:.1f} (<= 5)",
+            f"{max(cost.longest_callback or 0 for cost in self.costs) * 1_000:.1f} (<= 10)",
             f"{dollars:.4f}",
-            f"{dollars / (self.missing * GET_DOLLARS):.1%}",
+            f"{dollars / (self.missing * GET_DOLLARS):.1%} (<= 1 %)",
             f"{dollars / (polls * count * GET_DOLLARS):.1%}",
         ]
 
@@ -227,7 +219,7 @@ async def _run(stub: StubClient, count: int, order: str) -> _Run:
     return run
 
 
-def test_a_run(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run(stub: StubClient, report: Report) -> None:
     """Wait for a whole batch whose results come over thirty polls, one in a hundred as a failure."""
     count = SIZES[-1]
     orders = ("about in order", "in any order")
@@ -236,8 +228,8 @@ def test_a_run(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
         *("results come", "polls", "calls", "pages per poll and unfinished shard", "CPU s", "CPU ms a page"),
         *("longest callback, CPU ms", "$", "of a HEAD per missing result", "of a HEAD per result"),
     )
-    with capsys.disabled():
-        sys.stdout.write(f"\n{table(head, [run.cells(order, count) for order, run in runs.items()])}")
+    report.clients.add(run_timed(client_libraries()))
+    report.show(table(head, [run.cells(order, count) for order, run in runs.items()]))
     assert all(len(run.costs) >= POLLS for run in runs.values())
 
 
@@ -255,12 +247,12 @@ async def _polls_until_seen(stub: StubClient, count: int) -> list[Cost]:
     return costs
 
 
-def test_all_between_two_polls(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_between_two_polls(stub: StubClient, report: Report) -> None:
     """Have every output come after a poll that saw none, and count the polls until all are seen."""
     costs = {count: run_timed(_polls_until_seen(stub, count)) for count in SIZES}
-    with capsys.disabled():
-        rows = [[f"{count:,}", f"{len(some)}", _calls(_sum(some))] for count, some in costs.items()]
-        sys.stdout.write(f"\n{table(('results, all between two polls', 'polls until seen', 'calls'), rows)}")
+    rows = [[f"{count:,}", f"{len(some)}", _calls(_sum(some))] for count, some in costs.items()]
+    report.clients.add(run_timed(client_libraries()))
+    report.show(table(("results, all between two polls", "polls until seen", "calls"), rows))
     assert all(costs.values())
 
 

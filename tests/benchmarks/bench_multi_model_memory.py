@@ -6,13 +6,9 @@ run takes from its start: botocore's clients, connections with their buffers. Gr
 
 from __future__ import annotations
 
-import sys
-
-import pytest
-
-from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
-from tests.benchmarks.multi_model_runs import figures_of, load, setting
+from tests.benchmarks.multi_model_runs import figures_of, setting
+from tests.benchmarks.report import Report, table
 from tests.stubs.endpoint import StubServer
 from tests.stubs.models import EndpointSettings
 
@@ -34,12 +30,13 @@ BATCHES = {
 }
 
 
-def _row(endpoint: StubServer, what: str, job: Job) -> tuple[list[str], float]:
+def _row(endpoint: StubServer, report: Report, what: str, job: Job) -> tuple[list[str], float]:
     """Return its figures, and its peak."""
     job.fill(endpoint)
     endpoint.behave(EndpointSettings())
     planned = figures_of(["tests.benchmarks.one_shard", "plan", job.as_json()], endpoint)
     done = figures_of(["tests.benchmarks.one_shard", "batch", job.as_json(), planned["plan"]], endpoint)
+    report.clients.add(done["client"])
     megabytes = job.total * job.record_bytes / 1_024**2
     row = [
         what,
@@ -56,14 +53,14 @@ def _row(endpoint: StubServer, what: str, job: Job) -> tuple[list[str], float]:
     return row, done["peak"]
 
 
-def test_memory(endpoint: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory(endpoint: StubServer, report: Report) -> None:
     """Do each batch in a process of its own."""
     rows: list[list[str]] = []
     start = 0.0
     for what, job in BATCHES.items():
-        row, peak = _row(endpoint, what, job)
+        row, peak = _row(endpoint, report, what, job)
         start = start or peak
-        rows.append([*row, f"{peak - start:.0f}"])
+        rows.append([*row, f"{peak - start:.0f}{' (<= 20)' if peak is not start else ''}"])
     head = (
         "batch",
         "inputs",
@@ -75,5 +72,4 @@ def test_memory(endpoint: StubServer, capsys: pytest.CaptureFixture[str]) -> Non
         "s",
         "growth MB",
     )
-    with capsys.disabled():
-        sys.stdout.write(f"\n{table(head, rows)}{load()}\n")
+    report.show(f"{PERCENT} % of the full size\n", table(head, rows))

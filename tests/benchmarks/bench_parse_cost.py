@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.benchmarks.report import Report, table
 
 OURS = """
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
@@ -24,13 +24,14 @@ from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSen
 PROVIDERS = "from airflow.providers.amazon.aws.operators.sagemaker import SageMakerModelOperator\n"
 PLAIN = "from airflow.providers.standard.operators.empty import EmptyOperator\n"
 MEASURE = """
-import json, resource, sys, time
+import json, re, sys, time
 from airflow.sdk import BaseOperator, DAG
-before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+def peak():
+    return int(re.search("VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+kilobytes, cpu, wall = peak(), time.process_time(), time.perf_counter()
 exec(sys.stdin.read())
-after = resource.getrusage(resource.RUSAGE_SELF)
-cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-print(json.dumps({"cpu": cpu, "wall": time.perf_counter() - began, "kilobytes": after.ru_maxrss - before.ru_maxrss}))
+cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+print(json.dumps({"cpu": cpu, "wall": wall, "kilobytes": peak() - kilobytes}))
 """
 RUNS = 5
 
@@ -55,15 +56,15 @@ def _measured(code: str, bytecode: Path) -> dict[str, float]:
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def test_parse_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_parse_cost(report: Report, tmp_path: Path) -> None:
     """Measure the imports of a DAG file with our operators, with the provider's, and with none of either."""
     results = {"plain operators": PLAIN, "ours": OURS, "the provider's": PROVIDERS}
     measured = {name: _measured(code, tmp_path) for name, code in results.items()}
-    with capsys.disabled():
-        sys.stdout.write("\nimports of a DAG file      CPU s   wall s   memory MB\n")
-        for name, cost in measured.items():
-            row = f"{name:<24} {cost['cpu']:>7.3f} {cost['wall']:>8.3f} {cost['kilobytes'] / 1024:>11.1f}\n"
-            sys.stdout.write(row)
-        ratio = measured["the provider's"]["cpu"] / measured["ours"]["cpu"]
-        sys.stdout.write(f"the provider's / ours, CPU: {ratio:.1f}\n")
+    rows = [
+        [name, f"{cost['cpu']:.3f}", f"{cost['wall']:.3f}", f"{cost['kilobytes'] / 1024:.1f}"]
+        for name, cost in measured.items()
+    ]
+    ratio = measured["the provider's"]["cpu"] / measured["ours"]["cpu"]
+    head = ("imports of a DAG file", "CPU s", "wall s", "memory MB")
+    report.show(table(head, rows), f"the provider's / ours, CPU: {ratio:.1f}\n")
     assert all(cost["wall"] > 0 for cost in measured.values())

@@ -112,9 +112,3 @@ def mean(costs: Sequence[Cost]) -> Cost:
         Counter({kind: round(count / len(costs)) for kind, count in calls.items()}),
         max((cost.longest_callback for cost in costs if cost.longest_callback is not None), default=None),
     )
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.base import undisturbed
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.killable import quick_loop
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.shard import FinishedShard, ShardSettings, run_shard
+from tests.benchmarks.measured import note_client
 from tests.stubs.endpoint import BUCKET, ENDPOINT, StubServer
 from tests.stubs.models import EndpointSettings
 from tests.stubs.objects import records
 
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
 CONTENT_TYPE = "text/csv"
+Result = TypeVar("Result")
 ANSWER_BYTES = EndpointSettings.answer_bytes
 
 
@@ -31,6 +38,7 @@ class Job:
     :param models: so many, each with ``inputs`` of ``records``
     :param max_records: of a MultiRecord payload; None sends each record by itself
     :param max_warm_models: as the engine's
+    :param checkpoint_seconds: as the engine's
     """
 
     name: str
@@ -41,6 +49,7 @@ class Job:
     in_flight: int = 64
     max_records: int | None = None
     max_warm_models: int | None = None
+    checkpoint_seconds: float = EngineSettings.checkpoint_seconds
     run: str = "1"
 
     @property
@@ -91,9 +100,10 @@ class Job:
     def lost(self, server: StubServer) -> int:
         """Return how many records are not where they must be in the outputs, compared byte by byte."""
         lost = 0
-        for index, key in enumerate(self.input_keys()):
+        outputs = server.read([self.output_key(key) for key in self.input_keys()])
+        for index, output in enumerate(outputs):
             sent = records(index * self.records, self.records, self.record_bytes).splitlines()
-            got = server.read(self.output_key(key)).splitlines()
+            got = output.splitlines()
             same = sum(one[:ANSWER_BYTES] == other for one, other in zip(sent, got, strict=False))
             lost += max(self.records, len(got)) - same
         return lost
@@ -125,6 +135,14 @@ class Job:
             split=self.split(),
             max_concurrent_transforms=self.in_flight,
             max_warm_models=self.max_warm_models,
+            checkpoint_seconds=self.checkpoint_seconds,
         )
+        await note_client()
         settings = ShardSettings(plan_location=plan, shard=0, engine=engine, writer=StateWriter(run=self.run))
         return await run_shard(CONNECTION, settings)
+
+
+def run_as_a_task_does(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it as the operator does: on a quick event loop, with the modules kept out of garbage collections."""
+    with undisturbed(), asyncio.Runner(loop_factory=quick_loop) as runner:
+        return runner.run(work)

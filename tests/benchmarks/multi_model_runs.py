@@ -14,11 +14,14 @@ from typing import Any, cast
 
 from airflow_sm_plugin.local.stack.processes import clean_environment
 from tests.benchmarks.multi_model_job import Job
-from tests.stubs.endpoint import StubServer
+from tests.benchmarks.report import Report
+from tests.stubs.endpoint import StubServer, StubUse
 from tests.stubs.models import EndpointSettings
 
 ROOT = Path(__file__).parents[2]
 _LONGEST = 1_100.0
+AIOHTTP_ONLY = "ours, aiohttp and asyncio's loop"
+"""The way of our engine where httptools and uvloop are not installed."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,19 @@ class Took:
 
     :param cpu: seconds of the client's process
     :param wall: seconds
+    :param waited: seconds that the client could run and had no core; of several threads, its main one
     :param lost: records that are not where they must be
     :param latency: seconds that the endpoint took in the mean, by its own clock
+    :param stub: work of the stub's process for InvokeEndpoint
     """
 
     records: int
     cpu: float
     wall: float
+    waited: float
     lost: int
     latency: float
+    stub: StubUse
 
     @property
     def cpu_milliseconds(self) -> float:
@@ -46,6 +53,16 @@ class Took:
     def rate(self) -> float:
         """Records per second."""
         return self.records / self.wall
+
+    @property
+    def client_share(self) -> str:
+        """How near the client was to its own limit, and how much the machine's other work took from it."""
+        return f"{self.cpu / self.wall:.0%} of a core, waited {self.waited / self.wall:.0%}"
+
+    @property
+    def stub_share(self) -> str:
+        """How near the stub was to its own limit."""
+        return self.stub.text(self.wall)
 
 
 def setting(name: str, default: int) -> int:
@@ -78,14 +95,20 @@ def figures_of(command: Sequence[str], server: StubServer) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
 
 
-def batch(server: StubServer, way: str, job: Job, behaviour: EndpointSettings) -> Took:
+def batch(server: StubServer, way: str, job: Job, behaviour: EndpointSettings, report: Report) -> Took:
     """Do a batch one way; the outputs are compared with what they must be."""
     job.fill(server)
     server.behave(behaviour)
     server.clear()
-    figures = figures_of(["tests.benchmarks.batch_ways", way, job.as_json()], server)
-    latency = server.mean_latency()
-    return Took(job.total, figures["cpu"], figures["wall"], job.lost(server), latency)
+    command = ["tests.benchmarks.batch_ways", "ours" if way == AIOHTTP_ONLY else way, job.as_json()]
+    if way == AIOHTTP_ONLY:
+        command.insert(0, "tests.benchmarks.without_httptools")
+    earlier = server.runtime.use()
+    figures = figures_of(command, server)
+    use, latency = server.runtime.use().since(earlier), server.mean_latency()
+    if client := figures["client"]:
+        report.clients.add(f"{way}: {client}")
+    return Took(job.total, figures["cpu"], figures["wall"], figures["waited"], job.lost(server), latency, use)
 
 
 def median(several: Sequence[Took]) -> Took:
@@ -94,11 +117,8 @@ def median(several: Sequence[Took]) -> Took:
         several[0].records,
         statistics.median(each.cpu for each in several),
         statistics.median(each.wall for each in several),
+        statistics.median(each.waited for each in several),
         sum(each.lost for each in several),
         statistics.median(each.latency for each in several),
+        sorted((each.stub for each in several), key=lambda use: use.cpu)[len(several) // 2],
     )
-
-
-def load() -> str:
-    """Return how busy the machine is."""
-    return f"load {os.getloadavg()[0]:.1f}"

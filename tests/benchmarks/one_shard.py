@@ -6,7 +6,6 @@ It is Linux's: peaks are read from /proc.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
@@ -17,7 +16,8 @@ from typing import Any
 from airflow.sdk import DAG
 
 from airflow_sm_plugin.operators.multi_model import SageMakerMultiModelBatchOperator
-from tests.benchmarks.multi_model_job import Job
+from tests.benchmarks.measured import client_libraries
+from tests.benchmarks.multi_model_job import Job, run_as_a_task_does
 
 _OWN = Path("/proc/self")
 
@@ -35,7 +35,7 @@ async def _plan(job: Job) -> dict[str, Any]:
 
 async def _batch(job: Job, plan: str) -> dict[str, Any]:
     done = await job.batch(plan)
-    return {"records": done.report.total.records}
+    return {"records": done.report.total.records, "client": await client_libraries()}
 
 
 def main(what: str, text: str, *plan: str) -> None:
@@ -47,7 +47,7 @@ def main(what: str, text: str, *plan: str) -> None:
         )
     idle, cpu, wall = _megabytes("VmRSS"), time.process_time(), time.perf_counter()
     (_OWN / "clear_refs").write_text("5")  # the peak from now on
-    figures = asyncio.run(_plan(job) if what == "plan" else _batch(job, *plan))
+    figures = run_as_a_task_does(_plan(job) if what == "plan" else _batch(job, *plan))
     took = {
         "idle": idle,
         "peak": _megabytes("VmHWM"),

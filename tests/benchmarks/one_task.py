@@ -19,6 +19,7 @@ from airflow.sdk import DAG
 from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Waiting
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+from tests.benchmarks.measured import client_libraries
 from tests.benchmarks.one_batch import BUCKET, CONNECTION, batch_settings
 
 POLL_SECONDS = 2.0
@@ -37,7 +38,8 @@ async def _submit(prefix: str) -> dict[str, Any]:
     async with AsyncBatch.open(CONNECTION, batch_settings(prefix, "memory")) as batch:
         step = await batch.advance()
         assert isinstance(step, Waiting)
-        return {"pending": step.pending, "wait": await batch.publish_wait()}
+        wait = await batch.publish_wait()
+        return {"pending": step.pending, "wait": wait, "client": await client_libraries()}
 
 
 async def _wait(location: str) -> dict[str, Any]:
@@ -48,7 +50,7 @@ async def _wait(location: str) -> dict[str, Any]:
         aws=CONNECTION.as_mapping(),
     )
     events = [event.payload async for event in trigger.run()]
-    return {"event": events, "at": time.time()}
+    return {"event": events, "at": time.time(), "client": await client_libraries()}
 
 
 def main(what: str, where: str) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
+from tests.benchmarks.measured import measured
 from tests.benchmarks.multi_model_job import CONNECTION, CONTENT_TYPE, Job
 from tests.stubs.endpoint import BUCKET, ENDPOINT
 
@@ -24,12 +25,14 @@ Call = tuple[str, int, bytes]
 
 def one_after_the_other(job: Job) -> None:
     """Send a model's records, wait for all of them, begin with the next model: the loop everybody writes first."""
-    asyncio.run(_push(job, shuffled=False))
+    with measured():
+        asyncio.run(_push(job, shuffled=False))
 
 
 def in_random_order(job: Job) -> None:
     """Send records as they come when they are not sorted by model."""
-    asyncio.run(_push(job, shuffled=True))
+    with measured():
+        asyncio.run(_push(job, shuffled=True))
 
 
 async def _push(job: Job, *, shuffled: bool) -> None:

@@ -25,13 +25,14 @@ from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
 from airflow_sm_plugin.invoke.request import InvokeRequest
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
+from tests.invoke.carriers import CARRIERS, carried_by
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 
 pytestmark = pytest.mark.airflow
@@ -328,8 +329,9 @@ def test_the_container_logs_hook_explains_and_never_raises(monkeypatch: pytest.M
         assert result is None, name
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
 def test_every_error_of_a_models_invocation_has_a_verdict(
-    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a batch it is about the payload, or it goes again: nothing here says that the endpoint cannot be used."""
 
@@ -340,7 +342,9 @@ def test_every_error_of_a_models_invocation_has_a_verdict(
             return failure_of(error)
 
     call = opened(lambda connection: EndpointInvoker.open(connection, "e", max_connections=2), invoke)
-    for name, failure in outcomes(monkeypatch, options, {**PASSING, **ODD}, call):
+    with carried_by(carrier) as configuration:
+        failures = list(outcomes(monkeypatch, {**ONCE, **configuration}, {**PASSING, **ODD}, call))
+    for name, failure in failures:
         assert isinstance(failure, CallFailure), name
         assert isinstance(failure.message, str), name
         assert failure.original_status is None or 0 <= failure.original_status <= 999, name

@@ -64,7 +64,9 @@ class Answer:
     size: int = -1
 
 
-Reply = Callable[[Answer], None]
+Reply = Callable[[Answer], bool]
+"""Sends an answer; False when the client has disconnected."""
+
 Service = Callable[[Request, Reply], None]
 """Answers a request, now or later, by calling the other argument once."""
 
@@ -140,8 +142,10 @@ class Connection:
 
     # Out
 
-    def reply(self, answer: Answer) -> None:
+    def reply(self, answer: Answer) -> bool:
         """Send an answer, unless the client has disconnected."""
+        if not self._is_open:
+            return False
         body = answer.body
         size = len(body) if isinstance(body, bytes) else answer.size
         head = (
@@ -150,13 +154,12 @@ class Connection:
         ).encode()
         if isinstance(body, bytes):
             self._send(head + body)
-            return
+            return True
         self._source = body
         self._send(head)
+        return True
 
     def _send(self, data: bytes) -> None:
-        if not self._is_open:
-            return
         self._out = memoryview(data)
         self._flush()
 

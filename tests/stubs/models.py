@@ -3,6 +3,8 @@
 Models that are asked for load side by side, each into a slot of its own. When no slot is free, the least recently
 used model is evicted; while every slot is loading, further models queue. A call for a model that loads is held, as
 SageMaker does (for up to a minute), and then refused with ModelNotReadyException; with ``hold_seconds`` 0 at once.
+
+``endpoint.c`` behaves alike; ``test_endpoint.py`` holds both to it.
 """
 
 from __future__ import annotations
@@ -106,11 +108,12 @@ class StubModels:
 
     def _answer(self, request: Request, reply: Reply, began: float) -> None:
         self._on_the_way -= 1
-        self.seconds += self._loop.time() - began
-        self.calls["answered"] += 1
         size, body = self.settings.answer_bytes, request.body
         rows = [line[:size] for line in body.split(b"\n")] if b"\n" in body else [body[:size]]
-        reply(Answer(200, b"\n".join(rows), _SERVED))
+        seconds = self._loop.time() - began
+        if reply(Answer(200, b"\n".join(rows), _SERVED)):
+            self.seconds += seconds
+            self.calls["answered"] += 1
 
     def _refuse(self, reply: Reply, status: int, code: str, message: str) -> None:
         self.calls[code] += 1

@@ -70,7 +70,9 @@ class StubObjects:
         self.calls: Counter[str] = Counter()
         self.bytes_read = 0
         self._objects: dict[str, dict[str, Stored]] = {}
-        self._sorted: dict[str, list[str]] = {}
+        self._keys: dict[str, list[str]] = {}
+        self._unsorted: set[str] = set()
+        """Buckets whose keys are not in order: sorting 100,000 for each call would take longer than the call."""
         self._uploads: dict[str, tuple[str, str, dict[int, bytes]]] = {}
         self._numbers = itertools.count(1)
 
@@ -78,7 +80,8 @@ class StubObjects:
         """Keep an object."""
         objects = self._objects.setdefault(bucket, {})
         if key not in objects:
-            self._sorted.setdefault(bucket, []).append(key)
+            self._keys.setdefault(bucket, []).append(key)
+            self._unsorted.add(bucket)
         objects[key] = stored
 
     def put(self, bucket: str, key: str, body: bytes) -> str:
@@ -95,7 +98,7 @@ class StubObjects:
     def forget(self, bucket: str) -> None:
         """Delete all of a bucket."""
         self._objects.pop(bucket, None)
-        self._sorted.pop(bucket, None)
+        self._keys.pop(bucket, None)
 
     def answer(self, request: Request, reply: Reply) -> None:
         """Answer a request in path style."""
@@ -115,10 +118,16 @@ class StubObjects:
 
     # Listing
 
+    def _sorted(self, bucket: str) -> list[str]:
+        keys = self._keys.setdefault(bucket, [])
+        if bucket in self._unsorted:
+            self._unsorted.discard(bucket)
+            keys.sort()
+        return keys
+
     def _list(self, bucket: str, query: dict[str, str]) -> Answer:
         self.calls["list"] += 1
-        keys = self._sorted.setdefault(bucket, [])
-        keys.sort()
+        keys = self._sorted(bucket)
         objects, prefix = self._objects.get(bucket, {}), query.get("prefix", "")
         after = query.get("continuation-token") or query.get("start-after", "")
         page = int(query.get("max-keys", _PAGE))
@@ -202,7 +211,8 @@ class StubObjects:
             return Answer(204)
         self.calls["delete"] += 1
         if self._objects.get(bucket, {}).pop(key, None) is not None:
-            self._sorted[bucket].remove(key)
+            keys = self._sorted(bucket)
+            del keys[bisect.bisect_left(keys, key)]
         return Answer(204)
 
     # Uploads in parts

@@ -21,7 +21,7 @@ from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
-    from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+    from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
     from airflow_sm_plugin.multi_model.plan.plan import ModelWork
     from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
     from airflow_sm_plugin.multi_model.state.store import JournalStore

@@ -22,7 +22,7 @@ from airflow_sm_plugin.multi_model.payloads.assembly import output_of
 from airflow_sm_plugin.multi_model.state.records import Result
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+    from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
     from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
     from airflow_sm_plugin.multi_model.engine.result_queue import ResultQueue
     from airflow_sm_plugin.multi_model.engine.work import Job

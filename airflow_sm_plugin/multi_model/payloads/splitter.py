@@ -165,7 +165,7 @@ class _Packer:
             self._ready.append(Payload(block, start, self.position, self._record_number, 1))
         elif self._max_records == 1:
             self._add_singly(block)
-        elif self._max_records is None and block.endswith(b"\n") and not _may_hold_blank_lines(block):
+        elif block.endswith(b"\n") and not _may_hold_blank_lines(block):
             self._add_slices(block)
         else:
             end = self.position + len(block)
@@ -251,7 +251,11 @@ class _Packer:
         while begin < len(block):
             end = _last_line_end(block, begin, self._room())
             if end >= 0:
-                self._append(view[begin:end], block.count(b"\n", begin, end + 1))
+                lines = block.count(b"\n", begin, end + 1)
+                if self._max_records is not None and lines > self._max_records - self._count:
+                    lines = self._max_records - self._count
+                    end = _line_end(block, begin, lines)
+                self._append(view[begin:end], lines)
             elif self._count:
                 self.close()
                 continue
@@ -274,6 +278,14 @@ class _Packer:
 
 def _may_hold_blank_lines(block: bytes) -> bool:
     return block.startswith(_LIKE_BLANK_LINE) or _LIKE_BLANK_LINES.search(block) is not None
+
+
+def _line_end(block: bytes, begin: int, lines: int) -> int:
+    """Find the end of the last of so many lines."""
+    end = begin - 1
+    for _ in range(lines):
+        end = block.index(b"\n", end + 1)
+    return end
 
 
 def _last_line_end(block: bytes, begin: int, room: int) -> int:

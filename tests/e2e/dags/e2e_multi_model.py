@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.task_groups import multi_model_batch
 
 ANSWERS = 150

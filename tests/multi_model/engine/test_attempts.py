@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer, Parameters
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.multi_model.engine.engine import first_error
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
 from airflow_sm_plugin.multi_model.engine.result_queue import ResultQueue
@@ -98,7 +98,7 @@ class Script:
         self._now = 0
         self.calls = 0
 
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:  # noqa: ARG002 - as invoke() is called
+    async def invoke(self, body: bytes, parameters: Parameters, _: str | None) -> ModelAnswer:  # noqa: ARG002 - as invoke() is called
         self.calls += 1
         self._now += 1
         assert self._now <= self._most, "more were in flight than the bound says"
@@ -262,9 +262,9 @@ class Poisoned:
         self._left: Counter[tuple[int, int]] = Counter(dict.fromkeys(drawn, times or 0))
         self._times = times
 
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+    async def invoke(self, body: bytes, parameters: Parameters, _: str | None) -> ModelAnswer:
         await asyncio.sleep(0.02)
-        model = int(parameters["TargetModel"][1:])
+        model = int(str(parameters.target_model)[1:])
         for line in body.split():
             record = (model, int(line))
             if record in self._drawn and (self._times is None or self._left[record]):
@@ -331,11 +331,13 @@ class Behaving:
         self._seconds = seconds
         self.calls = 0
 
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+    async def invoke(self, body: bytes, parameters: Parameters, _: str | None) -> ModelAnswer:
         self.calls += 1
         await asyncio.sleep(self._seconds)
         numbers = [int(line) for line in body.split()]
-        drawn = self._behave(int(parameters["TargetModel"][1:]), numbers, asyncio.get_running_loop().time())
+        drawn = self._behave(
+            int(str(parameters.target_model)[1:]), numbers, asyncio.get_running_loop().time()
+        )
         if drawn == "reset":
             raise ConnectionClosedError(endpoint_url="x")
         if drawn == "silent":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from tests.multi_model.multi_models import NAMED, MultiModel
 from tests.support import Account
 

@@ -1,13 +1,15 @@
-"""InvokeEndpoint from an event loop, over both transports: one call for each request, whose content is never shown."""
+"""InvokeEndpoint from an event loop, over each carrier: one call for each request, whose content is never shown."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import logging
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -24,10 +26,11 @@ from botocore.exceptions import (
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
-from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
+from tests.invoke.carriers import CARRIERS, carried_by
+from tests.stubs.recorder import Asked, Said, recording
 from tests.support import Account, closed_port
 
 pytestmark = [pytest.mark.usefixtures("account"), pytest.mark.airflow]
@@ -38,10 +41,11 @@ ANSWER = Said(
 )
 
 
-@pytest.fixture(params=TRANSPORTS)
-def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
-    """A botocore configuration for each of the two transports."""
-    return {"connect_timeout": 600, "read_timeout": 600, **TRANSPORTS[request.param]}
+@pytest.fixture(params=CARRIERS)
+def options(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Any]]:
+    """A botocore configuration for each carrier."""
+    with carried_by(request.param) as configuration:
+        yield {"connect_timeout": 600, "read_timeout": 600, **configuration}
 
 
 def invoke(
@@ -215,7 +219,7 @@ def test_a_value_that_no_header_can_hold_is_not_sent(
 def test_a_read_timeout_below_sagemakers_own_is_raised(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_sm_plugin.multi_model.engine.invoker.READ_TIMEOUT", 0.5)
+    monkeypatch.setattr("airflow_sm_plugin.invoke.endpoint_invoker.READ_TIMEOUT", 0.5)
     go_on = threading.Event()
 
     def slow(_: Asked) -> Said:
@@ -269,6 +273,57 @@ def test_over_tls_a_server_must_be_trusted(
             invoke(options, b"x")
         assert failure_of(caught.value).kind == "unreachable"
         assert len(recorder.asked) == 2
+
+
+async def carrier_of(options: Mapping[str, Any]) -> str:
+    connection = AwsConnection(aws_conn_id=None, botocore_config=options)
+    async with EndpointInvoker.open(connection, "an-endpoint", max_connections=1) as invoker:
+        return invoker.carrier
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_an_invoker_names_its_carrier(carrier: str) -> None:
+    with carried_by(carrier) as options:
+        assert asyncio.run(carrier_of(options)) == carrier
+
+
+def test_through_a_proxy_aiohttp_carries_the_calls() -> None:
+    proxies = {"http": "http://proxy.test:3128", "https": "http://proxy.test:3128"}
+    assert asyncio.run(carrier_of({"proxies": proxies})) == "aiohttp"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("httptools") is None, reason="needs httptools")
+def test_an_old_httptools_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 0.6.3 it could not be made to read answers as aiohttp does."""
+    for module in ("http_pool", "http_connection"):
+        monkeypatch.delitem(sys.modules, f"airflow_sm_plugin.invoke.{module}", raising=False)
+    monkeypatch.setattr("httptools.HttpResponseParser", object)
+    assert asyncio.run(carrier_of({})) == "aiohttp"
+
+
+def test_expired_credentials_are_renewed_once(
+    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The carriers' own doing; botocore's client does it in the hook."""
+    expired = error(403, "ExpiredTokenException", message="expired")
+    answers = [expired, ANSWER, expired, expired]
+    answer, asked = against(lambda _: answers.pop(0), monkeypatch, options)
+    assert isinstance(answer, ModelAnswer)
+    assert len(asked) == 2
+    failure, asked = against(lambda _: answers.pop(0), monkeypatch, options)
+    assert isinstance(failure, CallFailure)
+    assert (failure.code, len(asked)) == ("ExpiredTokenException", 2)
+
+
+def test_custom_attributes_differ_from_request_to_request(
+    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with recording(lambda _: ANSWER) as recorder:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
+        for given in ("a", None, "b"):
+            invoke(options, b"x", target_model="m", custom_attributes=given)
+    header = "x-amzn-sagemaker-custom-attributes"
+    assert [each.headers.get(header) for each in recorder.asked] == ["a", None, "b"]
 
 
 def test_a_proxy_carries_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
