@@ -34,7 +34,7 @@ _FIRST_PAUSE = 0.5
 
 _LEAST_SHARE = 0.1
 """Share of throttled answers below which pauses are not shortened further. At 5 % the last payloads of a batch wait for
-0.3 s instead of 3 s, which was a tenth of a batch of 20 s; smaller, a payload spends its attempts in one short burst."""
+0.3 s instead of 3 s, a tenth of a batch of 20 s. Smaller, a payload spends its attempts in one short burst."""
 
 _FEW = 20
 """Answers of an interval from which on their share of throttled ones counts before the interval has ended. Fewer prove

@@ -231,6 +231,25 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
     assert in_flight.limit == 8
 
 
+@pytest.mark.parametrize(
+    ("slow_in", "expected"), [(0, 0.1), (1, 0.1), (10, 0.5), (20, 1.0)], ids=["none", "5 %", "half", "all"]
+)
+def test_pauses_are_the_shorter_the_fewer_answers_are_throttled(slow_in: int, expected: float) -> None:
+    in_flight = InFlightLimit(64, now=0.0)
+    answer_intervals(in_flight, intervals=1, slow_in=slow_in, of=20)
+    pauses = [in_flight.pause(attempt, jitter=0.5) for attempt in (1, 2, 3)]
+    assert pauses == pytest.approx([0.5 * expected, 1.0 * expected, 2.0 * expected])
+
+
+def test_an_overload_makes_pauses_longer_before_its_interval_ends() -> None:
+    in_flight = InFlightLimit(64, now=0.0)
+    for _ in range(19):
+        in_flight.answered(0.1, slow_down=True)
+    assert in_flight.pause(1, jitter=0.5) == pytest.approx(0.05)
+    in_flight.answered(0.1, slow_down=True)
+    assert in_flight.pause(1, jitter=0.5) == pytest.approx(0.5)
+
+
 def test_a_maximum_below_one_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="max_concurrent_transforms must be 1 or more, not 0"):
         InFlightLimit(0, now=0.0)

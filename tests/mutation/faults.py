@@ -334,6 +334,22 @@ FAULTS = (
         "if self.in_flight > limit:",
     ),
     Fault(
+        "a finished model is replaced at once, and one with work left is evicted",
+        4,
+        False,
+        "multi_model/engine/schedule.py",
+        "return self._in_use + len(replaceable) < self._limit.value",
+        "return self._in_use < self._limit.value",
+    ),
+    Fault(
+        "evictions do not lower the limit of warm models to those that were held",
+        4,
+        False,
+        "multi_model/engine/warm_limit.py",
+        "self.value = max(1, min(self.value, kept, active - 1))",
+        "self.value = max(1, min(self.value, active - 1))",
+    ),
+    Fault(
         "a last row that is blank is dropped",
         4,
         False,

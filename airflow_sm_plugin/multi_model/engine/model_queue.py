@@ -3,7 +3,7 @@
 The oldest models come first: so they end one after the other, memory of the endpoint becomes free bit by bit, and the
 next models load while others work, instead of all at the same time. Before that, every cold model is probed, and every
 warm one gets three quarters of its fair share. A model that is slow, or slower than its best because of its backlog,
-has no more than twice its share: it never starves the others.
+has no more than twice its share, and one whose latency is not known yet half of all slots: it never starves the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import Generic, TypeVar
 
-_PROBE, _LEAST, _MORE = range(3)
+_PROBE, _LOAD, _LEAST, _MORE = range(4)
 """Ranks: the queues of a lower rank send first, and of one rank the oldest."""
 
 _MEMORY = 16
@@ -56,15 +56,8 @@ class LoadedLatency:
     """Signs of an eviction since the last quick answer."""
     doubted_at: float = -inf
     """When the last sign of an eviction came."""
-    load: float = inf
-    """The model's quickest load, its first answer included."""
     window: int = 0
     """Payloads permitted in flight where the model's share is less: more while it answers as quickly as it can."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Decide whether the model can keep others waiting for long: its mean is high, or not known yet."""
-        return self.usual is None or self.usual >= _QUICK
 
     def answered(self, seconds: float) -> None:
         count = self.answers = min(self.answers + 1, _MEMORY)
@@ -111,32 +104,33 @@ class QueueOrder(Generic[Job]):
     """Queues that have something to send."""
 
     def __init__(self) -> None:
-        self.may_load = True
-        """Whether a further model may be loaded."""
         self.limit = 1
         """Payloads that may be in flight at the same time."""
         self.active = 1
         """Models that are loading or warm."""
         self.probes = 0
         """Probes in flight."""
-        self._waiting: tuple[list[tuple[int, ModelQueue[Job]]], ...] = ([], [], [])
+        self._waiting: tuple[list[tuple[int, ModelQueue[Job]]], ...] = ([], [], [], [])
         self._resting: list[tuple[float, int, ModelQueue[Job]]] = []
 
-    def first(self, now: float) -> ModelQueue[Job] | None:
-        """Choose the queue that sends next; probes hold at most half of the slots while other queues have work."""
+    def first(self, now: float, *, may_load: bool) -> ModelQueue[Job] | None:
+        """Choose the queue that sends next; probes hold at most half of the slots while other queues have work.
+
+        :param may_load: whether a further model may be loaded
+        """
         while self._resting and self._resting[0][0] <= now:
             queue = heapq.heappop(self._resting)[2]
             if queue.stage is ModelStage.COLD and queue.probe_at <= now:
                 queue.probe_at = 0.0
                 self.update(queue)
         late = 2 * self.probes >= self.limit > 1
-        for rank in (_LEAST, _MORE, _PROBE) if late else (_PROBE, _LEAST, _MORE):
+        for rank in (_LEAST, _MORE, _PROBE, _LOAD) if late else (_PROBE, _LOAD, _LEAST, _MORE):
+            if rank == _LOAD and not may_load:
+                continue
             waiting = self._waiting[rank]
             while waiting:
                 queue = waiting[0][1]
                 if queue.rank == rank:
-                    if rank == _PROBE and not queue.in_use and not self.may_load:
-                        break
                     return queue
                 heapq.heappop(waiting)
                 queue.entered &= ~(1 << rank)
@@ -162,11 +156,14 @@ class QueueOrder(Generic[Job]):
             if queue.in_flight < max(1, 3 * self.limit // (4 * self.active)):
                 return _LEAST
             return _MORE if queue.in_flight < self._most(queue.latency) else None
-        return _PROBE if queue.stage is ModelStage.COLD and not queue.probing and not queue.probe_at else None
+        if queue.stage is not ModelStage.COLD or queue.probing or queue.probe_at:
+            return None
+        return _PROBE if queue.in_use else _LOAD
 
     def _most(self, latency: LoadedLatency) -> int:
+        twice = ceil(2 * self.limit / (self.active + 1))
         if latency.usual is None:
-            return max(1, self.limit // 2)
-        if latency.is_slow:
-            return ceil(2 * self.limit / (self.active + 1))
+            return max(twice, self.limit // 2)
+        if latency.usual >= _QUICK:
+            return twice
         return max(ceil(self.limit / self.active), min(latency.window, self.limit))

@@ -121,8 +121,7 @@ class Schedule(Generic[Job]):
         if self.in_flight >= limit:
             return None
         self._order.limit, self._order.active = limit, max(1, self.active)
-        self._order.may_load = self._may_load
-        queue = self._order.first(now)
+        queue = self._order.first(now, may_load=self._may_load)
         if queue is None:
             return None
         if queue.stage is ModelStage.COLD:
@@ -164,10 +163,10 @@ class Schedule(Generic[Job]):
         first_probe_at = None
         if queue.stage is ModelStage.COLD:
             first_probe_at, queue.first_probe_at, queue.probes = queue.first_probe_at, None, 0
-            queue.stage, queue.probe_at, queue.has_loaded = ModelStage.WARM, 0.0, True
-            if first_probe_at is not None:
-                loading = now - first_probe_at
-                self._limit.loaded(queue.position, queue.latency, seconds=loading, now=now)
+            queue.stage, queue.probe_at = ModelStage.WARM, 0.0
+            if first_probe_at is not None and not queue.has_loaded:
+                self._limit.loaded(queue.position, seconds=now - first_probe_at, now=now)
+            queue.has_loaded = True
         elif queue.stage is ModelStage.WARM and seconds is not None:
             position, latency = queue.position, queue.latency
             if self._limit.answered(position, latency, seconds=seconds, now=now, active=self.active):

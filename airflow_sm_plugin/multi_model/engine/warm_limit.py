@@ -17,15 +17,15 @@ from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency
 
 _FIRST = 8
 """The adaptive limit at first. Higher, an endpoint that holds one or two models spends its first minutes on loads that
-evict each other; lower, one that holds many is filled late. In virtual time 4 costs 5 % more over all endpoints."""
+evict each other; lower, one that holds many is filled late."""
 
 _GROWTH = 1.5
 """The limit is so many times the models that were held at the same time. More exceeds the endpoint's memory by more,
 which costs two loads of each model too many; less fills a large endpoint late."""
 
 _LEAST_KEPT = 0.25
-"""Share of the models in use to which one fall lowers the limit at most: where nothing has answered for a load, no model
-is proven to be held."""
+"""Share of the models in use that one fall keeps where no model is proven to be held, since none has answered for a
+load. Less would leave the memory unused for long; more needs several falls, each of which costs loads."""
 
 _PATIENCE = 8
 """After a fall the limit grows by one when so many times as many models as it permits have done all their work, after
@@ -44,9 +44,9 @@ _OF_LOAD, _TIMES_LEAST = 0.5, 8.0
 """An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer. The first
 alone would suspect models that are slow by nature, the second alone models with a short queue in their container."""
 
-_OF_OWN_LOAD = 0.7
-"""While no answer was quick yet: an answer is a sign when it takes this share of its own model's load, which included
-such an answer. Smaller, models that take as long as their loads are suspected; larger, loads that vary hide evictions."""
+_OF_FIRST_ANSWER = 0.7
+"""The same share while no answer was quick yet. A load includes a first answer, so that a model that is slow by nature
+takes less, unless it takes more than twice as long as its load. Larger, loads that vary hide evictions."""
 
 _DOUBTS = 4
 """A model that gives so many signs one after the other, with no quick answer between them, is slow. Fewer would accept
@@ -58,14 +58,19 @@ _MODELS = 2
 costs another load before the limit falls."""
 
 
+_SETTLES = 2.0
+"""Quickest loads after a fall of the limit before further signs count: calls that were held then load models that are
+not in use any more, which evict those in use. In virtual time 1 lowers the limit a second time without need and costs
+6 % more; from 2 on there is no difference."""
+
+
 class EvictionSigns:
     """Signs of evictions since the limit of warm models last fell, from the latency of loaded models.
 
     SageMaker holds a call for up to a minute while it loads a model, and answers ModelNotReady only then. So an evicted
     model that is loaded again for a call shows as one answer that takes about as long as a load, from a model that is
-    quick otherwise. One such answer proves nothing. Several models with such answers to calls that were sent later than
-    one load after the limit last fell mean that still too many models are warm: earlier calls load models that are no
-    longer in use.
+    quick otherwise. One such answer proves nothing. Several models with such answers, to calls that were sent when the
+    last fall of the limit had taken effect, mean that still too many models are warm.
     """
 
     __slots__ = ("_least", "_models", "_settled_at", "least_load")
@@ -77,16 +82,15 @@ class EvictionSigns:
         self._models: set[int] = set()
         self._settled_at = -inf
 
-    def loaded(self, latency: LoadedLatency, seconds: float) -> None:
+    def loaded(self, seconds: float) -> None:
         """Note how long a model was loading, its first answer included."""
-        latency.load = min(latency.load, seconds)
         if _LEAST_LOAD <= seconds < self.least_load:
             self.least_load = seconds
 
     def answered(self, model_number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
         """Note a loaded model's answer."""
         least = self._least if latency.usual is None else latency.least
-        usual = _TIMES_LEAST * least if least < inf else _OF_OWN_LOAD * latency.load
+        usual = _TIMES_LEAST * least if least < inf else _OF_FIRST_ANSWER * self.least_load
         if seconds < _OF_LOAD * self.least_load or seconds < usual:
             latency.answered(seconds)
             self._least = min(self._least, seconds)
@@ -109,13 +113,13 @@ class EvictionSigns:
         return len(self._models) >= min(_MODELS, active)
 
     def is_settled(self, now: float) -> bool:
-        """Decide whether the models that were in use before the limit last fell are loaded or evicted by now."""
+        """Decide whether the last fall of the limit has taken effect."""
         return now >= self._settled_at
 
     def cut(self, now: float) -> None:
         """Begin again: the limit of warm models falls now."""
         self._models.clear()
-        self._settled_at = now + (self.least_load if self.least_load < inf else _LEAST_LOAD)
+        self._settled_at = now + _SETTLES * (self.least_load if self.least_load < inf else _LEAST_LOAD)
 
 
 class ProvenModels:
@@ -164,12 +168,12 @@ class WarmLimit:
         self._undisturbed = 0
         """Models that have done all their work since the limit last changed."""
 
-    def loaded(self, model_number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
-        """Note a model's first answer after it was cold.
+    def loaded(self, model_number: int, *, seconds: float, now: float) -> None:
+        """Note a model's first answer.
 
         :param seconds: how long it was loading
         """
-        self._signs.loaded(latency, seconds)
+        self._signs.loaded(seconds)
         self._held(model_number, now)
 
     def answered(
@@ -201,6 +205,7 @@ class WarmLimit:
             self._undisturbed = 0
 
     def _held(self, model_number: int, now: float) -> None:
+        """Note that the endpoint holds a model now."""
         if self._is_fixed:
             return
         self._proven.answered(model_number, now=now, load=self._signs.least_load)
@@ -210,7 +215,7 @@ class WarmLimit:
     def _fall(self, active: int, now: float) -> None:
         """Fall to the proven number of models, and below *active*: these were too many."""
         if not self._is_fixed:
-            kept = max(self._proven.count, int(_LEAST_KEPT * active))
+            kept = self._proven.count or int(_LEAST_KEPT * active)
             self.value = max(1, min(self.value, kept, active - 1))
             self._falls += 1
             self._undisturbed = 0

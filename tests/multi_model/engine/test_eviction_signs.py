@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency, ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.schedule import EvictionSigns, Schedule
+from airflow_sm_plugin.multi_model.engine.schedule import Schedule
+from airflow_sm_plugin.multi_model.engine.warm_limit import EvictionSigns
 
 
 def signs_of(*answers: float, load: float = 2.0) -> bool:
@@ -42,15 +43,39 @@ def test_one_model_alone_is_no_sign() -> None:
     assert signs.are_many(1)
 
 
-def test_calls_from_before_the_limit_fell_are_no_sign() -> None:
+@pytest.mark.parametrize(("answered_at", "expected"), [(11.9, False), (15.9, False), (16.1, True)])
+def test_calls_from_before_a_fall_has_taken_effect_are_no_sign(answered_at: float, *, expected: bool) -> None:
+    """It takes two loads: until then calls load models that are not in use any more."""
     signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
     signs.loaded(2.0)
     for number, latency in enumerate(latencies):
         signs.answered(number, latency, seconds=0.02, now=1.0)
     signs.cut(10.0)
     for number, latency in enumerate(latencies):
-        signs.answered(number, latency, seconds=2.0, now=11.9)
-    assert not signs.are_many(2)
+        signs.answered(number, latency, seconds=2.0, now=answered_at)
+    assert signs.are_many(2) is expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(2.0, True), (1.3, False)])
+def test_models_that_were_never_quick_are_evicted_when_they_take_as_long_as_their_loads(
+    seconds: float, *, expected: bool
+) -> None:
+    """A slow model's load includes a slow answer, so that its other answers take less."""
+    signs, latencies = EvictionSigns(), [LoadedLatency(), LoadedLatency()]
+    for number, latency in enumerate(latencies):
+        signs.loaded(2.0)
+        signs.answered(number, latency, seconds=seconds, now=10.0)
+    assert signs.are_many(2) is expected
+
+
+def test_calls_that_one_load_held_are_one_sign() -> None:
+    """Else a model that was evicted once with many calls would count as slow from then on."""
+    signs, latency = EvictionSigns(), LoadedLatency()
+    signs.loaded(2.0)
+    signs.answered(0, latency, seconds=0.02, now=2.0)
+    for number in range(50):
+        signs.answered(0, latency, seconds=2.0, now=4.0 + number / 1_000)
+    assert latency.doubts == 1
 
 
 def test_a_model_that_is_always_slow_gives_no_signs_for_ever() -> None:
@@ -83,9 +108,9 @@ def test_models_that_are_loaded_again_for_their_calls_make_room() -> None:
             pass
         for queue in models[:2]:
             schedule.answered(queue, now=10.0, seconds=seconds)
-    assert [queue.stage for queue in models] == [ModelStage.WARM] * 6 + [ModelStage.PARKED] * 2
+    assert [queue.stage for queue in models] == [ModelStage.WARM] * 7 + [ModelStage.PARKED]
     schedule.close(models[0])
-    assert [queue.stage for queue in models[6:]] == [ModelStage.COLD, ModelStage.PARKED]
+    assert models[7].stage is ModelStage.COLD
 
 
 def test_models_begun_first_are_finished_first_as_long_as_they_are_quick() -> None:

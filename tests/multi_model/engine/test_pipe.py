@@ -91,14 +91,15 @@ def test_a_further_model_is_opened_when_one_ends_or_is_given_up() -> None:
     asyncio.run(check())
 
 
-def test_without_a_given_limit_each_loaded_model_makes_room_for_another() -> None:
+def test_without_a_given_limit_models_that_were_loaded_together_make_room_for_another() -> None:
     async def check() -> None:
         queue = queue_of()
-        models = [await queue.open(f"m{number}") for number in range(4)]
-        further = await waits(queue.open("m4"))
-        queue.put(models[0], jobs_of(models[0], 1))
-        assert await queue.take() is not None
-        queue.loaded(models[0], queue.clock())
+        models = [await queue.open(f"m{number}") for number in range(8)]
+        further = await waits(queue.open("m8"))
+        for model in models[:6]:
+            queue.put(model, jobs_of(model, 1))
+            assert await queue.take() is not None
+            queue.loaded(model, queue.clock())
         await further
 
     asyncio.run(check())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.schedule import Schedule, WarmLimit
+from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 
 Jobs = Schedule[int]
 
@@ -83,11 +83,16 @@ def test_no_more_are_in_flight_than_the_limit_says() -> None:
     assert schedule.in_flight == 3
 
 
-def test_no_model_has_more_than_twice_its_fair_share() -> None:
+def test_no_slow_model_has_more_than_twice_its_fair_share() -> None:
     schedule = Jobs()
     models = queues(schedule, *[100] * 4)
     for queue in models:
         warm(schedule, queue)
+    for _ in models:
+        sent = schedule.take(0.0, limit=4)
+        assert sent is not None
+    for queue in models:
+        schedule.answered(queue, now=1.0, seconds=1.0)
     taken = Counter(sent[0].model for _ in range(40) if (sent := schedule.take(0.0, limit=40)))
     assert sum(taken.values()) == 40
     assert max(taken.values()) <= 2 * 40 / 5
@@ -132,13 +137,47 @@ def test_models_are_opened_as_others_load_until_the_first_eviction() -> None:
     schedule.add(evicted, 20)
     schedule.take(0.0, limit=100)
     assert schedule.not_ready(evicted, probe_at=1.0)
-    assert evicted.stage is ModelStage.PARKED
+    assert (evicted.stage, schedule.active) == (ModelStage.PARKED, 19)
     assert not schedule.has_room
-    for queue in opened[1:5]:
-        schedule.close(queue)
-    assert (evicted.stage, schedule.active) == (ModelStage.PARKED, 15)
-    schedule.close(opened[5])
-    assert (evicted.stage, schedule.active) == (ModelStage.COLD, 15)
+    schedule.close(opened[1])
+    assert (evicted.stage, schedule.active) == (ModelStage.COLD, 19)
+    assert not schedule.has_room
+
+
+def test_a_finished_model_is_replaced_once_as_many_are_answered_as_were_in_flight() -> None:
+    """By then the endpoint has used the other models again, and evicts the finished one for the next."""
+    schedule = Jobs(max_warm_models=2)
+    first, second = queues(schedule, 1, 9)
+    for _ in range(2):
+        assert schedule.take(0.0, limit=10) is not None
+    schedule.answered(second)
+    for _ in range(3):
+        assert schedule.take(0.0, limit=4) is not None
+    schedule.answered(first)
+    schedule.close(first)
+    [third] = queues(schedule, 1)
+    probed = []
+    for _ in range(3):
+        schedule.answered(second)
+        sent = schedule.take(0.0, limit=10)
+        assert sent is not None
+        probed.append(sent[0] is third)
+    assert probed == [False, False, True]
+
+
+def test_a_model_is_probed_again_while_another_waits_for_memory() -> None:
+    schedule = Jobs(max_warm_models=2)
+    [first] = queues(schedule, 2)
+    warm(schedule, first)
+    second, third = schedule.open("second"), schedule.open("third")
+    schedule.add(third, 5)
+    assert schedule.take(0.0, limit=10) == (third, 5)
+    assert schedule.take(0.0, limit=10) == (first, 1)
+    schedule.not_ready(third, probe_at=1.0)
+    schedule.put_back(third, 5)
+    schedule.add(second, 4)
+    assert schedule.take(1.0, limit=10) == (third, 5)
+    assert schedule.take(1.0, limit=10) is None
 
 
 def test_a_parked_model_comes_back_when_another_ends() -> None:
@@ -261,44 +300,3 @@ def test_every_payload_is_answered_once_whatever_the_endpoint_holds(  # noqa: C9
     assert set(answered.values()) == {1}
     assert sum(answered.values()) == sum(counts)
     assert schedule.in_flight == 0
-
-
-def limit_after(*events: str, max_warm_models: int | None = None) -> int:
-    """Apply events to a limit; an eviction names how many models were loading or warm."""
-    limit = WarmLimit(max_warm_models)
-    for event in events:
-        if event.isdigit():
-            limit.evicted(int(event))
-        elif event == "loaded":
-            limit.loaded()
-        else:
-            limit.finished()
-    return limit.value
-
-
-def test_a_limit_that_the_user_gave_never_changes() -> None:
-    assert limit_after("loaded", "7", "finished", max_warm_models=7) == 7
-
-
-def test_the_limit_grows_with_each_loaded_model_until_the_first_eviction() -> None:
-    loads = ["loaded"] * 10
-    assert limit_after(*loads) == 14
-    assert limit_after(*loads, "14") == 10
-    assert limit_after(*loads, "14", "loaded") == 10
-
-
-def test_after_an_eviction_the_limit_grows_by_one_for_as_many_finished_models_as_it_permits() -> None:
-    assert limit_after("4") == 3
-    assert limit_after("4", "finished", "finished") == 3
-    assert limit_after("4", "finished", "finished", "finished") == 4
-
-
-def test_an_eviction_forgets_the_models_finished_before() -> None:
-    events = ("4", "finished", "finished", "3")
-    assert limit_after(*events) == 2
-    assert limit_after(*events, "finished") == 2
-    assert limit_after(*events, "finished", "finished") == 3
-
-
-def test_the_limit_is_never_below_one() -> None:
-    assert limit_after(*["1"] * 5) == 1

@@ -1,6 +1,6 @@
 """A batch in virtual time: the schedule and the limits drive an endpoint that is a heap of events.
 
-It does what ``invocations``, ``attempts`` and ``engine`` do with a schedule, without any input or output. The endpoint
+It does with them what ``payload_queue``, ``invocations`` and ``attempts`` do, without any input or output. The endpoint
 behaves as :class:`tests.stubs.models.StubModels`: models load side by side, each into a slot of its own; the least
 recently used one is evicted for the next; a call is held while its model loads, for up to a minute.
 """
@@ -12,7 +12,8 @@ import itertools
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from airflow_sm_plugin.batches.adaptive import InFlightLimit
 from airflow_sm_plugin.core.backoff import pause_after
@@ -24,13 +25,19 @@ from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 _REFUSAL_SECONDS = 0.003
 _LONGEST_RUN = 36_000.0
 
+Job = list[int]
+"""A payload: the number of its attempts so far."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualEndpoint:
     """Settings of the endpoint; times in seconds.
 
-    :param spread: share of a latency by which a call may take less or more
-    :param load_spread: the same of a load
+    :param latency: what a call takes once its model is loaded
+    :param spread: share of its latency by which a call may take less or more
+    :param load: how long a model loads
+    :param load_spread: share of it by which a load may take less or more
+    :param hold: how long a call for a model that loads is held; 0 refuses it at once
     :param capacity: models that have a slot; None has all of them loaded
     :param throttled: share of calls that are throttled at random
     :param most_calls: calls above this number at the same time are throttled
@@ -50,13 +57,15 @@ class VirtualEndpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualWork:
-    """The models and their payloads."""
+    """The work of a batch, and its bounds.
+
+    :param payloads: of each model
+    """
 
     models: int = 60
     payloads: int = 100
     in_flight: int = 64
     max_warm_models: int | None = None
-    client_seconds: float = 0.0
 
     def lower_bound(self, endpoint: VirtualEndpoint) -> float:
         """Return the seconds below which no order comes, as in ``bench_multi_model_schedule``."""
@@ -69,21 +78,16 @@ class VirtualWork:
 
 @dataclass
 class VirtualRun:
-    """A run and its figures."""
+    """A batch over an endpoint, and its figures."""
 
     endpoint: VirtualEndpoint
     work: VirtualWork
     seed: int = 0
-    now: float = 0.0
-    done_at: float = 0.0
-    loads: int = 0
-    calls: int = 0
-    throttled: int = 0
-    answered: int = 0
-    trace: Callable[[VirtualRun], None] | None = None
-    limits: list[tuple[float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.now = self.seconds = 0.0
+        self.answered = self.throttled = self.loads = self.most_in_flight = 0
+        self.most_attempts = 0
         self._chance = random.Random(self.seed)  # noqa: S311 - latencies and refusals
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
@@ -94,16 +98,18 @@ class VirtualRun:
         self._served = 0
         self._tokens, self._filled_at = 0.0, 0.0
         # The batch
-        self.schedule: Schedule[list[int]] = Schedule(max_warm_models=self.work.max_warm_models)
+        self.schedule: Schedule[Job] = Schedule(max_warm_models=self.work.max_warm_models)
         self.limit = InFlightLimit(self.work.in_flight, now=0.0)
         self._begun = 0
-        self._free_at = 0.0
         self._left: dict[str, int] = {}
         self._pausing = self._due = 0
         self._probes: dict[str, int] = {}
 
     def run(self) -> VirtualRun:
-        """Do all the work."""
+        """Do all the work.
+
+        :raises AssertionError: some of it is never done
+        """
         self._admit()
         self._pump()
         while self._events:
@@ -116,7 +122,8 @@ class VirtualRun:
 
     @property
     def over_bound(self) -> float:
-        return self.done_at / self.work.lower_bound(self.endpoint) - 1
+        """The share by which it took longer than the lower bound."""
+        return self.seconds / self.work.lower_bound(self.endpoint) - 1
 
     def _later(self, seconds: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._count), event))
@@ -139,7 +146,7 @@ class VirtualRun:
         while (sent := self._next()) is not None:
             self._invoke(*sent)
 
-    def _next(self) -> tuple[ModelQueue[list[int]], list[int]] | None:
+    def _next(self) -> tuple[ModelQueue[Job], Job] | None:
         if self._pausing > _PAUSING + _PAUSING_PER_SLOT * self.limit.limit and not self._due:
             return None
         sent = self.schedule.take(self.now, limit=self.limit.limit)
@@ -148,38 +155,36 @@ class VirtualRun:
             self.limit.sent(self.schedule.in_flight)
         return sent
 
-    def _succeeded(self, queue: ModelQueue[list[int]], began: float) -> None:
+    def _succeeded(self, queue: ModelQueue[Job], began: float) -> None:
         self.limit.answered(self.now, slow_down=False)
         if self.schedule.answered(queue, now=self.now, seconds=self.now - began) is not None:
             self._probes[queue.model] = 0
             self._pump()
-        self.answered += 1
+        self.answered, self.seconds = self.answered + 1, self.now
         self._left[queue.model] -= 1
         if not self._left[queue.model]:
             self.schedule.close(queue)
             self._admit()
         self._pump()
-        self.done_at = self.now
-        if self.trace:
-            self.trace(self)
 
-    def _refused(self, queue: ModelQueue[list[int]], job: list[int]) -> None:
+    def _refused(self, queue: ModelQueue[Job], job: Job) -> None:
         self.throttled += 1
         self.limit.answered(self.now, slow_down=True)
         self.schedule.unsettled(queue)
         job[0] += 1
+        self.most_attempts = max(self.most_attempts, job[0])
         self._pausing += 1
         pause = self.limit.pause(job[0], jitter=self._chance.random())
         self._later(pause, lambda: self._retry(queue, job))
         self._pump()
 
-    def _retry(self, queue: ModelQueue[list[int]], job: list[int]) -> None:
+    def _retry(self, queue: ModelQueue[Job], job: Job) -> None:
         self._pausing -= 1
         self._due += 1
         self.schedule.put_back(queue, job)
         self._pump()
 
-    def _not_ready(self, queue: ModelQueue[list[int]], job: list[int]) -> None:
+    def _not_ready(self, queue: ModelQueue[Job], job: Job) -> None:
         self.limit.answered(self.now, slow_down=False)
         probes = self._probes[queue.model] = self._probes.get(queue.model, 0) + 1
         jitter = 0.5 + self._chance.random() / 2
@@ -191,8 +196,8 @@ class VirtualRun:
 
     # The endpoint
 
-    def _invoke(self, queue: ModelQueue[list[int]], job: list[int]) -> None:
-        self.calls += 1
+    def _invoke(self, queue: ModelQueue[Job], job: Job) -> None:
+        self.most_in_flight = max(self.most_in_flight, self.schedule.in_flight)
         endpoint, began = self.endpoint, self.now
         if self._is_throttled():
             self._later(self._spread(_REFUSAL_SECONDS), lambda: self._refused(queue, job))
@@ -204,8 +209,7 @@ class VirtualRun:
 
         def answer() -> None:
             self._served -= 1
-            self._free_at = max(self._free_at, self.now) + self.work.client_seconds
-            self._later(self._free_at - self.now, lambda: self._succeeded(queue, began))
+            self._succeeded(queue, began)
 
         if endpoint.capacity is None or queue.model in self._loaded:
             if endpoint.capacity is not None:
@@ -220,14 +224,13 @@ class VirtualRun:
         if not endpoint.hold:
             self._later(self._spread(_REFUSAL_SECONDS), lambda: self._not_ready(queue, job))
             return
-        held = waiting
+        waiting.append(serve)
 
-        def give_up() -> None:
+        def give_up(held: list[Callable[[], None]] = waiting) -> None:
             if serve in held:
                 held.remove(serve)
                 self._not_ready(queue, job)
 
-        waiting.append(serve)
         self._later(endpoint.hold, give_up)
 
     def _is_throttled(self) -> bool:
@@ -255,10 +258,8 @@ class VirtualRun:
                 self._loaded.popitem(last=False)
             model = self._queue.popleft()
             self.loads += 1
-            self._later(
-                self._spread(self.endpoint.load, self.endpoint.load_spread),
-                lambda model=model: self._now_loaded(model),
-            )  # type: ignore[misc]
+            load = self._spread(self.endpoint.load, self.endpoint.load_spread)
+            self._later(load, partial(self._now_loaded, model))
 
     def _now_loaded(self, model: str) -> None:
         self._loaded[model] = None
