@@ -83,7 +83,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param max_concurrent_transforms: limit of simultaneous invocations, below which their number adapts; default 64
     :param max_warm_models: limit of models that load or are warm at the same time; default None: derived from the
         endpoint's evictions
-    :param attempts: limit of invocations of a payload; default 5
+    :param attempts: limit of invocations of a payload, those aside that are throttled while others succeed; default 5
     :param max_payload_seconds: seconds for which one payload is retried; default 600
     :param model_load_seconds: seconds for which a cold model is waited for; default 420
     :param isolate_bad_records: halve a MultiRecord payload that the model refuses, until only the bad records fail;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,9 +19,9 @@ def test_sessions_share_what_botocore_reads_of_its_services() -> None:
     second = AwsHook(aws_conn_id=None, region_name="eu-west-1", client_type="s3")
     shape = "ListObjectsV2Output"
     assert loader_of(first) is loader_of(second)
-    models = [hook.get_conn().meta.service_model.shape_for(shape) for hook in (first, second)]
+    models = [cast("Any", hook.get_conn()).meta.service_model.shape_for(shape) for hook in (first, second)]
     assert models[0].metadata == models[1].metadata
-    assert second.get_conn().meta.region_name == "eu-west-1"
+    assert cast("Any", second.get_conn()).meta.region_name == "eu-west-1"
 
 
 def test_further_folders_of_models_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -177,11 +177,12 @@ class Attempts:
             self._pause(job, kind)
 
     def _is_spent(self, job: Job, judgement: Judgement) -> bool:
-        """Decide whether a payload has no further attempt; in an outage only its time counts."""
+        """Decide whether a payload has no further attempt; only its time counts while the endpoint is at fault."""
         now = self.payloads.clock()
         if now - job.began >= self.settings.payload_seconds:
             return True
-        return job.attempts >= self.settings.attempts and not self.conclusions.is_outage(job, judgement, now)
+        is_at_fault = self.conclusions.is_at_fault(judgement, began=job.began, now=now)
+        return job.attempts >= self.settings.attempts and not is_at_fault
 
     def _give_up(self, job: Job, judgement: Judgement) -> None:
         """Let a payload fail that failed at every attempt. Too many of these in a row are the model's fault."""

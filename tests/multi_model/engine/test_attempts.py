@@ -239,6 +239,21 @@ def test_payloads_outlast_an_outage_of_half_a_minute() -> None:
     assert ends.left == 0
 
 
+@pytest.mark.parametrize("at_once", [8, 64])
+def test_an_endpoint_that_serves_few_calls_a_second_fails_no_payload(at_once: int) -> None:
+    """Payloads are throttled more often than they have attempts; that is not their fault."""
+    served: Counter[int] = Counter()
+
+    def behave(model: int, numbers: list[int], now: float) -> str | None:
+        served[int(now)] += 1
+        return None if served[int(now)] <= 4 else "throttled at the runtime"
+
+    endpoint = Behaving(behave)
+    ends = through([singles(400)], endpoint, at_once=at_once)
+    assert len(ends.good) == 400
+    assert endpoint.calls > 1_000
+
+
 def test_an_endpoint_that_never_answers_ends_the_task() -> None:
     async def silent() -> Ends:
         return await run(["silent"] * 10_000, models=1, payloads=60, at_once=4, seconds=0.02)
