@@ -43,8 +43,8 @@ class EngineSettings:
     :param keep_attributes: whether the responses' CustomAttributes are kept in a file beside the output
     :param max_concurrent_transforms: limit of invocations in flight
     :param max_warm_models: limit of models that are loading or warm; None adapts to the endpoint
-    :param attempts: limit of invocations of one payload, without those that found its model loading, and those that were
-        throttled while other payloads succeeded
+    :param attempts: limit of invocations of one payload, without those that found its model loading, or were throttled
+        while other payloads succeeded
     :param payload_seconds: how long a payload is retried
     :param model_load_seconds: how long to wait for a cold model
     :param isolate_bad_records: halve a payload that the model refuses, until only the bad records fail
