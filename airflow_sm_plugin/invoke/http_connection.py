@@ -14,7 +14,6 @@ from typing import cast
 from botocore.exceptions import BotoCoreError, ConnectionClosedError, HTTPClientError, ReadTimeoutError
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from airflow_sm_plugin.aws.botocore_calls import CHUNK_BYTES
 from airflow_sm_plugin.aws.http import HttpResponse
 
 if not hasattr(HttpResponseParser, "set_dangerous_leniencies"):
@@ -23,6 +22,10 @@ if not hasattr(HttpResponseParser, "set_dangerous_leniencies"):
 _MOST_UNREAD = 65_536
 """Bytes of an answer before its body and between two pieces of it: headers, sizes of chunks, trailers. SageMaker's
 headers have less than 2 KB in all, aiohttp permits 8 KB for each. The parser keeps an unfinished header in memory."""
+
+_AT_ONCE = 262_144
+"""Bytes of a body that are written at once. Larger, other requests wait for its encryption for more than a fifth of a
+millisecond; smaller, the loop goes round more often for nothing."""
 
 _WITHOUT_LENGTH = frozenset({"content-length", "transfer-encoding"})
 """An answer without these ends when its connection does."""
@@ -93,7 +96,7 @@ class HttpConnection(asyncio.Protocol):
         self._answer = answer = self._loop.create_future()
         self.active = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
-        if len(body) <= CHUNK_BYTES:
+        if len(body) <= _AT_ONCE:
             transport.write(head + body)
         else:
             self._unsent = memoryview(body)
@@ -186,7 +189,7 @@ class HttpConnection(asyncio.Protocol):
         """Write one piece of a large body; the loop serves others before the next one."""
         if self._unsent is None or self._is_paused:
             return
-        piece, rest = self._unsent[:CHUNK_BYTES], self._unsent[CHUNK_BYTES:]
+        piece, rest = self._unsent[:_AT_ONCE], self._unsent[_AT_ONCE:]
         self._unsent = rest or None
         self.active = self._loop.time()
         cast("asyncio.Transport", self._transport).write(piece)
