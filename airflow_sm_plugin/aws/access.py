@@ -144,14 +144,17 @@ class Address:
 
 @dataclass(frozen=True)
 class Wire:
-    """Settings of connections. Times in seconds, None waits for ever."""
+    """Settings of connections. Times in seconds, None waits for ever.
+
+    :param tls: None where the address is not of HTTPS
+    """
 
     connect_timeout: float | None
     read_timeout: float | None
     max_connections: int
     proxy: str | None
     proxy_headers: Mapping[str, str]
-    tls: ssl.SSLContext | bool
+    tls: ssl.SSLContext | None
     user_agent: str
 
 
@@ -213,7 +216,7 @@ class ServiceAccess:
             max_connections=int(self.options["max_pool_connections"]),
             proxy=_without_secret(proxy) if proxy else None,
             proxy_headers=_proxy_headers(proxy) if proxy else {},
-            tls=self._tls() if url.startswith("https:") else True,
+            tls=self._tls() if urlsplit(url).scheme == "https" else None,
             user_agent=str(self.options["user_agent"]),
         )
 
@@ -237,10 +240,10 @@ class ServiceAccess:
         if self._hook.credentials is not None:
             self._hook.credentials.renew()
 
-    def _tls(self) -> ssl.SSLContext | bool:
+    def _tls(self) -> ssl.SSLContext:
         verify = _verify(self._hook)
         if verify is False:
-            return False
+            return _trusting()
         return _certificates(str(get_cert_path(verify)))  # type: ignore[arg-type]  # it hands a path through
 
     def _proxy(self, url: str) -> str | None:
@@ -302,6 +305,14 @@ def _certificates(path: str) -> ssl.SSLContext:
         raise InvalidRequest(
             f"the CA bundle {path} cannot be used: {error}; mend verify, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
         ) from error
+
+
+@functools.cache
+def _trusting() -> ssl.SSLContext:
+    """Make a context that verifies no certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 @functools.lru_cache(maxsize=4)

@@ -132,7 +132,7 @@ class SignedHttp:
         get = aiohttp.TCPConnector._get  # noqa: SLF001 - as below
         connector = _Connector if inspect.iscoroutinefunction(get) else aiohttp.TCPConnector
         self._session = aiohttp.ClientSession(
-            connector=connector(limit=wire.max_connections, ssl=wire.tls),
+            connector=connector(limit=wire.max_connections, ssl=wire.tls or True),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=wire.connect_timeout, sock_read=wire.read_timeout
             ),

@@ -42,9 +42,8 @@ class HttpPool:
         self._wire = wire
         parts = urlsplit(url)
         self._host = parts.hostname or ""
-        self._tls = None
-        if parts.scheme == "https":
-            self._tls = wire.tls if isinstance(wire.tls, ssl.SSLContext) else _trusting()
+        is_secure = parts.scheme == "https"
+        self._tls = (wire.tls or ssl.create_default_context()) if is_secure else None
         self._port = parts.port or (443 if self._tls else 80)
         self._free = wire.max_connections
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -177,10 +176,3 @@ class HttpPool:
             else:
                 due = min(due, connection.active + seconds)
         self._sweeper = self._loop.call_at(due, self._sweep) if self._connections else None
-
-
-def _trusting() -> ssl.SSLContext:
-    """Make a context that verifies no certificate."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context

@@ -176,7 +176,9 @@ def test_certificates_are_verified_as_the_connection_says(
 
     assert is_strict(context())
     assert is_strict(context(verify=True))
-    assert context(verify=False) is False
+    trusting = context(verify=False)
+    assert isinstance(trusting, ssl.SSLContext)
+    assert trusting.verify_mode is ssl.CERT_NONE
     missing = str(tmp_path / "own.pem")
     with pytest.raises(InvalidRequest, match=f"the CA bundle {missing} cannot be used"):
         context(verify=missing)
@@ -185,6 +187,14 @@ def test_certificates_are_verified_as_the_connection_says(
         with pytest.raises(InvalidRequest, match=f"the CA bundle {missing} cannot be used"):
             context()
         monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
+def test_a_scheme_in_capitals_is_verified_as_well(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"{scheme}://127.0.0.1:1")
+    found = access("sqs").wire().tls
+    assert found is not None
+    assert found.verify_mode is ssl.CERT_REQUIRED
 
 
 def test_rotated_credentials_are_used_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:

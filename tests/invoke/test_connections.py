@@ -545,11 +545,14 @@ def test_nothing_was_sent_where_no_tls_is_spoken(answer: bytes, kind: type[Excep
     way.run(serve, use)
 
 
-def test_nothing_was_sent_to_a_server_that_cannot_be_trusted(way: Way) -> None:
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_nothing_was_sent_to_a_server_that_cannot_be_trusted(way: Way, scheme: str) -> None:
     if way.certificate is None:
         pytest.skip("there is no TLS")
 
     async def use(_: EndpointInvoker, server: Scripted) -> None:
+        url = server.url.replace("https", scheme)
+        way.monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
         for verify, kind in ((True, SSLError), (False, None)):
             connection = AwsConnection(aws_conn_id=None, verify=verify)
             async with EndpointInvoker.open(connection, "an-endpoint", max_connections=1) as invoker:
