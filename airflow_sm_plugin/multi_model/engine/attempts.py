@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.errors import cause_of, translate
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.exceptions import EndpointNotInService, ModelLoadTimeout, RecordTooLarge
+from airflow_sm_plugin.exceptions import EndpointNotInService, ModelLoadTimeout, RecordTooLarge, Throttled
 from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect
 from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS
@@ -74,7 +74,10 @@ class Attempts:
             self.payloads.loaded(model, now)
         else:
             self.payloads.unsettled(model)
-        job.attempts += 1
+        if judgement.error is Throttled and self.conclusions.is_serving(now):
+            job.throttled += 1  # others are served: this one is not at fault
+        else:
+            job.attempts += 1
         kind = failure.code or judgement.error.__name__
         if model.lost is not None:
             self._fail(job, model.lost)
@@ -114,7 +117,9 @@ class Attempts:
         self.payloads.settled(model)
 
     def _fail(self, job: Job, judgement: Judgement) -> None:
-        self.results.put(job.open_input, failed_records(job.payload, judgement, attempts=job.attempts))
+        self.results.put(
+            job.open_input, failed_records(job.payload, judgement, attempts=job.attempts + job.throttled)
+        )
         self.payloads.settled(job.model)
 
     def _may_split(self, job: Job) -> bool:
@@ -177,12 +182,11 @@ class Attempts:
             self._pause(job, kind)
 
     def _is_spent(self, job: Job, judgement: Judgement) -> bool:
-        """Decide whether a payload has no further attempt; only its time counts while the endpoint is at fault."""
+        """Decide whether a payload has no further attempt; in an outage only its time counts."""
         now = self.payloads.clock()
         if now - job.began >= self.settings.payload_seconds:
             return True
-        is_at_fault = self.conclusions.is_at_fault(judgement, began=job.began, now=now)
-        return job.attempts >= self.settings.attempts and not is_at_fault
+        return job.attempts >= self.settings.attempts and not self.conclusions.is_outage(job, judgement, now)
 
     def _give_up(self, job: Job, judgement: Judgement) -> None:
         """Let a payload fail that failed at every attempt. Too many of these in a row are the model's fault."""
@@ -196,7 +200,7 @@ class Attempts:
     def _pause(self, job: Job, kind: str, *, slow_down: bool = False) -> None:
         self._repeated(job.model, kind)
         pause = self.payloads.in_flight.pause if slow_down else pause_after
-        self.payloads.pause(job, pause(job.attempts, jitter=random.random()))  # noqa: S311 - jitter
+        self.payloads.pause(job, pause(job.attempts + job.throttled, jitter=random.random()))  # noqa: S311 - jitter
 
     def _repeated(self, model: OpenModel, kind: str) -> None:
         self.statistics.repeated(model.queue.model, kind)

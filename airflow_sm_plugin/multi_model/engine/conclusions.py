@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.work import Job, OpenModel
 
 _OUTAGE_SECONDS = 60.0
-"""While no payload succeeds for at most this time, failures do not count against a payload; nor does throttling while
-one has succeeded within it. As long as for S3: shorter, a brief outage uses the payloads' attempts up; longer, a task
-with an endpoint that is gone fails later."""
+"""While no payload succeeds for at most this time, failures do not count against a payload. As long as for S3: shorter,
+a brief outage uses the payloads' attempts up; longer, a task with an endpoint that is gone fails later."""
 
 _UNSERVED = 20
 """Payloads that failed at every attempt, of a batch without any answer; fewer fail each for itself. As many as condemn
@@ -66,16 +65,14 @@ class Conclusions:
         self._succeeded_at = now
         self._answered.add(model.queue.model)
 
-    def is_at_fault(self, judgement: Judgement, *, began: float, now: float) -> bool:
-        """Decide whether the endpoint, not the payload, is at fault: it throttles, or has served no payload since then.
+    def is_serving(self, now: float) -> bool:
+        """Decide whether the endpoint serves: a payload has succeeded within a minute."""
+        return now - self._succeeded_at < _OUTAGE_SECONDS
 
-        Without a result for a minute the payloads are at fault all the same: so the task ends.
-
-        :param began: when the payload was first sent
-        """
-        if judgement.error not in _OF_ENDPOINT or now - self._succeeded_at >= _OUTAGE_SECONDS:
-            return False
-        return judgement.error is Throttled or self._succeeded_at < began
+    def is_outage(self, job: Job, judgement: Judgement, now: float) -> bool:
+        """Decide whether the endpoint, not the payload, is at fault: no payload has succeeded for a while."""
+        is_suspect = judgement.error in _OF_ENDPOINT and self._succeeded_at < job.began
+        return is_suspect and self.is_serving(now)
 
     def denied_by_endpoint(
         self, job: Job, denial: SageMakerInferenceError, cause: BaseException | None
@@ -142,7 +139,7 @@ class Conclusions:
         """
         evidence = self._evidence if model is None else model.evidence
         waiting = [queue.ready for queue in (self.schedule.queues() if model is None else (model.queue,))]
-        untried = any(not job.attempts for jobs in waiting for job in jobs)
+        untried = any(not job.was_tried for jobs in waiting for job in jobs)
         if not untried and not self._answered:
             return True
         trials = evidence.trials

@@ -99,7 +99,7 @@ class OpenInput:
 
 
 class Job:
-    """A payload to send to its model, with its input and the number of attempts so far."""
+    """A payload to send to its model, with its input and what became of its attempts so far."""
 
     __slots__ = (
         "attempts",
@@ -110,6 +110,7 @@ class Job:
         "open_input",
         "payload",
         "size",
+        "throttled",
         "was_unready",
     )
 
@@ -122,6 +123,9 @@ class Job:
         self.is_half = is_half
         """Whether it was cut from another payload to find bad records."""
         self.attempts = 0
+        """Failed attempts that count."""
+        self.throttled = 0
+        """Attempts that were throttled while other payloads succeeded."""
         self.was_unready = False
         """Whether it ever found its model not loaded."""
         self.evictions = evictions
@@ -130,6 +134,10 @@ class Job:
         """Bytes it takes in memory."""
         self.began = 0.0
         """When it was first sent, by the loop's clock; 0 before."""
+
+    @property
+    def was_tried(self) -> bool:
+        return self.attempts > 0 or self.throttled > 0
 
 
 def failed_records(payload: Payload, judgement: Judgement, *, attempts: int) -> FailedRecords:

@@ -254,6 +254,27 @@ def test_an_endpoint_that_serves_few_calls_a_second_fails_no_payload(at_once: in
     assert endpoint.calls > 1_000
 
 
+@pytest.mark.parametrize(
+    "failure",
+    ["silent", "reset", "the queue of a model's workers is full", "the role of a call is not permitted"],
+)
+def test_throttling_counts_for_nothing_when_another_failure_follows(failure: str) -> None:
+    """A payload of 5 MB, too: a connection that is reset once, after throttling, is no sign of its size."""
+    seen: Counter[int] = Counter()
+
+    def behave(model: int, numbers: list[int], now: float) -> str | None:
+        if numbers != [0]:
+            return None
+        seen[0] += 1
+        return "throttled at the runtime" if seen[0] <= 5 else failure if seen[0] == 6 else None
+
+    large = Payload(b"000" + b" " * 5_000_000, 0, 5_000_003, 0, 1)
+    others = [lines(number, 1) for number in range(1, 900)]
+    ends = through([[large, *others]], Behaving(behave))
+    assert len(ends.good) == 900
+    assert seen[0] == 7
+
+
 def test_an_endpoint_that_never_answers_ends_the_task() -> None:
     async def silent() -> Ends:
         return await run(["silent"] * 10_000, models=1, payloads=60, at_once=4, seconds=0.02)
