@@ -93,12 +93,14 @@ Send = Callable[[bytes, Parameters, str | None], Awaitable[ModelAnswer]]
 class EndpointInvoker:
     """InvokeEndpoint of one endpoint. It retries nothing and logs nothing of a request.
 
-    :param carrier: who carries the calls, for a log line: ``httptools``, ``aiohttp`` or ``botocore``
+    :param carrier: what carries the calls: ``httptools``, ``aiohttp`` or ``botocore``
+    :param reason: why it is not the quickest of these, for a log line
     """
 
-    def __init__(self, send: Send, carrier: str = "") -> None:
+    def __init__(self, send: Send, carrier: str = "", *, reason: str = "") -> None:
         self._send = send
         self.carrier = carrier
+        self.reason = reason
 
     @classmethod
     @asynccontextmanager
@@ -122,9 +124,11 @@ class EndpointInvoker:
         ) as calls:
             path = f"/endpoints/{endpoint_name}/invocations"
             if isinstance(calls, BotocoreCalls):
-                yield cls(partial(_through_botocore, calls, endpoint_name), "botocore")
+                reason = "the configuration of botocore sets what only botocore does"
+                yield cls(partial(_through_botocore, calls, endpoint_name), "botocore", reason=reason)
             elif calls.http.wire.proxy is not None or (pool_class := _pool_class()) is None:
-                yield cls(partial(_through_aiohttp, calls, path), "aiohttp")
+                reason = "a proxy is set" if calls.http.wire.proxy else "httptools is not installed"
+                yield cls(partial(_through_aiohttp, calls, path), "aiohttp", reason=reason)
             else:
                 address = await calls.address()
                 async with pool_class(address.root, calls.http.wire) as pool:

@@ -244,7 +244,8 @@ class _ShardRun:
             self._writer(store) as writer,
         ):
             loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-            log.info("%s: requests go through %s, on the event loop of %s", self.about, invoker.carrier, loop)
+            carrier = f"{invoker.carrier} ({invoker.reason})" if invoker.reason else invoker.carrier
+            log.info("%s: requests go through %s, on the event loop of %s", self.about, carrier, loop)
             return await run_engine(
                 settings,
                 todo,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +69,40 @@ def run(batch: MultiModel, ti: TaskInstance | None = None, **arguments: Any) -> 
         lambda: operator(batch, **arguments), context_for(ti or TaskInstance(task_id=unique("t")))
     )
     return summary
+
+
+HAS_BOTH = all(map(importlib.util.find_spec, ("httptools", "uvloop")))
+"""Airflow 3 brings both, Airflow 2.11 neither."""
+
+
+@pytest.mark.parametrize(
+    ("hidden", "expected"),
+    [
+        ([], "requests go through httptools, on the event loop of uvloop"),
+        (["uvloop"], "requests go through httptools, on the event loop of asyncio"),
+        (
+            ["httptools", "uvloop", "airflow_sm_plugin.invoke.http_pool"],
+            "requests go through aiohttp (httptools is not installed), on the event loop of asyncio",
+        ),
+    ],
+)
+def test_the_log_says_what_carries_the_requests(
+    batch: MultiModel,
+    hidden: list[str],
+    expected: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them do the same."""
+    if not HAS_BOTH and "httptools," in expected:
+        pytest.skip("httptools and uvloop are not installed")
+    for module in hidden:
+        monkeypatch.setitem(sys.modules, module, None)
+    caplog.set_level(logging.INFO)
+    batch.put("a", "x.csv", "one\ntwo\n")
+    assert run(batch)["records"] == 2
+    assert batch.output("a", "x.csv") == b"a/one\na/two\n"
+    assert expected in caplog.text
 
 
 def test_one_task_plans_invokes_and_reports(batch: MultiModel) -> None:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.exceptions import FencedOff, SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.output_writing import OutputWriting
 from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
     from airflow_sm_plugin.multi_model.state.store import JournalStore
     from airflow_sm_plugin.multi_model.statistics.progress import BatchProgress
+
+log = get_log(__name__)
 
 _SAMPLE_SECONDS = 1.0
 """Seconds between samples for the report, whose narrowest bins are one second: more often adds nothing to them."""
@@ -69,20 +72,28 @@ async def run_engine(
             sampling = stages.create_task(_sample(payloads, invocations, statistics, progress))
             await asyncio.shield(recording)
             sampling.cancel()
-    except BaseExceptionGroup as errors:
-        raise first_error(errors) from None
-    finally:
+    except BaseException as error:  # noqa: BLE001 - raised again
+        first = first_error(error)
         results.stop()
-        await _ended(recording)
+        await _end(recording, after=first)
+        raise first from None
     invocations.attempts.conclusions.check_served()
     return recorder.rows
 
 
-async def _ended(recording: asyncio.Task[None]) -> None:
+async def _end(recording: asyncio.Task[None], *, after: BaseException) -> None:
+    """Wait until the recorder has written what came before an error.
+
+    :raises FencedOff: another process has taken over, which says more than the error before
+    """
     try:
         await recording
     except BaseExceptionGroup as errors:
-        raise first_error(errors) from None
+        later = first_error(errors)
+        if isinstance(later, FencedOff):
+            raise later from None
+        if later is not after:
+            log.warning("the last answers could not be recorded, they are asked for again: %s", later)
 
 
 async def _sample(

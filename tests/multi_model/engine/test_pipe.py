@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.exceptions import ServiceError, TargetModelNotFound
+from airflow_sm_plugin.exceptions import AccessDenied, ServiceError, TargetModelNotFound
 from airflow_sm_plugin.multi_model.engine import result_queue
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
 from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
@@ -292,3 +292,17 @@ def test_an_error_of_any_stage_ends_all_and_a_retry_does_the_rest(
     assert finished.report.total.records == 2 * INPUTS + 300
     assert not finished.report.total.failed
     check_outputs(batch)
+
+
+def test_the_first_error_is_raised_though_the_last_answers_cannot_be_recorded(
+    batch: MultiModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch.put("a", "long.csv", "".join(f"r{number}\n" for number in range(300)))
+    location = batch.plan()
+    refused = {"fault": "error", "code": "AccessDeniedException", "status": 403}
+    invocation = {"operation": "InvokeEndpoint", "after": 100, **refused}
+    record = {"operation": "s3:PutObject", "resource": "*/data/*", **refused}
+    with batch.faults(invocation, record), pytest.raises(AccessDenied, match="InvokeEndpoint"):
+        batch.run(location, checkpoint_seconds=60)
+    assert "the last answers could not be recorded" in caplog.text
+    assert not batch.run(location).report.total.failed
