@@ -124,10 +124,7 @@ class HttpPool:
                 connected = await start_connection(
                     await self._resolved(), happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS
                 )
-                name = self._host if self._tls else None
-                await self._loop.create_connection(
-                    lambda: connection, sock=connected, ssl=self._tls, server_hostname=name
-                )
+                await self._connect(connected, connection)
         except ssl.SSLError as error:
             raise SSLError(endpoint_url=self._url, error=error) from error
         except TimeoutError as error:
@@ -141,6 +138,18 @@ class HttpPool:
         if self._sweeper is None:
             self._sweep()
         return connection
+
+    async def _connect(self, connected: socket.socket, connection: HttpConnection) -> None:
+        name = self._host if self._tls else None
+        try:
+            await self._loop.create_connection(
+                lambda: connection, sock=connected, ssl=self._tls, server_hostname=name
+            )
+        except BaseException:
+            # uvloop has closed the descriptor. The socket would close it once more, when another may have its number.
+            if not isinstance(self._loop, asyncio.BaseEventLoop):
+                connected.detach()
+            raise
 
     async def _resolved(self) -> list[Any]:
         """Return the host's addresses, each time with another one first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import socket
 import time
@@ -474,6 +475,35 @@ def test_who_gives_up_while_a_connection_comes_about_leaves_none_behind(way: Way
                 await closed.wait()
 
     way.run(serve, use)
+
+
+def test_who_gives_up_at_any_step_closes_no_descriptor_twice(way: Way) -> None:
+    """A socket whose descriptor the loop has closed would close it again, when another connection may have it."""
+    if (way.carrier, way.loop) == ("aiohttp", "uvloop"):
+        pytest.skip("aiohttp does not take care of that")
+
+    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
+        await ask(invoker)  # with the credentials read, the next steps are the connection's
+        kept = asyncio.create_task(ask(invoker))
+        for steps in range(20):
+            opened = asyncio.create_task(ask(invoker))
+            for _step in range(steps):
+                await asyncio.sleep(0)
+            opened.cancel()
+            await asyncio.gather(opened, return_exceptions=True)
+        gc.collect()  # a socket that was not closed warns
+        assert (await kept).body == b"ok"
+
+    async def late(peer: Peer) -> None:
+        first = peer.number == 1
+        await peer.request()
+        if first:
+            await peer.say(FINE)
+            await peer.request()
+        await asyncio.sleep(0.3 if first else 60)
+        await peer.say(FINE)
+
+    way.run(late, use)
 
 
 def test_a_host_is_resolved_once_for_many_connections(way: Way) -> None:
