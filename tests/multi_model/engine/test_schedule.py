@@ -240,6 +240,23 @@ def test_no_memory_for_a_model_counts_as_too_many_models() -> None:
     assert not schedule.has_room
 
 
+def test_models_that_are_loading_do_not_wait_behind_one_that_may_not_load() -> None:
+    """Its first payload comes late, when the limit has fallen and the others have been probed."""
+    schedule = Jobs()
+    late, *loading = queues(schedule, *[0] * 8)
+    for queue in loading:
+        schedule.add(queue, 1)
+    assert [schedule.take(0.0, limit=10) for _ in loading] == [(queue, 1) for queue in loading]
+    for queue in loading:
+        schedule.not_ready(queue, probe_at=1.0, is_full=queue is loading[0])
+        schedule.add(queue, 1)
+    schedule.add(late, 0)
+    probed = []
+    while (sent := schedule.take(1.0, limit=10)) is not None:
+        probed.append(sent[0])
+    assert probed == loading[1:]
+
+
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="max_warm_models must be 1 or more, not 0"):
         Jobs(max_warm_models=0)
