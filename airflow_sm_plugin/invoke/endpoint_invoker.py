@@ -42,8 +42,8 @@ _HEADERS = {
 """botocore's parameters, and the HTTP headers that carry them."""
 
 _REPEATED = 512
-"""Combinations of target model, content type, accept and variant whose headers are kept ready, each in about 3 KB. More
-models than that are never in use at the same time; making one costs as much as five signatures."""
+"""Combinations of signer, target model, content type, accept and variant whose headers are kept ready, each in about
+3 KB: more than the models that are in use in a signer's half minute. Making one costs as much as five signatures."""
 
 _NO_HEADER = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\\ud800-\\udfff]")
 
@@ -161,7 +161,7 @@ class EndpointInvoker:
 def _pool_class() -> type[HttpPool] | None:
     try:
         from airflow_sm_plugin.invoke.http_pool import HttpPool
-    except ImportError:  # of httptools
+    except ImportError:  # of httptools, or of what aiohttp brings from 3.10 on
         return None
     return HttpPool
 

@@ -81,8 +81,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         ``{task_id}``, ``{source}``, ``{first_record}``, and the fields of ``target_model``
     :param keep_response_attributes: write the responses' CustomAttributes to ``<name>.attributes.jsonl``; default False
     :param max_concurrent_transforms: limit of simultaneous invocations, below which their number adapts; default 64
-    :param max_warm_models: limit of models that load or are warm at the same time; default None: derived from the
-        endpoint's evictions
+    :param max_warm_models: limit of models that load or are warm at the same time; default None: found from the
+        endpoint's answers, which costs loads
     :param attempts: limit of invocations of a payload, those aside that are throttled while others succeed; default 5
     :param max_payload_seconds: seconds for which one payload is retried; default 600
     :param model_load_seconds: seconds for which a cold model is waited for; default 420

@@ -186,6 +186,7 @@ def aiobotocore(job: Job) -> None:
 def ours(job: Job) -> None:
     """Do it with the engine."""
     plan = asyncio.run(job.plan())
+    run_as_a_task_does(job.note_client())
     with measured():
         run_as_a_task_does(job.batch(plan))
 

@@ -14,17 +14,16 @@ from pathlib import Path
 _client = ""
 
 
-async def client_libraries() -> str:
-    """Name the HTTP parser and the event loop of the running task; without httptools aiohttp parses."""
-    parser = "httptools" if sys.modules.get("httptools") else "aiohttp"
+async def client_libraries(carrier: str = "aiohttp") -> str:
+    """Name what carries the requests of the running task, and the event loop."""
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-    return f"{parser} {version(parser)}, {f'uvloop {version(loop)}' if loop == 'uvloop' else 'the loop of asyncio'}"
+    return f"{carrier} {version(carrier)}, {f'uvloop {version(loop)}' if loop == 'uvloop' else 'the loop of asyncio'}"
 
 
-async def note_client() -> None:
+async def note_client(carrier: str) -> None:
     """Have :func:`measured` say with which libraries the running task speaks HTTP."""
     global _client  # noqa: PLW0603 - a process does one job
-    _client = await client_libraries()
+    _client = await client_libraries(carrier)
 
 
 def _waited() -> float:

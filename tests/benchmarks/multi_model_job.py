@@ -13,13 +13,14 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.base import undisturbed
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.killable import quick_loop
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.shard import FinishedShard, ShardSettings, run_shard
-from tests.benchmarks.measured import note_client
+from tests.benchmarks.measured import client_libraries, note_client
 from tests.stubs.endpoint import BUCKET, ENDPOINT, StubServer
 from tests.stubs.models import EndpointSettings
 from tests.stubs.objects import records
@@ -126,6 +127,12 @@ class Job:
             _, folder = await make_plan(s3, settings, None)
         return folder.location
 
+    async def note_client(self) -> str:
+        """Name what carries the batch's invocations, also for the figures of this process."""
+        async with EndpointInvoker.open(CONNECTION, ENDPOINT, max_connections=1) as invoker:
+            await note_client(invoker.carrier)
+            return await client_libraries(invoker.carrier)
+
     async def batch(self, plan: str) -> FinishedShard:
         """Do the batch with our engine."""
         engine = EngineSettings(
@@ -137,7 +144,6 @@ class Job:
             max_warm_models=self.max_warm_models,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-        await note_client()
         settings = ShardSettings(plan_location=plan, shard=0, engine=engine, writer=StateWriter(run=self.run))
         return await run_shard(CONNECTION, settings)
 

@@ -30,13 +30,16 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 0.5
-"""Seconds: SageMaker itself holds a call for up to a minute while the model loads."""
+"""Seconds. SageMaker itself holds a call for up to a minute while the model loads, so that a probe seldom comes back;
+where it answers at once, longer pauses leave a loaded model unused, and shorter ones only add calls."""
 
 _TRIES_OF_A_HALF = 2
-"""Attempts of half a payload that failed at every attempt: it is known to be slow, or to end the container's worker."""
+"""Attempts of half a payload that failed at every attempt: it is known to be slow, or to end the container's worker.
+One would fail good records for a single lost connection."""
 
 _EVICTIONS = 20
-"""A payload that so often found a loaded model not loaded is itself at fault."""
+"""A payload that so often found a loaded model not loaded is itself at fault: it ends the model's process. Fewer can be
+evictions, which come in a row while the limit of warm models is being found."""
 
 
 @dataclass(eq=False, repr=False)
@@ -51,7 +54,7 @@ class Attempts:
     def __post_init__(self) -> None:
         self.repeats = 0
         """Attempts that failed and were followed by another."""
-        self.conclusions = Conclusions(self.settings, self.payloads.schedule, clock=self.payloads.clock)
+        self.conclusions = Conclusions(self.settings, self.payloads)
 
     def succeeded(self, job: Job, now: float) -> None:
         model = job.model
@@ -73,7 +76,7 @@ class Attempts:
         if judgement.loaded:
             self.payloads.loaded(model, now)
         else:
-            self.payloads.unsettled(model)
+            self.payloads.inconclusive(model)
         if judgement.error is Throttled and self.conclusions.is_serving(now):
             job.throttled += 1  # others are served: this one is not at fault
         else:

@@ -5,7 +5,6 @@ Payloads of other models, and from elsewhere in the queues, are tried first: a f
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.multi_model.engine.judgement import Evidence, Judgement
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.schedule import Schedule
+    from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
     from airflow_sm_plugin.multi_model.engine.work import Job, OpenModel
 
@@ -39,14 +38,10 @@ _OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
 
 @dataclass(eq=False, repr=False)
 class Conclusions:
-    """The evidence against one endpoint; the evidence against a model is in its :class:`OpenModel`.
-
-    :param clock: the event loop's, in seconds
-    """
+    """The evidence against one endpoint; the evidence against a model is in its :class:`OpenModel`."""
 
     settings: EngineSettings
-    schedule: Schedule[Job]
-    clock: Callable[[], float]
+    payloads: PayloadQueue
 
     def __post_init__(self) -> None:
         self._evidence = Evidence()
@@ -55,7 +50,7 @@ class Conclusions:
         self._outage: SageMakerInferenceError | None = None
         self._unserved = 0
         self._answered: set[str] = set()
-        self._succeeded_at = self.clock()
+        self._succeeded_at = self.payloads.clock()
 
     def succeeded(self, model: OpenModel, now: float) -> None:
         """Note a result: whatever failed before, the endpoint serves."""
@@ -86,7 +81,7 @@ class Conclusions:
         self._denied_models.add(model.queue.model)
         of_all = self._evidence.denied(began=job.began, first=first)
         of_model = model.evidence.denied(began=job.began, first=first)
-        others = self.schedule.busy() - self._denied_models
+        others = self.payloads.schedule.busy() - self._denied_models
         if of_all and (len(self._denied_models) >= _MODELS or not others) and self._concludes():
             raise denial from cause
         return of_model and bool(others or self._others_answered(model)) and self._concludes(model)
@@ -138,13 +133,11 @@ class Conclusions:
         :param model: the model in question; None is the endpoint
         """
         evidence = self._evidence if model is None else model.evidence
-        waiting = [queue.ready for queue in (self.schedule.queues() if model is None else (model.queue,))]
-        untried = any(not job.was_tried for jobs in waiting for job in jobs)
-        if not untried and not self._answered:
+        can_try_others = self.payloads.has_untried(model)
+        if not can_try_others and not self._answered:
             return True
         trials = evidence.trials
-        concludes = evidence.concludes(self.clock(), can_try_others=untried)
+        concludes = evidence.concludes(self.payloads.clock(), can_try_others=can_try_others)
         if evidence.trials > trials:
-            for jobs in waiting:
-                jobs.rotate(len(jobs) // 2 + 1)
+            self.payloads.try_others(model)
         return concludes

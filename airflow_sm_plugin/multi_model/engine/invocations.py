@@ -67,7 +67,7 @@ class Invocations:
         try:
             custom_attributes = self._attributes(job)
         except InvalidRequest as error:
-            payloads.unsettled(model)
+            payloads.inconclusive(model)
             self._refused(job, error)
             return
         try:

@@ -2,8 +2,9 @@
 
 The oldest models come first: so they end one after the other, memory of the endpoint becomes free bit by bit, and the
 next models load while others work, instead of all at the same time. Before that, every cold model is probed, and every
-warm one gets three quarters of its fair share. A model that is slow, or slower than its best because of its backlog,
-has no more than twice its share, and one whose latency is not known yet half of all slots: it never starves the others.
+warm one gets three quarters of its fair share. A slow model has no more than twice its share, one whose latency is not
+known yet half of all slots, and one that is slower than its best, because of its backlog, its share: none starves the
+others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from math import ceil, inf
 from typing import Generic, TypeVar
 
 _PROBE, _LOAD, _LEAST, _MORE = range(4)
-"""Ranks: the queues of a lower rank send first, and of one rank the oldest."""
+"""Ranks: the queues of a lower rank send first, and of one rank the oldest; probes come last while they hold half of
+the slots."""
 
 _MEMORY = 16
 """Answers over which a mean is taken. Over fewer, one slow answer moves it; over more, a backlog is noticed late."""
@@ -29,10 +31,10 @@ _UNHURRIED = 2.0
 """A model that takes more than so many times its best has more to do than it can. Nearer to 1, jitter of the network
 narrows its window; greater, its payloads queue in the container instead of going to other models."""
 
-Job = TypeVar("Job")
+QueuedT = TypeVar("QueuedT")
 
 
-class ModelStage(enum.Enum):
+class ModelState(enum.Enum):
     """A model's progress at the endpoint."""
 
     COLD = "not invoked yet, or loading: it is probed"
@@ -74,7 +76,7 @@ class LoadedLatency:
 
 
 @dataclass(slots=True, eq=False)
-class ModelQueue(Generic[Job]):
+class ModelQueue(Generic[QueuedT]):
     """One model's payloads that are ready to be sent, and the model's state.
 
     :param position: in the order in which models were opened
@@ -82,8 +84,8 @@ class ModelQueue(Generic[Job]):
 
     model: str
     position: int = 0
-    stage: ModelStage = ModelStage.COLD
-    ready: deque[Job] = field(default_factory=deque)
+    state: ModelState = ModelState.COLD
+    ready: deque[QueuedT] = field(default_factory=deque)
     in_flight: int = 0
     first_probe_at: float | None = None
     """When the cold model was first probed."""
@@ -100,7 +102,7 @@ class ModelQueue(Generic[Job]):
     """Bit set of the ranks whose heaps hold it."""
 
 
-class QueueOrder(Generic[Job]):
+class QueueOrder(Generic[QueuedT]):
     """Queues that have something to send."""
 
     def __init__(self) -> None:
@@ -110,21 +112,21 @@ class QueueOrder(Generic[Job]):
         """Models that are loading or warm."""
         self.probes = 0
         """Probes in flight."""
-        self._waiting: tuple[list[tuple[int, ModelQueue[Job]]], ...] = ([], [], [], [])
-        self._resting: list[tuple[float, int, ModelQueue[Job]]] = []
+        self._waiting: tuple[list[tuple[int, ModelQueue[QueuedT]]], ...] = ([], [], [], [])
+        self._resting: list[tuple[float, int, ModelQueue[QueuedT]]] = []
 
-    def first(self, now: float, *, may_load: bool) -> ModelQueue[Job] | None:
+    def first(self, now: float, *, may_load: bool) -> ModelQueue[QueuedT] | None:
         """Choose the queue that sends next; probes hold at most half of the slots while other queues have work.
 
         :param may_load: whether a further model may be loaded
         """
         while self._resting and self._resting[0][0] <= now:
             queue = heapq.heappop(self._resting)[2]
-            if queue.stage is ModelStage.COLD and queue.probe_at <= now:
+            if queue.state is ModelState.COLD and queue.probe_at <= now:
                 queue.probe_at = 0.0
                 self.update(queue)
-        late = 2 * self.probes >= self.limit > 1
-        for rank in (_LEAST, _MORE, _PROBE, _LOAD) if late else (_PROBE, _LOAD, _LEAST, _MORE):
+        has_many_probes = 2 * self.probes >= self.limit > 1
+        for rank in (_LEAST, _MORE, _PROBE, _LOAD) if has_many_probes else (_PROBE, _LOAD, _LEAST, _MORE):
             if rank == _LOAD and not may_load:
                 continue
             waiting = self._waiting[rank]
@@ -136,27 +138,27 @@ class QueueOrder(Generic[Job]):
                 queue.entered &= ~(1 << rank)
         return None
 
-    def rest(self, queue: ModelQueue[Job], until: float) -> None:
+    def rest(self, queue: ModelQueue[QueuedT], until: float) -> None:
         """Hold a cold model back until its next probe is due."""
         queue.probe_at = until
         heapq.heappush(self._resting, (until, queue.position, queue))
         self.update(queue)
 
-    def update(self, queue: ModelQueue[Job]) -> None:
+    def update(self, queue: ModelQueue[QueuedT]) -> None:
         """Rank a queue again. Call it after every change of the queue."""
         rank = queue.rank = self._rank(queue)
         if rank is not None and not queue.entered >> rank & 1:
             queue.entered |= 1 << rank
             heapq.heappush(self._waiting[rank], (queue.position, queue))
 
-    def _rank(self, queue: ModelQueue[Job]) -> int | None:
+    def _rank(self, queue: ModelQueue[QueuedT]) -> int | None:
         if not queue.ready:
             return None
-        if queue.stage is ModelStage.WARM:
+        if queue.state is ModelState.WARM:
             if queue.in_flight < max(1, 3 * self.limit // (4 * self.active)):
                 return _LEAST
             return _MORE if queue.in_flight < self._most(queue.latency) else None
-        if queue.stage is not ModelStage.COLD or queue.probing or queue.probe_at:
+        if queue.state is not ModelState.COLD or queue.probing or queue.probe_at:
             return None
         return _PROBE if queue.in_use else _LOAD
 

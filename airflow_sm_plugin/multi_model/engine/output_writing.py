@@ -18,7 +18,7 @@ _WRITES = 24
 
 _LARGE, _LARGE_WRITES = 262_144, 4
 """Size above which an output is large, in bytes, and how many large outputs are written at the same time: each is in
-memory up to a part of an upload."""
+memory up to a part of an upload of 5 MB and more, with the reads for it."""
 
 
 @dataclass(eq=False, repr=False)

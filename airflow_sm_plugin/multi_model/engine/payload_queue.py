@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batches.adaptive import InFlightLimit
-from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelState
 from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 from airflow_sm_plugin.multi_model.engine.settings import WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.engine.work import Job, OpenModel
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 _LEAST_BUDGET = 65_536
-"""Bytes of waiting payloads that every model may have, however many models are open."""
+"""Bytes of waiting payloads that every model may have, however many models are open: one chunk of an input. With less,
+a model waits for S3 after each payload."""
 
 _PAUSING, _PAUSING_PER_SLOT = 16, 4
 """Payloads that may wait for their next attempt before no fresh payloads are sent. An endpoint may take fewer requests
 than a single one in flight makes: then fresh payloads wait, instead of spending their attempts."""
+
+
+_TICK = 0.001
+"""Seconds: the loop may call a moment early by its clock's resolution, and then the probe would not be due yet."""
 
 
 class PayloadQueue:
@@ -121,9 +126,9 @@ class PayloadQueue:
             self._has_room.set()
             self._hand_out()
 
-    def unsettled(self, model: OpenModel) -> None:
+    def inconclusive(self, model: OpenModel) -> None:
         """Note an answer that does not show whether the model is loaded."""
-        self.schedule.unsettled(model.queue)
+        self.schedule.inconclusive(model.queue)
 
     def not_ready(self, model: OpenModel, *, seconds: float, is_full: bool) -> bool:
         """Note that the model is not loaded; report whether it was evicted, so that it had answered before.
@@ -132,7 +137,7 @@ class PayloadQueue:
         :param is_full: whether the endpoint has no memory for it
         """
         was_evicted = self.schedule.not_ready(model.queue, probe_at=self.clock() + seconds, is_full=is_full)
-        self._loop.call_later(seconds + 0.001, self._hand_out)
+        self._loop.call_later(seconds + _TICK, self._hand_out)
         return was_evicted
 
     def put_again(self, job: Job) -> None:
@@ -159,6 +164,19 @@ class PayloadQueue:
         self._has_room.set()
         return waiting
 
+    def has_untried(self, model: OpenModel | None) -> bool:
+        """Decide whether a payload that was never sent waits, of one model or, with None, of any."""
+        return any(not job.was_tried for jobs in self._waiting(model) for job in jobs)
+
+    def try_others(self, model: OpenModel | None) -> None:
+        """Let payloads from the middle of the queue go next, of one model or, with None, of each."""
+        for jobs in self._waiting(model):
+            jobs.rotate(len(jobs) // 2 + 1)
+
+    def _waiting(self, model: OpenModel | None) -> list[deque[Job]]:
+        queues = self.schedule.queues() if model is None else (model.queue,)
+        return [queue.ready for queue in queues]
+
     def settled(self, model: OpenModel) -> None:
         """Note that a payload has a result, or has failed."""
         model.outstanding -= 1
@@ -177,8 +195,8 @@ class PayloadQueue:
         return {
             "in_flight": self.schedule.in_flight,
             "bound": self.in_flight.limit,
-            "warm": self.schedule.count(ModelStage.WARM),
-            "loading": self.schedule.count(ModelStage.COLD),
+            "warm": self.schedule.count(ModelState.WARM),
+            "loading": self.schedule.count(ModelState.COLD),
         }
 
     # Inside

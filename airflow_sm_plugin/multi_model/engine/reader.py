@@ -36,14 +36,19 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.state.journal import Journal
 
 _DRAINS = 4
-"""Models without an artefact that are read at the same time, only to count the records that fail."""
+"""Models without an artefact that are read at the same time, only to count the records that fail: few, since they take
+connections from the models that serve."""
 
 _UNKNOWN_SIZE = 65_536
 """Bytes counted for an input of unknown size: one chunk of its body. The budget of 8 MiB then admits up to 128 such
 inputs, so that ``READERS`` is the limit; a larger guess would read small inputs one after the other."""
 
 _UNREADABLE_IN_A_ROW = 20
-"""When so many inputs in a row cannot be read because of S3 or credentials, the task fails instead of its inputs."""
+"""When so many inputs in a row cannot be read because of S3 or credentials, the task fails instead of its inputs. Each
+has been tried for a minute; fewer could be the inputs' own fault."""
+
+_LEAST_TEXT = 200
+"""Characters of S3's error text that stay where container texts are left out: no secret is in it."""
 
 _MISSING = "the endpoint's model prefix holds no such artefact"
 _NO_ARTEFACT = Judgement(PayloadFate.NO_MODEL, TargetModelNotFound, None, message=_MISSING)
@@ -204,7 +209,7 @@ class Reader:
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error
-        message = str(error)[: max(self.settings.error_text_limit, 200)]
+        message = str(error)[: max(self.settings.error_text_limit, _LEAST_TEXT)]
         byte, record = open_input.read_to
         self.results.put(open_input, FailedRecords(byte, byte, record, None, type(error), None, message, 0))
 

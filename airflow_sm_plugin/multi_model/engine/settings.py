@@ -10,19 +10,24 @@ from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
 WAITING_BYTES = 8 * 1024 * 1024
-"""Payloads waiting in queues, over all models; each model may have one payload and one chunk more."""
+"""Payloads waiting in queues, over all models; each model may have one payload and one chunk more. Enough for three
+hundred payloads of 25 KB; more takes memory and sends nothing sooner."""
 
 OVERHEAD = 400
-"""Bytes of memory that a payload, or a result, takes beside its body."""
+"""Bytes of memory that a payload, or a result, takes beside its body: its own objects and places in queues, measured
+with short bodies."""
 
 UNWRITTEN_BYTES = 32 * 1024 * 1024
-"""Results in memory that are not in S3 yet; above this limit no payload is sent."""
+"""Results in memory that are not in S3 yet; above this limit no payload is sent. Four times ``FLUSH_BYTES``, so that a
+slow write holds nothing up."""
 
 FLUSH_BYTES = 8 * 1024 * 1024
-"""Results that are written at once, without waiting for the next checkpoint."""
+"""Results that are written at once, without waiting for the next checkpoint: large enough for one request to S3 to be
+cheap, small enough to be resent."""
 
 READERS = 32
-"""Inputs of one model that are read at the same time."""
+"""Inputs of one model that are read at the same time: enough for small objects to follow each other without a pause.
+More take connections from other models."""
 
 SMALL, SMALL_READERS = 65_536, 24
 """Size up to which an input is small, in bytes, and how many small inputs are read at the same time, over all models. A
@@ -30,7 +35,12 @@ connection with TLS takes a quarter of a megabyte on asyncio's own loop; 24 read
 than one process can do."""
 
 OPEN_INPUTS = 512
-"""Inputs that are read, invoked or written at the same time; each model may have one more."""
+"""Inputs that are read, invoked or written at the same time; each model may have one more. Each takes some kilobytes;
+fewer keep small inputs waiting for the next checkpoint."""
+
+CHECKPOINT_SECONDS = 0.4
+"""Seconds between writes of results. With the writes' own time, a killed task repeats about half a second of work;
+shorter, the two objects of each write cost more than 3 % of the CPU and make a journal that takes long to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +81,4 @@ class EngineSettings:
     isolate_bad_records: bool = False
     prefix_ends_in_slash: bool | None = None
     error_text_limit: int = 1_000
-    checkpoint_seconds: float = 0.4
+    checkpoint_seconds: float = CHECKPOINT_SECONDS

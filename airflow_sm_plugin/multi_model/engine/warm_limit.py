@@ -38,7 +38,7 @@ container count as evictions; larger, quick loads that evict each other stay unn
 
 _WITHIN = 0.8
 """Share of the quickest load within which answers of different models prove that all of them were held. Nearer to 1, a
-model counts that was loaded into the memory of another one; less, models count that answer seldom."""
+model counts that was loaded into the memory of another one; less, models that answer seldom do not count."""
 
 _OF_LOAD, _TIMES_LEAST = 0.5, 8.0
 """An answer is a sign when it takes this share of the quickest load, and so many times the quickest answer. The first

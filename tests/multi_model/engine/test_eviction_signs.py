@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency, ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.model_queue import LoadedLatency, ModelQueue, ModelState
 from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 from airflow_sm_plugin.multi_model.engine.warm_limit import EvictionSigns
 
@@ -108,9 +108,9 @@ def test_models_that_are_loaded_again_for_their_calls_make_room() -> None:
             pass
         for queue in models[:2]:
             schedule.answered(queue, now=10.0, seconds=seconds)
-    assert [queue.stage for queue in models] == [ModelStage.WARM] * 7 + [ModelStage.PARKED]
+    assert [queue.state for queue in models] == [ModelState.WARM] * 7 + [ModelState.PARKED]
     schedule.close(models[0])
-    assert models[7].stage is ModelStage.COLD
+    assert models[7].state is ModelState.COLD
 
 
 def test_models_begun_first_are_finished_first_as_long_as_they_are_quick() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import AccessDenied, ServiceError, TargetModelNotFound
+from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker, ModelAnswer, Parameters
 from airflow_sm_plugin.multi_model.engine import result_queue
+from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
 from airflow_sm_plugin.multi_model.engine.payload_queue import PayloadQueue
 from airflow_sm_plugin.multi_model.engine.result_queue import ReadToEnd, ResultQueue
@@ -114,7 +116,7 @@ def test_a_model_that_is_given_up_returns_what_waits_and_what_pauses() -> None:
         paused = await queue.take()
         assert paused is not None
         assert paused.model is model
-        queue.unsettled(model)
+        queue.inconclusive(model)
         queue.pause(paused, 0.0)
         lost = queue.lose(model, LOST)
         assert sorted(job.payload.start for job in lost) == [0, 1, 2]
@@ -161,18 +163,32 @@ def test_open_inputs_are_limited_but_each_model_may_have_one(monkeypatch: pytest
     asyncio.run(check())
 
 
-def test_no_payload_is_taken_while_too_many_results_are_only_in_memory(
+def test_the_invocations_wait_while_too_many_results_are_only_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(result_queue, "UNWRITTEN_BYTES", 10)
 
     async def check() -> None:
-        results = ResultQueue()
-        results.hold(11)
-        assert results.is_full
-        waiting = await waits(results.until_room())
-        results.written(5)
-        await waiting
+        sent = list[bytes]()
+
+        async def send(body: bytes, _: Parameters, __: str | None) -> ModelAnswer:
+            sent.append(body)
+            results.hold(11)
+            return ModelAnswer(body, None, None)
+
+        settings, statistics = EngineSettings(endpoint_name="e", max_concurrent_transforms=1), Statistics()
+        payloads, results = PayloadQueue(settings, statistics), ResultQueue()
+        model = await payloads.open("m")
+        payloads.put(model, jobs_of(model, 2))
+        payloads.end(model)
+        payloads.close()
+        work = await waits(Invocations(settings, EndpointInvoker(send), payloads, results, statistics).run())
+        assert len(sent) == 1
+        results.written(11)
+        await settle()
+        assert len(sent) == 2
+        results.written(11)
+        await work
 
     asyncio.run(check())
 
@@ -246,10 +262,9 @@ def test_results_whose_outputs_were_being_written_are_in_the_journal_after_a_kil
 
     async def until_killed() -> None:
         task = asyncio.create_task(run_shard(CONNECTION, batch.settings(location, checkpoint_seconds=60)))
-        while len(batch.invocations()) < 2 * INPUTS:
+        while batch.struck() < INPUTS:  # then all outputs are being written
             await asyncio.sleep(0.05)
             assert not task.done()
-        await asyncio.sleep(0.2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()

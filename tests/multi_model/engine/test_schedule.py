@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
+from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelState
 from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 
 Jobs = Schedule[int]
@@ -137,10 +137,10 @@ def test_models_are_opened_as_others_load_until_the_first_eviction() -> None:
     schedule.add(evicted, 20)
     schedule.take(0.0, limit=100)
     assert schedule.not_ready(evicted, probe_at=1.0)
-    assert (evicted.stage, schedule.active) == (ModelStage.PARKED, 19)
+    assert (evicted.state, schedule.active) == (ModelState.PARKED, 19)
     assert not schedule.has_room
     schedule.close(opened[1])
-    assert (evicted.stage, schedule.active) == (ModelStage.COLD, 19)
+    assert (evicted.state, schedule.active) == (ModelState.COLD, 19)
     assert not schedule.has_room
 
 
@@ -189,9 +189,9 @@ def test_a_parked_model_comes_back_when_another_ends() -> None:
     schedule.take(0.0, limit=100)
     schedule.not_ready(parked, probe_at=1.0)
     schedule.put_back(parked, 0)
-    assert schedule.count(ModelStage.PARKED) == 1
+    assert schedule.count(ModelState.PARKED) == 1
     schedule.close(models[1])
-    assert schedule.count(ModelStage.PARKED) == 0
+    assert schedule.count(ModelState.PARKED) == 0
     sending = {sent[0].model for _ in range(3) if (sent := schedule.take(5.0, limit=100))}
     assert "m0" in sending
 
@@ -208,7 +208,7 @@ def test_late_answers_of_a_parked_model_do_not_unpark_it() -> None:
     assert schedule.not_ready(first, probe_at=1.0)
     assert not schedule.not_ready(first, probe_at=1.0)
     schedule.answered(first)
-    assert first.stage is ModelStage.PARKED
+    assert first.state is ModelState.PARKED
     assert first.in_flight == 0
 
 
@@ -220,7 +220,7 @@ def test_a_model_that_was_closed_or_parked_sends_nothing() -> None:
     schedule.close(models[0])
     schedule.take(0.0, limit=100)
     schedule.not_ready(models[1], probe_at=0.0)
-    assert models[1].stage is ModelStage.PARKED
+    assert models[1].state is ModelState.PARKED
     while (sent := schedule.take(1.0, limit=100)) is not None:
         assert sent[0] in (models[2], models[3])
 
@@ -234,9 +234,9 @@ def test_no_memory_for_a_model_counts_as_too_many_models() -> None:
         if sent[0] is models[3]:
             break
     schedule.not_ready(models[3], probe_at=1.0, is_full=True)
-    assert [queue.stage for queue in models[1:]] == [ModelStage.WARM, ModelStage.WARM, ModelStage.PARKED]
+    assert [queue.state for queue in models[1:]] == [ModelState.WARM, ModelState.WARM, ModelState.PARKED]
     schedule.close(models[0])
-    assert [queue.stage for queue in models[1:]] == [ModelStage.WARM, ModelStage.WARM, ModelStage.COLD]
+    assert [queue.state for queue in models[1:]] == [ModelState.WARM, ModelState.WARM, ModelState.COLD]
     assert not schedule.has_room
 
 

@@ -170,7 +170,7 @@ class VirtualRun:
     def _refused(self, queue: ModelQueue[Job], job: Job) -> None:
         self.throttled += 1
         self.limit.answered(self.now, slow_down=True)
-        self.schedule.unsettled(queue)
+        self.schedule.inconclusive(queue)
         job[0] += 1
         self.most_attempts = max(self.most_attempts, job[0])
         self._pausing += 1
