@@ -14,7 +14,7 @@ WAITING_BYTES = 8 * 1024 * 1024
 hundred payloads of 25 KB; more takes memory and sends nothing sooner."""
 
 OVERHEAD = 400
-"""Bytes of memory that a payload, or a result, takes beside its body: its own objects and places in queues, measured
+"""Bytes of memory that a payload, or a result, takes beside its body: its own objects and entries of queues, measured
 with short bodies."""
 
 UNWRITTEN_BYTES = 32 * 1024 * 1024
