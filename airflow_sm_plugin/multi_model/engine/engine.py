@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ async def run_engine(
     recorder = Recorder(store, results, complete, statistics, progress, seconds=settings.checkpoint_seconds)
     writing = OutputWriting(writer, complete, results)
     recording = asyncio.create_task(recorder.run())
+    gc.freeze()  # a collection of what is there already, as botocore's service models, would take 0.15 s
     try:
         async with asyncio.TaskGroup() as stages:
             stages.create_task(reader.run(todo))
@@ -77,6 +79,8 @@ async def run_engine(
         results.stop()
         await _end(recording, after=first)
         raise first from None
+    finally:
+        gc.unfreeze()
     invocations.attempts.conclusions.check_served()
     return recorder.rows
 
