@@ -221,7 +221,8 @@ class PayloadQueue:
             self._due -= 1
         model = job.model
         model.waiting_bytes -= job.size
-        model.changed.set()
+        if model.waiting_bytes <= self.budget:  # else its readers would wake for nothing
+            model.changed.set()
         self.in_flight.sent(schedule.in_flight)
         return job
 
