@@ -55,7 +55,10 @@ def test_a_task_that_ended_early_goes_on_with_the_rest(
     batch.put("a", name, gzip.compress(text) if "gunzip" in options else text)
     location = batch.plan()
     given = {"max_concurrent_transforms": 4, "checkpoint_seconds": 0.05, **options}
-    for after in (20, 12):
+    for after in (
+        12,
+        8,
+    ):  # of 46 calls at least: enough payloads are left to prove that the endpoint denies all
         with batch.faults({**REFUSED, "after": after}), pytest.raises(AccessDenied):
             batch.run(location, **given)
     finished = batch.run(location, **given)
