@@ -7,6 +7,7 @@ import gc
 import itertools
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -193,7 +194,9 @@ def test_an_answer_that_comes_before_the_request_is_through_is_an_answer(
 
 @pytest.mark.parametrize("body", [b"x", bytes(6_000_000)])
 def test_silence_ends_at_the_read_timeout(body: bytes, way: Way) -> None:
-    async def serve(_: Peer) -> None:
+    async def serve(peer: Peer) -> None:
+        if peer.number > 1:
+            await always_fine(peer)
         await asyncio.sleep(3600)
 
     async def use(invoker: EndpointInvoker, _: Scripted) -> None:
@@ -202,8 +205,14 @@ def test_silence_ends_at_the_read_timeout(body: bytes, way: Way) -> None:
             await ask(invoker, body)
         assert time.monotonic() - began >= 0.2
         assert failure_of(caught.value).kind == "unanswered"
+        for __ in range(100):  # on a busy machine an answer may take as long as the time-out
+            with suppress(ReadTimeoutError):
+                assert (await ask(invoker)).body == b"ok"
+                break
+        else:
+            pytest.fail("no further request was answered")
 
-    assert way.run(serve, use, read_timeout=0.2).connections == 1
+    assert way.run(serve, use, read_timeout=0.2).connections >= 2
 
 
 def test_an_answer_that_goes_on_coming_is_waited_for(way: Way) -> None:
