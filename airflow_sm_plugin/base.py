@@ -7,7 +7,6 @@ whereas the provider's ``AwsBaseOperator`` costs 0.4 s at every parse.
 from __future__ import annotations
 
 import copy
-import gc
 import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,19 +102,6 @@ def try_of(context: Context) -> TaskTry:
 
 def writer_of(context: Context) -> StateWriter:
     return StateWriter(try_of(context), run_of(context))
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Exclude all objects that exist already, mostly modules, from garbage collections during the block.
-
-    A full collection would walk through all of Airflow and block an event loop for some tenths of a second.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 class Sensitive:

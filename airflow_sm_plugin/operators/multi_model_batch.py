@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SensitiveField, reveal, undisturbed, writer_of
+from airflow_sm_plugin.base import SensitiveField, reveal, writer_of
 from airflow_sm_plugin.batches.templates import check_template
 from airflow_sm_plugin.core.template_values import (
     boolean,
@@ -194,7 +194,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             tolerance, started = tolerance_of(self.on_error, self.tolerated_failure_ratio), time.time()
             whole_number(self.container_log_lines, "container_log_lines")
             region_name = self.keep_link(context)
-            with self.explaining(), undisturbed():
+            with self.explaining():
                 outcome = self.run_until_killed(self._outcome(context), loop_factory=quick_loop)
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:

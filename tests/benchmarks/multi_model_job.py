@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.base import undisturbed
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
@@ -149,6 +148,6 @@ class Job:
 
 
 def run_as_a_task_does(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run it as the operator does: on a quick event loop, with the modules kept out of garbage collections."""
-    with undisturbed(), asyncio.Runner(loop_factory=quick_loop) as runner:
+    """Run it as the operator does: on a quick event loop."""
+    with asyncio.Runner(loop_factory=quick_loop) as runner:
         return runner.run(work)

@@ -202,7 +202,7 @@ class S3Objects:
     async def write(
         self,
         location: str,
-        body: bytes,
+        body: bytes | bytearray,
         *,
         content_type: str = "application/json",
         only_if_new: bool = False,
@@ -244,7 +244,7 @@ class S3Objects:
             what = "written it before" if only_if_new else "replaced or deleted it"
             raise PreconditionFailed(f"s3:PutObject {location}: another process has {what}") from error
 
-    async def _holds(self, location: str, body: bytes) -> bool:
+    async def _holds(self, location: str, body: bytes | bytearray) -> bool:
         try:
             return await self.read_if_any(location) == body
         except AccessDenied:

@@ -74,7 +74,7 @@ class MultipartUpload:
         with translated(doing):
             return cls(s3, location, await repeated(doing, request))
 
-    async def add(self, body: bytes) -> None:
+    async def add(self, body: bytes | bytearray) -> None:
         """Upload a part of 5 MiB to 5 GiB; the last one may be smaller.
 
         :raises PreconditionFailed: another process aborted this upload

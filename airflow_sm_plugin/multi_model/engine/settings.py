@@ -9,9 +9,9 @@ from airflow_sm_plugin.invoke.request import MODEL_LOAD_SECONDS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
-WAITING_BYTES = 8 * 1024 * 1024
-"""Payloads waiting in queues, over all models; each model may have one payload and one chunk more. Enough for three
-hundred payloads of 25 KB; more takes memory and sends nothing sooner."""
+WAITING_BYTES = 4 * 1024 * 1024
+"""Payloads waiting in queues, over all models; each model may have one payload and one piece of its input more. Enough
+for eight thousand payloads of 128 bytes, half a second of work; more takes memory and sends nothing sooner."""
 
 OVERHEAD = 400
 """Bytes of memory that a payload, or a result, takes beside its body: its own objects and entries of queues, measured

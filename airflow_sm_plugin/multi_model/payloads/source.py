@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 MAX_PIECE_BYTES = 256 * 1024
 """The largest decompressed piece, however well the input is compressed."""
 
+_SINGLY = 16 * 1024
+"""Bytes that are split into payloads of one record at once. Such payloads take several times the memory of short
+records, so that the 64 KB that S3 gives at once would be a quarter of a megabyte for each open model."""
+
 _STEP = 16 * 1024
 """Compressed bytes given to zlib at once: zlib copies the bytes it has not used for each piece that it returns."""
 
@@ -39,6 +43,7 @@ async def payloads(
     """
     read = _compressed_pieces if gunzip else _pieces
     needs_head = options.split_type == "Line" and is_csv(options.content_type)
+    step = _SINGLY if options.batch_strategy == "SingleRecord" else MAX_PIECE_BYTES
     before = Gap(0, min(HEAD, gaps[0].start), 0) if needs_head and gaps and gaps[0].start else None
     async with aclosing(read(s3, batch_input, [before, *gaps] if before else gaps)) as pieces:
         head = b""
@@ -50,13 +55,22 @@ async def payloads(
                 continue
             if splitter is None:
                 splitter = Splitter(options, start=gap.start, first_record=gap.first_record, head=head)
-            completed = splitter.feed(piece) if piece is not None else splitter.finish()
-            if completed:
-                yield completed
-            if splitter.error is not None:
-                raise splitter.error
+            for completed in _split(splitter, piece, step):
+                if completed:
+                    yield completed
+                if splitter.error is not None:
+                    raise splitter.error
             if piece is None:
                 splitter = None
+
+
+def _split(splitter: Splitter, piece: bytes | None, step: int) -> Iterator[list[Payload]]:
+    """Yield the payloads that a piece of a gap, or None at its end, completes."""
+    if piece is None:
+        yield splitter.finish()
+    else:
+        for begin in range(0, len(piece), step):
+            yield splitter.feed(piece[begin : begin + step])
 
 
 async def _pieces(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 _WASTE = 2
@@ -64,39 +64,41 @@ def parts_of(ranges: Iterable[ByteRange], *, least: int, most: int) -> Iterator[
         yield waiting
 
 
-def reads_of(wanted: Sequence[ByteRange]) -> list[ByteRange]:
-    """Plan few reads that cover all wanted ranges, and few other bytes.
+class Read(NamedTuple):
+    """One read of a data object, and the pieces of it that are wanted: their positions in the body, and ranges."""
+
+    source: ByteRange
+    pieces: list[tuple[int, ByteRange]]
+
+    def fill(self, body: bytearray, content: bytes) -> None:
+        """Copy the pieces of what was read into the body."""
+        read = memoryview(content)
+        for position, piece in self.pieces:
+            offset = piece.offset - self.source.offset
+            body[position : position + piece.size] = read[offset : offset + piece.size]
+
+
+def reads_of(wanted: Sequence[ByteRange]) -> list[Read]:
+    """Plan few reads that cover all wanted ranges, which follow each other in the body, and few other bytes.
 
     Late results lie in other data objects than the results before and after them: one read for each range would be
     one request for each of them.
     """
-    reads: list[ByteRange] = []
+    reads: list[Read] = []
     needed = 0
-    for byte_range in sorted(wanted):
+    positions = accumulate((byte_range.size for byte_range in wanted), initial=0)
+    for byte_range, position in sorted(zip(wanted, positions, strict=False)):
         last = reads[-1] if reads else None
-        if last is not None and last.location == byte_range.location:
-            size = max(last.end, byte_range.end) - last.offset
+        if last is not None and last.source.location == byte_range.location:
+            size = max(last.source.end, byte_range.end) - last.source.offset
             if size <= _WASTE * (needed + byte_range.size) + _SLACK:
-                reads[-1] = last._replace(size=size)
+                last.pieces.append((position, byte_range))
+                reads[-1] = Read(last.source._replace(size=size), last.pieces)
                 needed += byte_range.size
                 continue
-        reads.append(byte_range)
+        reads.append(Read(byte_range, [(position, byte_range)]))
         needed = byte_range.size
     return reads
-
-
-def joined(wanted: Iterable[ByteRange], bodies: Iterable[tuple[ByteRange, bytes]]) -> bytes:
-    """Join the wanted bytes in order.
-
-    :param bodies: each of :func:`reads_of` the wanted ranges, with its bytes
-    """
-    chunks = []
-    reads = sorted(bodies)
-    for byte_range in wanted:
-        following = bisect_right(reads, byte_range[:2], key=lambda pair: pair[0][:2])
-        read, body = reads[following - 1]
-        chunks.append(body[byte_range.offset - read.offset : byte_range.end - read.offset])
-    return b"".join(chunks)
 
 
 class PackedRanges:

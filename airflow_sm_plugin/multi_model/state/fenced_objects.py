@@ -113,7 +113,9 @@ class FencedObjects:
         self._check = check
         self._check_lately = check_lately
 
-    async def write(self, location: str, body: bytes, *, content_type: str = "application/json") -> bool:
+    async def write(
+        self, location: str, body: bytes | bytearray, *, content_type: str = "application/json"
+    ) -> bool:
         """Write an object, and return whether it replaced another.
 
         :raises FencedOff: another process owns the batch

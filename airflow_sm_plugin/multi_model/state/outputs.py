@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES
 from airflow_sm_plugin.batches.folder import ATTRIBUTES, ERRORS
 from airflow_sm_plugin.batches.listing import pages_below
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.exceptions import ResourceConflict
 from airflow_sm_plugin.multi_model.state.byte_ranges import (
     ByteRange,
     PackedRanges,
-    joined,
+    Read,
     parts_of,
     reads_of,
 )
@@ -38,8 +40,8 @@ before them, which can be shorter."""
 _LARGE_AT_ONCE = 2
 """Outputs assembled at the same time; each has one part in memory, and the reads for it."""
 
-_READS_AT_ONCE = 8
-"""Reads for one part at the same time: 16 connections of the 48 for two outputs. More would crowd out checkpoints."""
+_READS_AT_ONCE = 4
+"""Reads for one part at the same time, each of some hundred kilobytes up to the whole part."""
 
 _JSON_LINES = "application/jsonl"
 
@@ -164,12 +166,21 @@ class OutputWriter:
         async with self._large:
             return await self._fenced.upload(location, fill, content_type=content_type, records=self._records)
 
-    async def _read(self, wanted: list[ByteRange]) -> bytes:
-        reads, bodies = reads_of(wanted), list[bytes]()
-        for first in range(0, len(reads), _READS_AT_ONCE):
-            batch = reads[first : first + _READS_AT_ONCE]
-            bodies += await asyncio.gather(*(self._s3.read_range(*read) for read in batch))
-        return joined(wanted, zip(reads, bodies, strict=True))
+    async def _read(self, wanted: list[ByteRange]) -> bytearray:
+        """Read ranges into one body; beside it only a few reads are in memory."""
+        body = bytearray(sum(byte_range.size for byte_range in wanted))
+
+        async def fill(read: Read) -> None:
+            content = await self._s3.read_range(*read.source)
+            if len(content) != read.source.size:
+                raise ResourceConflict(
+                    f"{read.source.location} is shorter than the journal says, so it was replaced. Remove the shard's "
+                    f"state and clear the task: then the whole shard is done again"
+                )
+            read.fill(body, content)
+
+        await side_by_side(fill, reads_of(wanted), at_once=_READS_AT_ONCE)
+        return body
 
     # Side files of earlier batches
 
