@@ -10,6 +10,8 @@ from airflow.configuration import conf
 
 if TYPE_CHECKING or find_spec("airflow.sdk"):
     from airflow.sdk import (
+        Asset,
+        AssetAlias,
         BaseOperator,
         BaseOperatorLink,
         BaseSensorOperator,
@@ -20,6 +22,8 @@ if TYPE_CHECKING or find_spec("airflow.sdk"):
     )
     from airflow.sdk.execution_time.xcom import XCom
 else:  # Airflow 2.11
+    from airflow.datasets import Dataset as Asset
+    from airflow.datasets import DatasetAlias as AssetAlias
     from airflow.models import BaseOperator, XCom
     from airflow.models.baseoperatorlink import BaseOperatorLink
     from airflow.models.xcom_arg import XComArg
@@ -35,6 +39,8 @@ except ImportError:  # before Airflow 3.1
 __all__ = [
     "AirflowFailException",
     "AirflowSkipException",
+    "Asset",
+    "AssetAlias",
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
@@ -96,3 +102,12 @@ def default_deferrable() -> bool:
 def max_map_length() -> int:
     """Read Airflow's limit of the tasks into which a mapped task expands."""
     return int(conf.getint("core", "max_map_length", fallback=1024))
+
+
+def stats() -> Any:  # noqa: ANN401 - a class or a module
+    """Return Airflow's own statistics, with ``incr`` and ``timing``, which send to StatsD or OpenTelemetry."""
+    try:
+        from airflow.sdk.observability.stats import Stats
+    except ImportError:  # before Airflow 3.2
+        from airflow.stats import Stats
+    return Stats
