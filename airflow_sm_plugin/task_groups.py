@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_sm_plugin._compat import BaseOperator, TaskGroup
@@ -30,6 +30,9 @@ _NOT_FOR_A_SHARD = frozenset(
 )
 """Arguments of the plan and the merge that the batch tasks do not get."""
 
+_SHARD_NAME = "shard {{ task.shard.shard + 1 }}: {{ task.shard.models }} models"
+"""Template of a mapped task's name in Airflow's user interface."""
+
 
 def multi_model_batch(
     group_id: str = "multi_model_batch",
@@ -39,6 +42,7 @@ def multi_model_batch(
     outputs: str,
     max_active_shards: int | None = None,
     task_arguments: Mapping[str, Any] | None = None,
+    outlets: Sequence[Any] = (),
     **arguments: Any,  # noqa: ANN401 - the operators' own arguments
 ) -> TaskGroup:
     """Build plan → batch, mapped over the plan's shards → merge, as one task group.
@@ -50,6 +54,7 @@ def multi_model_batch(
     :param max_active_shards: limit of simultaneous shards in a DAG run; default Airflow's own limits. Each shard has
         its own ``max_concurrent_transforms`` and ``max_warm_models``
     :param task_arguments: Airflow's arguments of all three tasks: ``retries``, ``pool``, ``queue``, …
+    :param outlets: assets that the merge updates when the batch has succeeded
     :param arguments: of the three operators in :mod:`airflow_sm_plugin.operators.multi_model`, as are the first three;
         each operator gets those that it takes
     :raises TypeError: none of the three has such an argument
@@ -67,10 +72,13 @@ def multi_model_batch(
             on_error="tolerate",
             max_active_tis_per_dagrun=max_active_shards,
             **_some(given, of_batch),
-            **common,
+            **{"map_index_template": _SHARD_NAME, **common},
         ).expand(shard=plan.output)
         merge = SageMakerMergeBatchReportOperator(
-            task_id="merge", plan_location=_plan_location(plan.task_id), **_some(given, of_merge), **common
+            task_id="merge",
+            plan_location=_plan_location(plan.task_id),
+            **_some(given, of_merge),
+            **(common | {"outlets": list(outlets)} if outlets else common),
         )
         batch >> merge
     return group

@@ -1,7 +1,8 @@
-"""Every file below a prefix through an asynchronous endpoint, each night: one deferral, one report.
+"""Every file below a prefix through an asynchronous endpoint: one deferral, one report, one asset for what follows.
 
-The report lies below `ledger_prefix`: `report.json` with counts that add up, a row for each input, the failed ones
-apart. A killed worker's retry goes on from the ledger there: what was accepted is not sent again.
+The report is written below `ledger_prefix`: `report.html`, and `report.json` with a count for each status. The retry of
+a killed task continues from the ledger there: a request that SageMaker accepted is not sent again. The asset
+`s3://airflow-sm-demo/scores/` starts the DAG `after_scores`.
 """
 
 import datetime
@@ -9,19 +10,21 @@ import datetime
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 
 try:
-    from airflow.sdk import Param, dag
+    from airflow.sdk import Asset, Param, dag
 except ImportError:  # Airflow 2.11
+    from airflow.datasets import Dataset as Asset  # type: ignore[no-redef,import-not-found]
     from airflow.decorators import dag  # type: ignore[no-redef,attr-defined]
     from airflow.models.param import Param  # type: ignore[no-redef,import-not-found]
 
+SCORES = Asset("s3://airflow-sm-demo/scores/")
+
 
 @dag(
-    schedule="@daily",
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-    catchup=False,
-    is_paused_upon_creation=True,
+    schedule=None,  # or "@daily", with a start_date and catchup=False
+    description="Score every file below a prefix through an asynchronous endpoint",
+    tags=["sagemaker", "asynchronous"],
     doc_md=__doc__,
-    default_args={"retries": 2},
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     params={
         "endpoint": Param("airflow-sm-demo", type="string", title="Endpoint"),
         "inputs": Param(
@@ -29,12 +32,12 @@ except ImportError:  # Airflow 2.11
             type="string",
             pattern="^s3://",
             title="Inputs",
-            description="A prefix in S3",
+            description="Prefix in S3; every object below it is scored",
         ),
     },
 )
 def async_batch() -> None:
-    """Send, wait, report."""
+    """Send the requests, wait for the results, write the report."""
     SageMakerAsyncBatchOperator(
         task_id="score",
         endpoint_name="{{ params.endpoint }}",
@@ -48,6 +51,7 @@ def async_batch() -> None:
         on_failure="fail",
         deferrable=True,
         poll_interval=5,
+        outlets=[SCORES],
     )
 
 

@@ -36,8 +36,8 @@ def main_job(data_set: str, mode: str, keys: list[str]) -> None:
     """Train, export, predict in both ways, compare, clean up."""
     name, topic = f"{data_set.replace('_', '-')}-{RUN}", f"{BUCKET}-{data_set}"
     outputs, trace_id = f"s3://{BUCKET}/{data_set}/{RUN}", f"trace-id={name}"
-    account = task(demo_data.prepare)(BUCKET, ROLE, topic)
-    data = task(demo_data.lay_out)(data_set, BUCKET, f"{data_set}/{RUN}")
+    account = task(demo_data.create_resources)(BUCKET, ROLE, topic)
+    data = task(demo_data.upload_data)(data_set, BUCKET, f"{data_set}/{RUN}")
     train = SageMakerAutoMLOperator(
         task_id="train",
         job_name=name,
@@ -99,9 +99,17 @@ def main_job(data_set: str, mode: str, keys: list[str]) -> None:
 
 @dag(
     schedule=None,
+    description="Autopilot job, model, batch transform, asynchronous inference, clean-up",
+    tags=["sagemaker", "autopilot"],
     doc_md=__doc__,
     max_active_runs=1,  # all runs share a queue
-    default_args={"deferrable": True, "poll_interval": 2, "poke_interval": 2, "check_interval": 2},
+    default_args={
+        "owner": "examples",
+        "deferrable": True,
+        "poll_interval": 2,
+        "poke_interval": 2,
+        "check_interval": 2,
+    },
 )
 def autopilot_to_predictions() -> None:
     """Run the main job on each data set."""

@@ -1,4 +1,4 @@
-"""Resources that the example DAGs need around SageMaker: data laid into S3, a role, a topic with a queue. Not a DAG."""
+"""Resources that the example DAGs need around SageMaker: data in S3, a role, a topic with a queue. Not a DAG."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def aws(service: str) -> Any:  # noqa: ANN401 - a boto3 client
     return AwsBaseHook(client_type=service).get_conn()
 
 
-def have_bucket_and_role(bucket: str, role: str) -> str:
-    """Have a bucket, and a role for SageMaker; return the role's ARN."""
+def create_bucket_and_role(bucket: str, role: str) -> str:
+    """Create a bucket, and a role for SageMaker, if they do not exist; return the role's ARN."""
     s3, iam = aws("s3"), aws("iam")
     region = s3.meta.region_name
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
@@ -36,9 +36,9 @@ def have_bucket_and_role(bucket: str, role: str) -> str:
     return str(iam.get_role(RoleName=role)["Role"]["Arn"])
 
 
-def prepare(bucket: str, role: str, topic: str) -> dict[str, str]:
-    """Have a bucket, a role, and a topic whose messages go to a queue of the same name."""
-    role_arn, sns, sqs = have_bucket_and_role(bucket, role), aws("sns"), aws("sqs")
+def create_resources(bucket: str, role: str, topic: str) -> dict[str, str]:
+    """Create a bucket, a role, and a topic whose messages go to a queue of the same name, if they do not exist."""
+    role_arn, sns, sqs = create_bucket_and_role(bucket, role), aws("sns"), aws("sqs")
     arn = str(sns.create_topic(Name=topic)["TopicArn"])
     queue = sqs.create_queue(QueueName=topic)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
@@ -46,8 +46,8 @@ def prepare(bucket: str, role: str, topic: str) -> dict[str, str]:
     return {"topic": arn, "role": role_arn}
 
 
-def lay_out(data_set: str, bucket: str, prefix: str) -> dict[str, str]:
-    """Put a data set that ships with scikit-learn into S3: CSV to train on, rows held out, and their labels."""
+def upload_data(data_set: str, bucket: str, prefix: str) -> dict[str, str]:
+    """Upload a data set that ships with scikit-learn: CSV to train on, rows held out, and their labels."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -70,8 +70,8 @@ def lay_out(data_set: str, bucket: str, prefix: str) -> dict[str, str]:
     return {key.split("/")[0]: f"s3://{bucket}/{prefix}/{key}" for key in texts}
 
 
-def split(location: str, into: str, files: int) -> list[str]:
-    """Spread the rows of a CSV object over so many files; return their locations."""
+def upload_inputs(location: str, into: str, files: int) -> list[str]:
+    """Distribute the rows of a CSV object over so many files; return their locations."""
     table = rows(location)
     bucket, _, prefix = into.removeprefix("s3://").partition("/")
     keys = [f"{prefix}{number:02d}.csv" for number in range(files)]
@@ -93,7 +93,7 @@ def transform_config(name: str, model: object, location: object, output_path: st
 
 
 def find_trace_id(queue: str, trace_id: str, output: str, seconds: float = 60) -> bool:
-    """Say whether a success notification for this output carries the trace id that the request was sent with."""
+    """Wait for the success notification of this output; return whether it carries the request's trace id."""
     from airflow_sm_plugin.core.notifications import parse
 
     sqs = aws("sqs")

@@ -1,7 +1,8 @@
 """An asynchronous endpoint, and inputs, to try `score_file`, `async_batch` and `finished_inferences` on.
 
 Run it once. The endpoint `airflow-sm-demo` answers rows of four numbers (iris) with class and probability; twenty files
-to score lie below `s3://airflow-sm-demo/incoming/`. Run it with `remove` set to take everything away again.
+to score lie below `s3://airflow-sm-demo/incoming/`. The endpoint costs money
+until it is deleted: run this DAG again with `remove` set.
 """
 
 from typing import Any
@@ -26,22 +27,31 @@ RUN = "{{ macros.uuid.uuid5(macros.uuid.NAMESPACE_URL, run_id).hex[:12] }}"  # a
 
 
 @task.branch
-def wanted(params: Any = None) -> str:  # noqa: ANN401 - Airflow fills it in
-    """Say which way to go."""
-    return "remove" if params["remove"] else "prepare"
+def choose(params: Any = None) -> str:  # noqa: ANN401 - Airflow fills it in
+    """Choose between deployment and removal."""
+    return "remove" if params["remove"] else "create_resources"
 
 
 @dag(
     schedule=None,
+    description="Create the endpoint and the inputs of the other examples, or remove the endpoint",
+    tags=["sagemaker", "setup"],
     doc_md=__doc__,
-    params={"remove": Param(default=False, type="boolean", title="Remove the endpoint instead")},
-    default_args={"deferrable": True, "poll_interval": 2},
+    params={
+        "remove": Param(
+            default=False,
+            type="boolean",
+            title="Remove the endpoint",
+            description="Delete it instead of creating it",
+        )
+    },
+    default_args={"owner": "examples", "deferrable": True, "poll_interval": 2},
 )
 def demo_endpoint() -> None:
     """Train on iris, export the best candidate, deploy it."""
-    account = task(demo_data.prepare)(BUCKET, ROLE, TOPIC)
-    data = task(demo_data.lay_out)("iris", BUCKET, "iris")
-    inputs = task(demo_data.split)(data["held-out"], f"s3://{BUCKET}/incoming/", files=20)
+    account = task(demo_data.create_resources)(BUCKET, ROLE, TOPIC)
+    data = task(demo_data.upload_data)("iris", BUCKET, "iris")
+    inputs = task(demo_data.upload_inputs)(data["held-out"], f"s3://{BUCKET}/incoming/", files=20)
     train = SageMakerAutoMLOperator(
         task_id="train",
         job_name=f"iris-{RUN}",
@@ -69,7 +79,7 @@ def demo_endpoint() -> None:
         async_error_topic=account["topic"],
     )
     remove = SageMakerDeleteEndpointOperator(task_id="remove", endpoint_name=ENDPOINT, delete_models=True)
-    wanted() >> [account, remove]
+    choose() >> [account, remove]
     account >> data >> [train, inputs]
     train >> export >> deploy
 

@@ -52,11 +52,17 @@ def read(triggering_asset_events: Any = None) -> list[dict[str, Any]]:  # noqa: 
 
 @task
 def use(result: dict[str, Any]) -> None:
-    """Do with one result what there is to do."""
+    """Process one result."""
     print(result["output_location"] or f"failed: {result['input_location']}")  # noqa: T201 - an example
 
 
-@dag(schedule=[FINISHED], is_paused_upon_creation=True, catchup=False, doc_md=__doc__)
+@dag(
+    schedule=[FINISHED],
+    is_paused_upon_creation=True,
+    catchup=False,
+    tags=["sagemaker", "asynchronous"],
+    doc_md=__doc__,
+)
 def finished_inferences() -> None:
     """Read the notifications; a task for each result."""
     use.expand(result=read())

@@ -2,7 +2,8 @@
 
 The first task runs in a virtual environment of its own, made at run time: it needs a package index, and on Airflow 2.11
 the package virtualenv, without which this file is not even read. Set ``venv_cache_path`` to make the environment once
-for all runs. The model gets the limits that asynchronous inference needs.
+for all runs. Set the parameters before a run: a model archive in S3, and a role of your account. The model gets the
+limits that asynchronous inference needs.
 """
 
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
@@ -31,6 +32,8 @@ def find_image(framework: str, version: str, py_version: str, region: str, insta
 
 @dag(
     schedule=None,
+    description="Find a framework image with the SageMaker SDK and create a model with it",
+    tags=["sagemaker", "model"],
     doc_md=__doc__,
     params={
         "framework": "pytorch",

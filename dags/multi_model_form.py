@@ -5,6 +5,8 @@ has the task `batch.plan` log inputs, models, bytes, payloads and the time they 
 task `batch.merge` links to the report. Clear a failed run instead of starting another: only failures are invoked again.
 """
 
+import datetime
+
 from airflow_sm_plugin.task_groups import multi_model_batch
 
 try:
@@ -19,25 +21,27 @@ PREFIX = r"^s3://[^/]+/.+"
 
 @dag(
     schedule=None,
+    description="Ad hoc batch through a multi-model endpoint",
+    tags=["sagemaker", "multi-model", "form"],
     doc_md=__doc__,
-    default_args={"retries": 2},
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     params={
         "endpoint": Param(
-            "airflow-sm-stores", type="string", title="Endpoint", description="A multi-model one"
+            "airflow-sm-stores", type="string", title="Endpoint", description="Name of a multi-model endpoint"
         ),
         "inputs": Param(
             "s3://airflow-sm-demo/stores/inputs/",
             type="string",
             pattern=PREFIX,
             title="Inputs",
-            description="Every object below this prefix; each line is a record",
+            description="s3://bucket/prefix/: every object below it is read; each line is a record",
         ),
         "outputs": Param(
             "s3://airflow-sm-demo/stores/form-outputs/",
             type="string",
             pattern=PREFIX,
             title="Outputs",
-            description="Prefix of report.html, <input>.out, and <input>.errors.jsonl where records failed",
+            description="s3://bucket/prefix/ for report.html, <input>.out, and <input>.errors.jsonl of failures",
         ),
         "target_model": Param(
             "store-{store_id}.tar.gz",
@@ -53,7 +57,12 @@ PREFIX = r"^s3://[^/]+/.+"
             title="Several records in a payload",
             description="Faster, if the models answer one line for each",
         ),
-        "only_estimate": Param(default=False, type="boolean", title="Only estimate, invoke nothing"),
+        "only_estimate": Param(
+            default=False,
+            type="boolean",
+            title="Only estimate, invoke nothing",
+            description="The estimate is in the log of batch.plan",
+        ),
     },
 )
 def multi_model_form() -> None:

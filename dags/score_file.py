@@ -4,6 +4,8 @@ The result's location is the task's XCom `output_location`. A failed inference f
 and the location of its failure object. A retry sends nothing a second time: requests are noted below `state_prefix`.
 """
 
+import datetime
+
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
 
 try:
@@ -19,8 +21,10 @@ STATE_PREFIX = "s3://airflow-sm-demo/state/"
 
 @dag(
     schedule=None,
+    description="Score one file with an asynchronous endpoint",
+    tags=["sagemaker", "asynchronous", "form"],
     doc_md=__doc__,
-    default_args={"retries": 2},
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     params={
         "endpoint": Param(
             ENDPOINTS[0],
@@ -35,21 +39,21 @@ STATE_PREFIX = "s3://airflow-sm-demo/state/"
             pattern=r"^s3://[^/]+/.*[^/]$",
             maxLength=1024,
             title="Input",
-            description="The file to score in S3, up to 1 GB: s3://bucket/key",
+            description="The file to score in S3, up to 1 GB: s3://bucket/key, not a folder",
         ),
         "content_type": Param(
             CONTENT_TYPES[0],
             type="string",
             enum=CONTENT_TYPES,
             title="Content type",
-            description="What the file is",
+            description="MIME type of the file",
         ),
         "accept": Param(
             CONTENT_TYPES[0],
             type="string",
             enum=CONTENT_TYPES,
             title="Accept",
-            description="What the result shall be",
+            description="MIME type of the result",
         ),
         "trace_id": Param(
             None,
@@ -57,12 +61,12 @@ STATE_PREFIX = "s3://airflow-sm-demo/state/"
             pattern=r"^[!-~]+$",
             maxLength=200,
             title="Trace id",
-            description="Handed to the model as CustomAttributes; default the run's id",
+            description="Sent as CustomAttributes; no spaces; default: the run id",
         ),
     },
 )
 def score_file() -> None:
-    """Invoke, wait, and leave the result's location on XCom."""
+    """Invoke the endpoint, wait, and return the location of the result."""
     SageMakerInvokeEndpointAsyncOperator(
         task_id="score",
         endpoint_name="{{ params.endpoint }}",

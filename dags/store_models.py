@@ -1,4 +1,4 @@
-"""Sixty stores with a small model each, for the multi-model examples: train, lay out in S3, compare. Not a DAG.
+"""Sixty stores with a small model each, for the multi-model examples: train, upload to S3, compare. Not a DAG.
 
 The data set is scikit-learn's digits: 1,797 scanned digits of 64 pixels. A store gets every sixtieth row to be scored;
 its model has learned from all the other stores' rows.
@@ -11,7 +11,7 @@ import json
 import tarfile
 from typing import Any
 
-from demo_data import aws, have_bucket_and_role
+from demo_data import aws, create_bucket_and_role
 
 INFERENCE = """
 import json, pathlib
@@ -33,12 +33,12 @@ def transform_fn(model, data, content_type, accept):
 """What each model's container runs: class and score of each row, in plain Python."""
 
 
-def lay_out(bucket: str, role: str, prefix: str, stores: int) -> dict[str, str]:
+def upload_data(bucket: str, role: str, prefix: str, stores: int) -> dict[str, str]:
     """Train a model for each store; put models, rows to score, by Hive partition, and labels into S3."""
     from sklearn.datasets import load_digits
     from sklearn.linear_model import RidgeClassifier
 
-    have_bucket_and_role(bucket, role)
+    create_bucket_and_role(bucket, role)
     pixels, digits = load_digits(return_X_y=True)
     objects: dict[str, bytes] = {}
     labels: dict[str, list[int]] = {}
@@ -58,7 +58,7 @@ def lay_out(bucket: str, role: str, prefix: str, stores: int) -> dict[str, str]:
 
 
 def report(batch: dict[str, Any], labels: str) -> dict[str, Any]:
-    """Compare the predictions with the labels; say how the batch went."""
+    """Compare the predictions with the labels; summarize the batch."""
     s3 = aws("s3")
     right = total = 0
     for store, digits in json.loads(_read(s3, labels)).items():

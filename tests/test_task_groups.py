@@ -6,9 +6,11 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jinja2 import Template
 
 from airflow_sm_plugin.operators.multi_model import (
     SageMakerMergeBatchReportOperator,
@@ -116,6 +118,22 @@ def test_airflows_and_awss_arguments_are_those_of_all_three() -> None:
     assert {name: batch.partial_kwargs[name] for name in expected} == expected
     for task in (plan, merge):
         assert {name: getattr(task, name) for name in expected} == expected
+
+
+def test_outlets_are_those_of_the_merge_which_fails_when_the_batch_has() -> None:
+    plan, batch, merge = _tasks(_group(outlets=["s3://b/out/"]))
+    assert merge.outlets == ["s3://b/out/"]
+    assert not plan.outlets
+    assert not batch.partial_kwargs.get("outlets")
+
+
+def test_a_mapped_task_is_named_after_its_shard() -> None:
+    _, batch, _ = _tasks(_group())
+    template = Template(batch.partial_kwargs["map_index_template"])
+    shard = {"shard": 1, "models": 20, "plan_location": "s3://b/plan"}
+    assert template.render(task=SimpleNamespace(shard=shard)) == "shard 2: 20 models"
+    _, batch, _ = _tasks(_group(task_arguments={"map_index_template": "mine"}))
+    assert batch.partial_kwargs["map_index_template"] == "mine"
 
 
 def test_shards_at_the_same_time_are_bounded_where_asked() -> None:

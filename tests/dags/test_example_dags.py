@@ -52,6 +52,7 @@ def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
     """One is for Airflow 3 only: asset watchers are new there."""
     on_3 = {"finished_inferences"}
     everywhere = {
+        "after_scores",
         "async_batch",
         "autopilot_to_predictions",
         "demo_endpoint",
