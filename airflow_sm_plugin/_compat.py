@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from airflow.configuration import conf
 
@@ -96,3 +97,15 @@ def default_deferrable() -> bool:
 def max_map_length() -> int:
     """Read Airflow's limit of the tasks into which a mapped task expands."""
     return int(conf.getint("core", "max_map_length", fallback=1024))
+
+
+def dag_run_url(dag_id: str, run_id: str) -> str | None:
+    """Build the address of a DAG run in Airflow's user interface; None where its base URL is not configured."""
+    run, dag = quote(run_id, safe=""), quote(dag_id, safe="")
+    if find_spec("airflow.sdk"):
+        base, path = conf.get("api", "base_url", fallback=None), f"dags/{dag}/runs/{run}"
+    else:  # Airflow 2.11
+        base, path = conf.get("webserver", "base_url", fallback=None), f"dags/{dag}/grid?dag_run_id={run}"
+    if not base or not base.startswith(("http://", "https://")):
+        return None
+    return f"{base.rstrip('/')}/{path}"
