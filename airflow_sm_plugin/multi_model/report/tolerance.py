@@ -93,14 +93,16 @@ def stop_line(stop: Stop, shards: int) -> str:
 def advice(report: BatchReport, clear: str) -> str:
     """Describe what to do about a failed batch."""
     errors = {stop.reason.error for stop in report.stops if stop.reason is not None}
-    rest = "what is not done, and what failed, is sent" if report.total.failed else "the rest is sent"
+    rest = "what is not done" if report.missing_shards else "what failed"
+    if report.missing_shards and report.total.failed:
+        rest += " and what failed"
     if EndpointNotFound.__name__ in errors:
         first = f"deploy endpoint {report.plan.endpoint_name}, then clear"
     elif errors or report.total.failed:
         first = "correct the cause, then clear"
     else:
         first = "clear"
-    return f"{first} {clear}: only {rest}"
+    return f"{first} {clear}: only {rest} is sent"
 
 
 def _counts(report: BatchReport, tolerance: Tolerance) -> str:

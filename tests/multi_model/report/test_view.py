@@ -166,7 +166,8 @@ def test_a_stopped_batch_has_what_was_done_the_reason_and_what_to_do() -> None:
         "1 of 3 shards (map index 2) did not finish and left no error, as after a kill: see the logs of these tasks",
     ]
     assert (
-        headline.advice == "Deploy endpoint stores, then clear batch with downstream: only the rest is sent."
+        headline.advice
+        == "Deploy endpoint stores, then clear batch with downstream: only what is not done is sent."
     )
     assert [(failed, row[0], row[3]) for failed, row in view["models"]] == [
         (True, "a", "6 of 9"),
