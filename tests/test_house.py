@@ -67,6 +67,7 @@ FOUNDATION = {"exceptions", "_safe_text"}
 
 SHELLS = {
     "async_inference.batch.ledger_store",
+    "async_inference.batch.page_writing",
     "async_inference.batch.plan",
     "async_inference.batch.round_run",
     "async_inference.batch.rows",
@@ -138,7 +139,7 @@ IMPORTS: Mapping[str, str] = {
     "endpoints": "aws core hooks resources",
     "async_inference": "aws aws.s3 batches core invoke",
     "async_inference.single": "async_inference aws aws.s3 batches core hooks invoke",
-    "async_inference.batch": "async_inference aws aws.s3 batches core hooks invoke",
+    "async_inference.batch": "async_inference aws aws.s3 batches batches.report core hooks invoke",
     "multi_model.statistics": "batches.report core",
     "multi_model.state": "aws.s3 batches core multi_model.statistics",
     "multi_model.payloads": "aws.s3 batches invoke multi_model.state",
