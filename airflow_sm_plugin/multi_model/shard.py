@@ -294,10 +294,11 @@ class _ShardRun:
         report = shard_report(self.plan, self.shard, journal, finished_at=time.time(), stopped=reason)
         with suppress(ServiceError):  # the error itself counts
             await self.s3.write(self.folder.stop(claim.number), report.as_json())
-        total = report.total
+        total, inputs = report.total, plural(self.shard.inputs, "input")
         kept = (
-            f"Kept: {count(total.inputs)} of {plural(self.shard.inputs, 'input')} are done, "
-            f"{plural(total.records, 'record')} in all. A retry, or clearing this task, sends only the rest."
+            f"Kept: the results of {plural(total.records - total.records_failed, 'record')}; "
+            f"{count(total.inputs - total.inputs_failed)} of {inputs} are done. A retry, or clearing this task, sends "
+            f"only the rest."
         )
         error.args = (*error.args, presentable(kept))
 

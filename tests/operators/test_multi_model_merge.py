@@ -105,7 +105,7 @@ def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> 
 def test_a_shard_without_a_report_fails_the_task_whatever_is_tolerated(account: Account) -> None:
     folder, _ = lay_out(account, [shard_of(0), None])
     with pytest.raises(
-        AirflowFailException, match=r"1 of 2 shards did not finish, with 1 input left[\s\S]*map index 1\)"
+        AirflowFailException, match=r"1 of 2 shards stopped, with 1 input left[\s\S]*map index 1\)"
     ):
         merge(folder, on_error="tolerate")
     assert json.loads(account.read(folder.report))["shards_missing"] == 1

@@ -150,7 +150,7 @@ def _headline(batch: BatchFigures, context: RunContext) -> Headline:
         error, message = batch.stopped
         return Headline(
             "bad",
-            f"Unfinished: {count(batch.succeeded)} of {plural(batch.inputs, 'input')} have an output, {count(left)} none",
+            f"Unfinished: {count(batch.succeeded)} of {plural(batch.inputs, 'input')} done, {count(left)} left",
             [f"{error}: {message}"],
             _advice(error, batch, context),
         )

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from airflow_sm_plugin.batches.report.failures import FailureGroup
+from airflow_sm_plugin.batches.report.failures import FailureGroup, FailureGroups
 from airflow_sm_plugin.exceptions import InferenceError
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.statistics.counters import Interval, ModelStatistics, length_of
@@ -106,7 +106,7 @@ def _in_seconds(intervals: Iterable[Interval]) -> list[list[float]]:
 
 
 class ModelFailures(NamedTuple):
-    """A group of failures of one target model."""
+    """A group of failures of one target model, or of all where the name is empty."""
 
     target_model: str
     group: FailureGroup
@@ -194,9 +194,22 @@ class BatchReport:
             key=lambda model: (-model.counts.records_failed, -model.counts.inputs_failed, model.target_model),
         )
 
+    @property
+    def done(self) -> int:
+        """Inputs that ended without a failure."""
+        return self.total.inputs - self.total.inputs_failed
+
     @cached_property
     def failure_groups(self) -> list[ModelFailures]:
-        return failure_groups((model.target_model, model.statistics) for model in self.models)
+        """Failures by model, error class and message; those with the error that stopped shards are one group."""
+        stopping = {stop.reason.error for stop in self.stops if stop.reason is not None}
+        groups = failure_groups((model.target_model, model.statistics) for model in self.models)
+        of_stops = FailureGroups(most=len(stopping))
+        for _, group in groups:
+            if group.error in stopping:
+                of_stops.add(group)
+        others = [each for each in groups if each.group.error not in stopping]
+        return [*(ModelFailures("", group) for group in of_stops), *others]
 
     @property
     def failures_by_class(self) -> dict[str, int]:

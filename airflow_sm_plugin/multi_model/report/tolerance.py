@@ -110,8 +110,8 @@ def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     parts = []
     if missing:
         parts.append(
-            f"{plural(total.inputs, 'input')} done; {len(missing)} of {plural(report.plan.shards, 'shard')} did not "
-            f"finish, with {plural(report.unreported, 'input')} left"
+            f"{plural(report.done, 'input')} done; {len(missing)} of {plural(report.plan.shards, 'shard')} stopped, "
+            f"with {plural(report.unreported, 'input')} left"
         )
     if total.records and (total.records_failed or not missing):
         parts.append(

@@ -71,8 +71,8 @@ def _headline(report: BatchReport, context: RunContext) -> Headline:
     problems: list[str] = []
     if report.missing_shards:
         problems.append(
-            f"Unfinished: {count(total.inputs)} of {plural(plan.inputs, 'input')} done, "
-            f"{count(report.unreported)} left in {count(len(report.missing_shards))} of {plural(plan.shards, 'shard')}"
+            f"Unfinished: {count(report.done)} of {plural(plan.inputs, 'input')} done, "
+            f"{count(len(report.missing_shards))} of {plural(plan.shards, 'shard')} stopped"
         )
         problems += [stop_line(stop, plan.shards) for stop in report.stops]
     if total.records_failed:
@@ -104,6 +104,7 @@ def _cards(report: BatchReport) -> list[Card]:
         card(
             "Inputs",
             count(plan.inputs),
+            f"{count(report.done)} done" if report.done < plan.inputs else "",
             bad(total.inputs_failed, "with failures"),
             bad(total.inputs_unread, "could not be read"),
             bad(report.unreported, "not done"),

@@ -134,7 +134,7 @@ def test_the_headline_comes_first_and_there_are_a_dark_and_a_print_style() -> No
     page = page_of(hostile())
     text = Page(page).text
     parts = (
-        "Unfinished: 4 of 6",
+        "Unfinished: 3 of 6",
         "What to do now",
         "Invocations",
         "Failures",

@@ -74,7 +74,7 @@ def test_the_error_of_a_stopped_batch_has_the_reason_and_what_was_done() -> None
     report = merged(plan, [], [(work_of(0, {"a.tar.gz": 3}), done), (work_of(1, {"b.tar.gz": 2}), None)])
     lines = failure_text(report, Tolerance(), rows=5, clear="s.batch with downstream").split("\n")
     assert lines[:2] == [
-        "batch of 5 inputs through endpoint stores: 1 input done; 2 of 2 shards did not finish, with 4 inputs left.",
+        "batch of 5 inputs through endpoint stores: 1 input done; 2 of 2 shards stopped, with 4 inputs left.",
         "Reason: 1 of 2 shards (map index 0) stopped: EndpointNotFound: there is no endpoint stores",
     ]
     assert lines[2].startswith("Reason: 1 of 2 shards (map index 1) did not finish and left no error")

@@ -43,7 +43,7 @@ UNREAD = ModelCounts(inputs=2, inputs_failed=1, inputs_unread=1, records=10)
         (
             batch_of([shard_of(0)], [work_of(1, {"b": 4})]),
             "bad",
-            "Unfinished: 2 of 6 inputs done, 4 left in 1 of 2 shards",
+            "Unfinished: 2 of 6 inputs done, 1 of 2 shards stopped",
         ),
         (batch_of([]), "idle", "Nothing to do: no inputs"),
         (batch_of([], carried=3), "idle", "Nothing to do: an earlier plan did all 3 inputs"),
@@ -77,7 +77,11 @@ def test_cards_hold_the_numbers_of_the_summary() -> None:
         "Cold starts": "2",
     }
     assert cards["Records"].notes == [("17 succeeded", False), (f"3 failed (15{THIN}%)", True)]
-    assert cards["Inputs"].notes == [("1 with failures", True), ("9 more were done before", False)]
+    assert cards["Inputs"].notes == [
+        ("3 done", False),
+        ("1 with failures", True),
+        ("9 more were done before", False),
+    ]
     assert cards["Duration"].notes == [("of these 10 s active", False), ("1.7 records/s on average", False)]
 
 
@@ -119,11 +123,7 @@ def test_failures_are_grouped_by_model_class_and_message_the_most_first() -> Non
         ("1 record", "RecordTooLarge", "a.tar.gz", "could not convert 'abc'"),
     ]
     source = "s3://bucket/in/a.tar.gz/1.jsonl"
-    assert view["groups"][0].examples == [
-        (source, "records 0 to 2"),
-        (source, "records 3 to 5"),
-        (source, "records 6 to 8"),
-    ]
+    assert view["groups"][0].examples == [(source, "records 0 to 2, records 3 to 5, records 6 to 8")]
 
 
 def test_more_groups_than_a_page_shows_are_counted() -> None:
@@ -160,7 +160,7 @@ def test_a_stopped_batch_has_what_was_done_the_reason_and_what_to_do() -> None:
     )
     view = view_of(report, RunContext(clear="batch with downstream"))
     headline = view["headline"]
-    assert headline.text == "Unfinished: 6 of 21 inputs done, 15 left in 3 of 3 shards"
+    assert headline.text == "Unfinished: 6 of 21 inputs done, 3 of 3 shards stopped"
     assert headline.details == [
         "2 of 3 shards (map index 0-1) stopped: EndpointNotFound: there is no endpoint stores",
         "1 of 3 shards (map index 2) did not finish and left no error, as after a kill: see the logs of these tasks",
