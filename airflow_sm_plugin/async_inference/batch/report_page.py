@@ -85,19 +85,22 @@ class RoundFigures:
             return None
         return max(0.0, self.ended_at - self.sent_until)
 
-    def row(self, number: int) -> list[str]:
-        until = _NOTHING if self.sent_until is None else clock(self.sent_until)
-        waited = _NOTHING if self.waited is None else duration(self.waited)
+    def cells(self) -> list[tuple[str, str]]:
+        """List the titles and texts of the round's row."""
         counts = (
-            self.sent,
-            self.succeeded,
-            self.failed,
-            self.expired,
-            self.refused,
-            self.waiting,
-            self.unsent,
+            ("Sent", self.sent),
+            ("Succeeded", self.succeeded),
+            ("Failed", self.failed),
+            ("Expired", self.expired),
+            ("Refused", self.refused),
+            ("Waited for", self.waiting),
+            ("Not sent", self.unsent),
         )
-        return [str(number), *map(count, counts), until, waited]
+        return [
+            *((title, count(number)) for title, number in counts),
+            ("Sent until", _NOTHING if self.sent_until is None else clock(self.sent_until)),
+            ("Then waited", _NOTHING if self.waited is None else duration(self.waited)),
+        ]
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,19 @@ def view_of(batch: BatchFigures, context: RunContext) -> dict[str, Any]:
         "cards": _cards(batch, max(0.0, (ended - began).total_seconds())),
         "groups": shown_groups((("", group) for group in groups[:MOST_SHOWN]), "input"),
         "more_groups": max(0, len(groups) - MOST_SHOWN),
-        "rounds": [each.row(number) for number, each in enumerate(batch.rounds, start=1)],
+        **_rounds(batch.rounds),
+    }
+
+
+def _rounds(rounds: Sequence[RoundFigures]) -> dict[str, Any]:
+    """Make the table of rounds, without columns that are 0 in all of them."""
+    rows = [dict(each.cells()) for each in rounds]
+    titles = [title for title in (rows[0] if rows else ()) if any(row[title] != "0" for row in rows)]
+    return {
+        "round_titles": ["Round", *titles],
+        "rounds": [
+            [str(number), *(row[title] for title in titles)] for number, row in enumerate(rows, start=1)
+        ],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from airflow_sm_plugin._safe_text import storable
@@ -49,7 +49,7 @@ class FailureGroup:
 
     error: str
     status: int | None
-    message: str
+    message: str = field(repr=False)
     count: int
     times: int = 1
     examples: tuple[Example, ...] = ()
