@@ -41,6 +41,7 @@ from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
+from airflow_sm_plugin.batches.report.elements import cause_in
 from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
@@ -149,7 +150,7 @@ class AsyncBatch:
             folder,
             rounds,
             finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            stopped=(type(error).__name__, " ".join(str(error).splitlines()[:2])),
+            stopped=(type(error).__name__, cause_in(str(error))),
         )
         self.page_location = folder.report_page
 

@@ -75,6 +75,12 @@ NO_RUN = RunContext()
 """Outside of Airflow."""
 
 
+def cause_in(text: str, *, longest: int = 500) -> str:
+    """Take from an error's text its first line and its reason, in at most *longest* characters."""
+    first, *others = text.splitlines() or [""]
+    return " ".join([first, *(line for line in others if line.startswith("Reason: "))])[:longest]
+
+
 class ShownGroup(NamedTuple):
     """A group of failures as a page shows it."""
 

@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from airflow_sm_plugin.batches.report.elements import cause_in
 from airflow_sm_plugin.multi_model.statistics.counters import ModelStatistics, Statistics
 
 MOST_FAILURES = 20
 """Failure rows in a shard's report; the ``.errors.jsonl`` of the inputs hold all of them."""
-
-_LONGEST_REASON = 500
-"""Characters of the reason why a shard stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ class StopReason:
     """The error that stopped a shard.
 
     :param error: name of its class
-    :param message: its first two lines: what happened, and the reason
+    :param message: what happened, and the reason
     """
 
     error: str
@@ -68,7 +66,7 @@ class StopReason:
 
     @classmethod
     def of(cls, error: str, text: str) -> StopReason:
-        return cls(error, " ".join(text.splitlines()[:2])[:_LONGEST_REASON])
+        return cls(error, cause_in(text))
 
 
 @dataclass(frozen=True, kw_only=True)
