@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from airflow.configuration import conf
 
@@ -111,3 +112,15 @@ def stats() -> Any:  # noqa: ANN401 - a class or a module
     except ImportError:  # before Airflow 3.2
         from airflow.stats import Stats
     return Stats
+
+
+def dag_run_url(dag_id: str, run_id: str) -> str | None:
+    """Build the address of a DAG run in Airflow's user interface; None where its base URL is not configured."""
+    run, dag = quote(run_id, safe=""), quote(dag_id, safe="")
+    if find_spec("airflow.sdk"):
+        base, path = conf.get("api", "base_url", fallback=None), f"dags/{dag}/runs/{run}"
+    else:  # Airflow 2.11
+        base, path = conf.get("webserver", "base_url", fallback=None), f"dags/{dag}/grid?dag_run_id={run}"
+    if not base or not base.startswith(("http://", "https://")):
+        return None
+    return f"{base.rstrip('/')}/{path}"

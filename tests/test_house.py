@@ -67,6 +67,7 @@ FOUNDATION = {"exceptions", "_safe_text"}
 
 SHELLS = {
     "async_inference.batch.ledger_store",
+    "async_inference.batch.page_writing",
     "async_inference.batch.plan",
     "async_inference.batch.round_run",
     "async_inference.batch.rows",
@@ -85,6 +86,7 @@ SHELLS = {
     "batches.manifest_reading",
     "batches.numbered_log",
     "batches.parallel",
+    "batches.report.page",
     "endpoints.apply_scaling",
     "endpoints.cleanup",
     "endpoints.deletion",
@@ -132,12 +134,13 @@ IMPORTS: Mapping[str, str] = {
     "invoke": "aws core",
     "hooks": "aws core invoke resources",
     "batches": "aws aws.s3 core",
+    "batches.report": "core",
     "autopilot": "core",
     "endpoints": "aws core hooks resources",
     "async_inference": "aws aws.s3 batches core invoke",
     "async_inference.single": "async_inference aws aws.s3 batches core hooks invoke",
-    "async_inference.batch": "async_inference aws aws.s3 batches core hooks invoke",
-    "multi_model.statistics": "core",
+    "async_inference.batch": "async_inference aws aws.s3 batches batches.report core hooks invoke",
+    "multi_model.statistics": "batches.report core",
     "multi_model.state": "aws.s3 batches core multi_model.statistics",
     "multi_model.payloads": "aws.s3 batches invoke multi_model.state",
     "multi_model.plan": "aws.s3 batches core hooks multi_model.payloads multi_model.state",
@@ -145,9 +148,11 @@ IMPORTS: Mapping[str, str] = {
         "aws aws.s3 batches core invoke "
         "multi_model.payloads multi_model.plan multi_model.state multi_model.statistics"
     ),
-    "multi_model.report": "aws.s3 batches core multi_model.plan multi_model.state multi_model.statistics",
+    "multi_model.report": (
+        "aws.s3 batches batches.report core multi_model.plan multi_model.state multi_model.statistics"
+    ),
     "multi_model": (
-        "aws aws.s3 batches core hooks invoke "
+        "aws aws.s3 batches batches.report core hooks invoke "
         "multi_model.engine multi_model.plan multi_model.report multi_model.state multi_model.statistics"
     ),
     "triggers": "async_inference autopilot aws aws.s3 core endpoints hooks resources",
@@ -157,9 +162,9 @@ IMPORTS: Mapping[str, str] = {
     "callbacks": "aws core hooks",
     "sensors": "async_inference base batches core invoke triggers",
     "operators": (
-        "async_inference async_inference.batch async_inference.single autopilot aws.s3 base batches core endpoints "
-        "hooks invoke killable links multi_model multi_model.engine multi_model.payloads multi_model.plan "
-        "multi_model.report resources triggers"
+        "async_inference async_inference.batch async_inference.single autopilot aws.s3 base batches batches.report "
+        "core endpoints hooks invoke killable links multi_model multi_model.engine multi_model.payloads "
+        "multi_model.plan multi_model.report resources triggers"
     ),
     "task_groups": "base operators",
     "plugin": "links",

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.template_values import whole_number
-from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
+from airflow_sm_plugin.exceptions import (
+    InvalidRequest,
+    ModelError,
+    ModelUnavailable,
+    SageMakerInferenceError,
+)
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS
+from airflow_sm_plugin.multi_model.report.batch_report import ModelFailures, failure_groups
 from airflow_sm_plugin.multi_model.report.merge import report_batch
-from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, failure_line
+from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, group_lines
 from airflow_sm_plugin.multi_model.shard import ShardSettings, run_shard
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.connection import AwsConnection
+    from airflow_sm_plugin.batches.report.elements import RunContext
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 
 _SHOWN = 5
-"""Failures named in the task's error: enough to see whether they are alike. All are in the ``.errors.jsonl``."""
+"""Groups of failures named in the task's error. All failures are in the ``.errors.jsonl``."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +43,20 @@ class BatchOutcome:
     :param summary: for XCom
     :param page_location: of the report for people
     :param retryable: inputs with a failure that a retry can mend
-    :param failures: the first rows of errors
+    :param groups: of the failures, the greatest first
     """
 
     summary: dict[str, Any]
     counts: ModelCounts
     page_location: str
     retryable: int
-    failures: Sequence[Mapping[str, Any]]
+    groups: Sequence[ModelFailures]
 
     @property
     def has_failed_containers(self) -> bool:
-        """Check whether one of the first failures was a container's."""
-        return any(row["error"] in (ModelError.__name__, ModelUnavailable.__name__) for row in self.failures)
+        """Check whether a failure was a container's."""
+        containers = (ModelError.__name__, ModelUnavailable.__name__)
+        return any(group.error in containers for _, group in self.groups)
 
     def in_words(self, tolerance: Tolerance, then: str) -> str:
         """Describe the failures, for an error's text.
@@ -57,7 +67,7 @@ class BatchOutcome:
         lines = [
             failed_share(self.counts, tolerance)
             + (f"; {unread} inputs could not be read to their end." if unread else "."),
-            *map(failure_line, self.failures[:_SHOWN]),
+            *group_lines(self.groups, _SHOWN),
             f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip(),
         ]
         return "\n".join(map(presentable, lines))
@@ -82,25 +92,46 @@ async def run_one_shard(
     finished = await run_shard(connection, replace(settings, plan_location=location, shard=shard))
     report = finished.report
     summary = {**report.summary(), "report_location": finished.location}
-    return BatchOutcome(summary, report.total, finished.location, finished.retryable, report.failures)
+    groups = failure_groups(report.statistics_by_model())
+    return BatchOutcome(summary, report.total, finished.location, finished.retryable, groups)
 
 
 async def run_batch(
-    connection: AwsConnection, settings: ShardSettings, planned: PlanSettings
+    connection: AwsConnection,
+    settings: ShardSettings,
+    planned: PlanSettings,
+    *,
+    context: RunContext,
+    pages: list[str],
 ) -> BatchOutcome:
-    """Plan all inputs as one shard, run it, and write the report.
+    """Plan all inputs as one shard, run it, and write the report, also when an error stops it.
 
+    :param context: of the task, for the report's page
+    :param pages: gets the location of the page once it is written
     :raises SageMakerInferenceError: as :func:`~airflow_sm_plugin.multi_model.plan.make.make_plan` and
         :func:`~airflow_sm_plugin.multi_model.shard.run_shard`
     """
     endpoint = await EndpointFacts(connection, planned.endpoint_name).models()
     async with S3Objects.open(connection, max_connections=S3_CONNECTIONS, options=settings.options) as s3:
         plan, folder = await make_plan(s3, replace(planned, max_shards=1), endpoint)
-        retryable = 0
-        for shard in range(plan.shards):
-            work = replace(settings, plan_location=folder.location, shard=shard)
-            retryable += (await run_shard(connection, work)).retryable
-        report = await report_batch(
-            s3, folder.location, task_try=settings.writer.task_try, options=settings.options
+        report_on = partial(
+            report_batch,
+            s3,
+            folder.location,
+            task_try=settings.writer.task_try,
+            options=settings.options,
+            context=context,
         )
-    return BatchOutcome(report.summary(), report.total, folder.report_page, retryable, report.failures)
+        retryable = 0
+        try:
+            for shard in range(plan.shards):
+                work = replace(settings, plan_location=folder.location, shard=shard)
+                retryable += (await run_shard(connection, work)).retryable
+        except SageMakerInferenceError:
+            with suppress(SageMakerInferenceError):  # the first error counts
+                await report_on()
+                pages.append(folder.report_page)
+            raise
+        report = await report_on()
+        pages.append(folder.report_page)
+    return BatchOutcome(report.summary(), report.total, folder.report_page, retryable, report.failure_groups)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 import dataclasses
-import datetime
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -24,12 +23,15 @@ from airflow_sm_plugin.batches.claim import Claim, fenced_off
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.task_try import Origin, StateWriter
+from airflow_sm_plugin.core.text import count, plural
+from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, SageMakerInferenceError, ServiceError
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.invoke.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.engine import run_engine
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
+from airflow_sm_plugin.multi_model.report.shard_sum import group_of, shard_report
 from airflow_sm_plugin.multi_model.state.fenced_objects import UploadRecords
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.state.journal import Journal, StoredFailure
@@ -38,7 +40,7 @@ from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
 from airflow_sm_plugin.multi_model.state.store import JournalStore, TakeOver, read_journal, sweep
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from airflow_sm_plugin.multi_model.statistics.progress import BatchProgress
-from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES, ModelCounts, ShardReport
+from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES, ShardReport, StopReason
 
 log = get_log(__name__)
 
@@ -119,7 +121,7 @@ class _ShardRun:
         plan_folder = MultiModelPlanFolder(self.settings.plan_location)
         self._fence = PlanFence(self.s3, plan_folder)
         self.folder = plan_folder.shard(self.settings.shard)
-        self._firsts = [work.first for work in self.shard.models]
+        self._group_of = group_of(self.shard)
         self._trusts_plan = True
         """Whether an artefact that the plan did not find is still missing."""
         self._kept: list[StoredFailure] = []
@@ -172,7 +174,13 @@ class _ShardRun:
         todo = self._todo(journal)
         failures: Sequence[Mapping[str, object]] = ()
         if todo:
-            failures = await self._work(store, todo)
+            try:
+                failures = await self._work(store, todo)
+            except (FencedOff, PlanReplaced):
+                raise
+            except SageMakerInferenceError as error:
+                await self._stop(journal, claim, error)
+                raise
         else:
             await store.append(JournalPart(token=store.token, written_at=time.time(), finished=True), b"")
         await claim.check()
@@ -203,10 +211,11 @@ class _ShardRun:
         for failure in again:
             model = self.shard.models[self._group_of(failure.entry)].target_model
             counted.failed(model, failure.error, records=-(failure.records or 0))
+        errors = {failure.error for failure in again}  # all failures of a class are tried again, or none
+        for model, statistics in journal.statistics.models.items():
+            if groups := statistics.groups.taken_back(errors):
+                counted.of(model).groups.add_json(groups)
         return TakeOver(again=again, taken_back=counted.as_json())
-
-    def _group_of(self, entry: int) -> int:
-        return bisect.bisect_right(self._firsts, entry) - 1
 
     def _todo(self, journal: Journal) -> Todo:
         return [
@@ -279,34 +288,24 @@ class _ShardRun:
         finally:
             await asyncio.shield(writer.close())
 
-    async def _report(self, journal: Journal, failures: Sequence[Mapping[str, object]]) -> ShardReport:
-        counts = {
-            work.target_model: ModelCounts(
-                inputs=journal.clean_inputs[group], records=journal.clean_records[group]
-            )
-            for group, work in enumerate(self.shard.models)
-        }
-        for entry, ended in journal.failed.items():
-            model = self.shard.models[self._group_of(entry)].target_model
-            counts[model] += ModelCounts(
-                inputs=1,
-                inputs_failed=1,
-                records=ended.records,
-                records_failed=ended.failed,
-                inputs_unread=int(ended.unreadable),
-            )
-        rows = [await self._row(*kept) for kept in self._kept]
-        return ShardReport(
-            shard=self.shard.number,
-            plan_digest=self.plan.digest,
-            plan_nonce=self.plan.nonce,
-            endpoint_name=self.plan.endpoint_name,
-            counts=counts,
-            statistics=journal.statistics.as_json(),
-            failures=[*rows, *failures][:MOST_FAILURES],
-            started_at=_iso(journal.began_at or time.time()),
-            finished_at=_iso(time.time()),
+    async def _stop(self, journal: Journal, claim: Claim, error: SageMakerInferenceError) -> None:
+        """Report on what is done, for the batch's report, and add it to the error's text."""
+        reason = StopReason.of(type(error).__name__, str(error))
+        report = shard_report(self.plan, self.shard, journal, finished_at=time.time(), stopped=reason)
+        with suppress(ServiceError):  # the error itself counts
+            await self.s3.write(self.folder.stop(claim.number), report.as_json())
+        total, inputs = report.total, plural(self.shard.inputs, "input")
+        kept = (
+            f"Kept: the results of {plural(total.records - total.records_failed, 'record')}; "
+            f"{count(total.inputs - total.inputs_failed)} of {inputs} are done. A retry, or clearing this task, sends "
+            f"only the rest."
         )
+        error.args = (*error.args, presentable(kept))
+
+    async def _report(self, journal: Journal, failures: Sequence[Mapping[str, object]]) -> ShardReport:
+        rows = [await self._row(*kept) for kept in self._kept]
+        first = [*rows, *failures][:MOST_FAILURES]
+        return shard_report(self.plan, self.shard, journal, finished_at=time.time(), failures=first)
 
     async def _row(self, failure: Failure, data: str) -> Mapping[str, Any]:
         """Read the first row of a failure of an earlier process."""
@@ -320,7 +319,3 @@ class _ShardRun:
             await sweep(self.s3, self.folder, claim)
         retryable = sum(ended.retryable for ended in journal.failed.values())
         return FinishedShard(report, self.folder.report(claim.number), retryable)
-
-
-def _iso(epoch_seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(epoch_seconds, datetime.UTC).isoformat(timespec="milliseconds")

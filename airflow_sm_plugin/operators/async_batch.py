@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, run_of, task_instance_owner, try_of
+from airflow_sm_plugin.batches.report.elements import group_line
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -21,10 +22,13 @@ from airflow_sm_plugin.core.template_values import (
     text,
     whole_number,
 )
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
+from airflow_sm_plugin.links import BatchReportLink, persist_report
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator
+from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
@@ -32,12 +36,17 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 
+_SHOWN_GROUPS = 5
+"""Groups of failures in the task's error. All failures are in the report's rows."""
+
+
 class SageMakerAsyncBatchOperator(InvocationOperator):
     """Send every object under a prefix (or of a manifest) to an asynchronous endpoint, wait for all, report on each.
 
     Inputs are listed and checked before any is sent. The rate of requests adapts: throttling slows it, no input is
     dropped. Then one deferral waits for all results. Failed and expired inputs are sent again, up to ``attempts``
-    times. The report has a row for every input, and its counts add up.
+    times. The report has a row for every input, and its counts add up; ``report.html`` is its page for people, which an
+    error that stops the batch writes too.
 
     **A retry** resumes the killed try: accepted requests are recorded below ``ledger_prefix``, keyed by DAG, run, task,
     map index and arguments, and none of them is sent again. ``on_unknown`` decides about the requests that a kill left
@@ -49,8 +58,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     run that was deleted and created again under its old id reuses nothing.
 
     Returns on XCom: ``{"endpoint_name", "inputs", "inputs_passed_over", "succeeded", "failed", "expired", "refused",
-    "attempts", "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or
-    None}``; ``inputs_passed_over`` are the objects below ``inputs`` that are hidden or that patterns exclude.
+    "attempts", "plan_digest", "started_at", "finished_at", "report_location", "report_page_location", "rows_location",
+    "failures_location" or None}``; ``inputs_passed_over`` are the objects below ``inputs`` that are hidden or that
+    patterns exclude.
     Rows are JSON Lines, always with the same keys: source, etag, status, output_location, failure_location,
     inference_id, attempts, error, custom_attributes.
 
@@ -91,6 +101,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     not_templated = ("deferrable",)
     none_fields = ("custom_attributes",)
+    operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()
 
     def __init__(
@@ -158,37 +169,61 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         """Plan and send, or resume an earlier try; wait; report."""
         with self.reading_arguments():
             settings = self._settings(context)
-            self.keep_link(context)
+            region_name = self.keep_link(context)
             if queue := text(self.completion_queue, "completion_queue"):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
-            return self._run(settings, resumes=False)
+            return self._run(context, settings, region_name, resumes=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         with self.reading_arguments():
             self._check_event(event)
-            return self._run(self._settings(context), resumes=True)
+            settings, region_name = self._settings(context), self.control_plane().conn_region_name
+            return self._run(context, settings, region_name, resumes=True)
 
-    def _run(self, settings: BatchSettings, *, resumes: bool) -> dict[str, Any]:
+    def _run(
+        self, context: Context, settings: BatchSettings, region_name: str, *, resumes: bool
+    ) -> dict[str, Any]:
         from airflow_sm_plugin.async_inference.batch.run import Finished
 
+        task = run_context(
+            context,
+            region_name=region_name,
+            endpoint_name=self.endpoint_name,
+            folders={"State and rows in S3": self.ledger_prefix},
+            clear="this task",
+        )
+        settings = replace(settings, context=task)
         while True:
-            with self.explaining():
-                advance = self._advance(settings, resumes=resumes)
-                step, wait_location = self.run_until_killed(advance)
+            pages: list[str] = []
+            try:
+                with self.explaining():
+                    advance = self._advance(settings, pages, resumes=resumes)
+                    step, wait_location = self.run_until_killed(advance)
+            finally:
+                for location in pages:
+                    persist_report(context, region_name=region_name, location=location)
             if isinstance(step, Finished):
                 return self._conclude(step)
             resumes = True
             trigger = self._trigger(step, wait_location)
             self._check_event(self.wait_with(trigger, deferrable=self.deferrable))
 
-    async def _advance(self, settings: BatchSettings, *, resumes: bool) -> tuple[Waiting | Finished, str]:
-        """Send the requests that can be sent now; return the location of the trigger's list of awaited results."""
+    async def _advance(
+        self, settings: BatchSettings, pages: list[str], *, resumes: bool
+    ) -> tuple[Waiting | Finished, str]:
+        """Send the requests that can be sent now; return the location of the trigger's list of awaited results.
+
+        :param pages: gets the location of the report's page once it is written, also before an error
+        """
         from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished
 
         async with AsyncBatch.open(self.aws, settings, plan_at_hand=resumes) as batch:
-            step = await batch.advance()
+            try:
+                step = await batch.advance()
+            finally:
+                pages += filter(None, [batch.page_location])
             if isinstance(step, Finished):
                 return step, ""
             self.log.info(
@@ -226,11 +261,10 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         lines = [
             f"{counts.unsuccessful} of {counts.total} inputs have no output of endpoint {self.endpoint_name}: {counts}."
         ]
-        for row in finished.failures:
-            where = f" (failure object {row.failure_location})" if row.status == "failed" else ""
-            lines.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
-        if counts.unsuccessful > len(finished.failures):
-            lines.append(f"and {counts.unsuccessful - len(finished.failures)} more")
+        lines += [group_line("", group, "input") for group in report.failures[:_SHOWN_GROUPS]]
+        if len(report.failures) > _SHOWN_GROUPS:
+            rest = sum(group.count for group in report.failures[_SHOWN_GROUPS:])
+            lines.append(f"and {plural(rest, 'more input')}")
         lines.append(
             f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
         )

@@ -57,11 +57,13 @@ class InvocationOperator(SageMakerInferenceOperator):
             if status in SERVING_STATUSES:
                 raise EndpointNotInService(
                     f"SageMaker did not find endpoint {self.endpoint_name} when it was invoked, and it is {status} "
-                    f"now: it was created or changed a moment ago, so that a retry finds it"
+                    f"now: it was created or changed a moment ago, so that a retry finds it",
+                    *error.args[1:],  # what a batch has done is kept
                 ) from error
             raise EndpointNotInService(
                 f"endpoint {self.endpoint_name} is {status}, it serves only InService: wait for it first "
-                f"(SageMakerDeployEndpointOperator does)"
+                f"(SageMakerDeployEndpointOperator does)",
+                *error.args[1:],
             ) from error
 
     def keep_link(self, context: Context) -> str:

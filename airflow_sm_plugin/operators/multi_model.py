@@ -20,9 +20,9 @@ from airflow_sm_plugin.links import (
 )
 from airflow_sm_plugin.operators.arguments import object_options, plan_settings, split_options, tolerance_of
 from airflow_sm_plugin.operators.multi_model_batch import SageMakerMultiModelBatchOperator
+from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batches.task_try import TaskTry
     from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
     from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
@@ -215,10 +215,12 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records failed, or, with a ratio below 1, when
         an input could not be read to its end, so that its records could not be counted
     :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1
-    :param failure_rows: number of failures in the error, by input, model, class and status; default 5
+    :param failure_rows: number of groups of failures in the error, each of one model, error class and kind of message
+        (cut to 200 characters), those of most records first; default 5
     :raises InvalidRequest: an argument breaks a limit, or the plan task left no plan
     :raises InputNotFound: the plan does not exist any more
-    :raises BatchFailed: more failed than is tolerated, or a shard has no report; both reports are written
+    :raises BatchFailed: more failed than is tolerated, or a shard did not finish; both reports are written, with what
+        such a shard did and the error that stopped it
     :raises InferenceError: FencedOff, PlanReplaced, or the counts do not add up
     :raises ResourceConflict: another version of this package began the batch
     """
@@ -248,35 +250,52 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         self.output_acl = output_acl
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_sm_plugin.multi_model.report.tolerance import failure_text
+        from airflow_sm_plugin.multi_model.report.tolerance import failure_text, group_lines
 
         with self.reading_arguments():
             location = self._checked_location()
             tolerance = tolerance_of(self.on_error, self.tolerated_failure_ratio)
             rows = whole_number(self.failure_rows, "failure_rows")
-            report = self.run_until_killed(self._merge(location, try_of(context)))
-            self._publish(context, report)
+            region_name = self.control_plane().conn_region_name
+            report = self.run_until_killed(self._merge(location, context, region_name))
+            self._publish(context, report, region_name)
             if report.missing_shards or tolerance.is_exceeded(report.total):
-                raise BatchFailed(*failure_text(report, tolerance, rows=rows).split("\n"))
+                text = failure_text(report, tolerance, rows=rows, clear=self._clear)
+                raise BatchFailed(*text.split("\n"))
+            for line in group_lines(report.failure_groups, rows):
+                self.log.warning("%s", line)
             return report.summary()
 
-    async def _merge(self, location: str, task_try: TaskTry) -> BatchReport:
+    @property
+    def _clear(self) -> str:
+        """Name the tasks to clear so that the batch goes on: those before this one."""
+        batch_tasks = ", ".join(sorted(self.upstream_task_ids)) or "the batch tasks"
+        return f"{batch_tasks} with downstream"
+
+    async def _merge(self, location: str, context: Context, region_name: str) -> BatchReport:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
-        from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS
+        from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS, read_plan
         from airflow_sm_plugin.multi_model.report.merge import report_batch
 
         options = object_options(self.output_kms_key_id, self.output_acl)
         async with S3Objects.open(self.aws, max_connections=S3_CONNECTIONS, options=options) as s3:
-            return await report_batch(s3, location, task_try=task_try, options=options)
+            plan = await read_plan(s3, location)
+            task = run_context(
+                context,
+                region_name=region_name,
+                endpoint_name=plan.endpoint_name,
+                folders={"Outputs and .errors.jsonl in S3": plan.outputs},
+                clear=self._clear,
+            )
+            return await report_batch(s3, location, task_try=try_of(context), options=options, context=task)
 
-    def _publish(self, context: Context, report: BatchReport) -> None:
+    def _publish(self, context: Context, report: BatchReport, region_name: str) -> None:
         """Store what the links need, and log the report."""
-        region_name = self.control_plane().conn_region_name
         persist_endpoint(context, region_name=region_name, endpoint_name=report.plan.endpoint_name)
         if report.report_page_location:
             persist_report(context, region_name=region_name, location=report.report_page_location)
         self.log.info(
-            "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards without a report; report %s/report.html",
+            "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards unfinished; report %s/report.html",
             report.plan.endpoint_name,
             report.plan.inputs,
             report.total.records,

@@ -32,6 +32,7 @@ from airflow_sm_plugin.operators.arguments import (
     whole_number_if_given,
 )
 from airflow_sm_plugin.operators.invocation import InvocationOperator
+from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
@@ -194,9 +195,14 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             tolerance, started = tolerance_of(self.on_error, self.tolerated_failure_ratio), time.time()
             whole_number(self.container_log_lines, "container_log_lines")
             region_name = self.keep_link(context)
-            with self.explaining():
-                outcome = self.run_until_killed(self._outcome(context), loop_factory=quick_loop)
-            persist_report(context, region_name=region_name, location=outcome.page_location)
+            pages: list[str] = []
+            try:
+                with self.explaining():
+                    advance = self._outcome(context, region_name, pages)
+                    outcome = self.run_until_killed(advance, loop_factory=quick_loop)
+            finally:
+                for location in pages:
+                    persist_report(context, region_name=region_name, location=location)
             if outcome.has_failed_containers:
                 self.show_container_logs(since=started)
             self._conclude(context, outcome, tolerance)
@@ -221,7 +227,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         if error is not None:
             raise error
 
-    async def _outcome(self, context: Context) -> BatchOutcome:
+    async def _outcome(self, context: Context, region_name: str, pages: list[str]) -> BatchOutcome:
+        """Run the batch; add the location of the page that was written, also before an error."""
         from airflow_sm_plugin.multi_model.run import run_batch, run_one_shard
         from airflow_sm_plugin.multi_model.shard import ShardSettings
 
@@ -235,8 +242,18 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         )
         if is_given(self.shard):
             reference = mapping(self.shard, "shard") or {}
-            return await run_one_shard(self.aws, settings, reference)
-        return await run_batch(self.aws, settings, plan_settings(self, context))
+            outcome = await run_one_shard(self.aws, settings, reference)
+            pages.append(outcome.page_location)
+            return outcome
+        planned = plan_settings(self, context)
+        task = run_context(
+            context,
+            region_name=region_name,
+            endpoint_name=self.endpoint_name,
+            folders={"Outputs and .errors.jsonl in S3": planned.outputs},
+            clear="this task",
+        )
+        return await run_batch(self.aws, settings, planned, context=task, pages=pages)
 
     def _engine_settings(self, context: Context) -> EngineSettings:
         from airflow_sm_plugin.multi_model.engine.settings import EngineSettings

@@ -21,6 +21,7 @@ import pytest
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.inputs import InputSource
+from airflow_sm_plugin.batches.report.elements import NO_RUN
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
@@ -130,7 +131,7 @@ class Batch:
             restart=self.race.restart,
             check_models=False,
         )
-        return await run_batch(CONNECTION, given, planned)
+        return await run_batch(CONNECTION, given, planned, context=NO_RUN, pages=[])
 
     def process(self, writer: StateWriter, stop: Stop) -> asyncio.Task[BatchOutcome]:
         """Start a try that stops at a request."""

@@ -110,8 +110,25 @@ def test_failures_are_counted_once_however_often_they_were_tried(batch: MultiMod
     with batch.faults(REFUSED), pytest.raises(AccessDenied):
         batch.run(location, run="2")
     finished = batch.run(location, run="2")
-    assert finished.report.statistics["models"]["a.tar.gz"]["failures"] == {"ModelError": 1}
+    statistics = finished.report.statistics["models"]["a.tar.gz"]
+    assert statistics["failures"] == {"ModelError": 1}
+    assert [(error, count, times) for error, _, _, count, times, _ in statistics["groups"]] == [
+        ("ModelError", 1, 1)
+    ]
     assert [row["error"] for row in finished.report.failures] == ["ModelError"]
+
+
+def test_failures_that_a_retry_repaired_are_in_no_group(batch: MultiModel) -> None:
+    batch.put("a", "x.csv", "bad\ntwo\n")
+    location = batch.plan()
+    rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "body_contains": "two"}
+    with batch.faults(rule):
+        first = batch.run(location, attempts=1, payload_seconds=0.1)
+    groups = dict(first.report.statistics_by_model())["a.tar.gz"].groups
+    assert sorted(group.error for group in groups) == ["ModelError", "ServiceUnavailable"]
+    again = batch.run(location)
+    groups = dict(again.report.statistics_by_model())["a.tar.gz"].groups
+    assert [(group.error, group.count) for group in groups] == [("ModelError", 1)]
 
 
 def test_earlier_failures_that_are_not_tried_again_stay_in_the_report(batch: MultiModel) -> None:

@@ -106,12 +106,18 @@ def test_the_triggers_arguments_stay_small_whatever_is_waited_for(
 
 def test_failures_fail_the_task_and_say_which_why_and_where(account: Account, batch_of: Make) -> None:
     inputs = upload_inputs(account, ["a", "fail this"])
+    ti = TaskInstanceDouble()
     with pytest.raises(AirflowFailException) as error:
-        run_task(lambda: batch_of(inputs, attempts=1))
+        run_task(lambda: batch_of(inputs, attempts=1), context_for(ti))
     text = str(error.value)
+    location = ti.xcom["sagemaker_batch_report_link"]["location"]
+    page = account.read(location).decode()
+    for part in ("1 of 2 inputs have no output", "ordered to fail: this", ti.dag_id, "CloudWatch logs"):
+        assert part in page
     for part in (
         "1 of 2",
-        f"{inputs}00001.txt: failed",
+        "1 input: failed: ",
+        f"first {inputs}00001.txt",
         "ordered to fail: this",
         "failures/",
         "Clear this task",

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -149,7 +150,8 @@ def test_records_that_failed_fail_the_task_once_all_else_is_done(batch: MultiMod
         run(batch)
     assert "BatchFailed" in str(error.value)
     assert "1 of 3 records failed" in str(error.value)
-    assert "x.csv from record 0: model a.tar.gz: ModelError (400)" in str(error.value)
+    assert "1 record of model a.tar.gz: ModelError (400): a bad record in" in str(error.value)
+    assert "model=a/x.csv record 0" in str(error.value)
     assert batch.output("a", "x.csv") == b"a/two\n"
     assert batch.output("b", "x.csv") == b"b/three\n"
     assert batch.account.read(f"{batch.root}/out/report.html")
@@ -305,6 +307,44 @@ def test_an_endpoint_that_is_not_there_yet_is_worth_a_retry(account: Account, ba
             run(batch)
 
 
+def test_a_batch_whose_endpoint_is_gone_has_a_report_on_what_was_done(
+    account: Account, batch: MultiModel
+) -> None:
+    """The page says what to do, and the task's own error what is kept; clearing it then sends only the rest."""
+    batch.put("a", "x.csv", "one\nbad\n" + "one\n" * 60)
+    batch.put("b", "y.csv", "two\n" * 60)
+    gone = {
+        "operation": "InvokeEndpoint",
+        "fault": "error",
+        "code": "ValidationError",
+        "status": 400,
+        "message": f"Endpoint {batch.name} of account 123456789012 not found.",
+        "after": 40,
+    }
+    ti = TaskInstance(task_id=unique("t"))
+    with batch.faults(gone), pytest.raises((AirflowFailException, EndpointNotInService)) as error:
+        run(batch, ti, max_concurrent_transforms=2)
+    assert re.search(r"Kept: the results of \d+ records; 0 of 2 inputs are done", str(error.value))
+    location = ti.xcom["sagemaker_batch_report_link"]["location"]
+    page = account.read(location).decode()
+    for text in (
+        "Unfinished: 0 of 2 inputs done, 1 of 1 shard stopped",
+        "EndpointNotFound",
+        f"Deploy endpoint {batch.name}, then clear this task",
+    ):
+        assert text in page
+    written = json.loads(account.read(location.replace(".html", ".json")))
+    assert written["records"] > 20
+    assert written["stopped"][0]["error"] == "EndpointNotFound"
+    assert written["failure_groups"][0]["error"] == "EndpointNotFound"
+    done = written["succeeded"]
+    before = len(batch.invocations())
+    cleared = dataclasses.replace(ti, max_tries=1, xcom={})
+    summary = run(batch, cleared, on_error="tolerate")
+    assert (summary["records"], summary["failed"]) == (122, 1)
+    assert len(batch.invocations()) - before <= 122 - done
+
+
 def in_dag_run(ti: TaskInstance, started: datetime | None) -> Context:
     """Return a context as of a DAG run that began then."""
     return cast("Context", {**context_for(ti), "dag_run": SimpleNamespace(start_date=started)})
@@ -395,7 +435,7 @@ def test_shards_and_report_of_a_dag_run_created_again_are_its_own(batch: MultiMo
     for work in (run_shard, merged):
         with pytest.raises(PlanReplaced, match="a later plan of this batch"):
             work(first, NOON)
-    with pytest.raises(AirflowFailException, match="have no report"):
+    with pytest.raises(AirflowFailException, match=r"shards? stopped"):
         merged(second, later)
     assert run_shard(second, later)["records"] == 1
     assert merged(second, later)["records"] == 1
@@ -437,7 +477,7 @@ def test_every_object_is_encrypted_with_the_key_of_the_outputs(account: Account,
         ),
         context_for(TaskInstance(task_id="plan")),
     )
-    with pytest.raises(AirflowFailException, match="have no report"):
+    with pytest.raises(AirflowFailException, match=r"shards? stopped"):
         run_task(
             lambda: SageMakerMergeBatchReportOperator(
                 task_id="merge",

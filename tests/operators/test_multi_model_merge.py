@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -12,13 +14,17 @@ from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 from airflow_sm_plugin.operators.multi_model import SageMakerMergeBatchReportOperator
-from tests.multi_model.report.reports import BAD, GOOD, busy, collected, failure_row, shard_of
+from tests.multi_model.report.reports import BAD, GOOD, busy, collected, explained, shard_of
 from tests.multi_model.report.shard_reports import lay_out
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
 pytestmark = pytest.mark.airflow
 
-FAILED = shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row(), failure_row(error="RecordTooLarge")])
+FAILED = shard_of(
+    0,
+    {"a.tar.gz": BAD},
+    statistics=collected(explained(), explained(error="RecordTooLarge", record_count=1)),
+)
 UNREAD = shard_of(0, {"a.tar.gz": ModelCounts(inputs=1, inputs_failed=1, inputs_unread=1)})
 
 
@@ -73,8 +79,7 @@ def test_the_logs_last_line_is_the_summary(
     line = next(line for line in log_text.splitlines() if "batch report: " in line)
     summary, _ = json.JSONDecoder().raw_decode(line.partition("batch report: ")[2])
     assert (summary["failed"], summary["report_location"]) == (3, folder.report)
-    assert log_text.index("3 failed, 0 of 1 shards without a report") < log_text.index("batch report: ")
-    assert "convert" not in log_text
+    assert log_text.index("3 failed, 0 of 1 shards unfinished") < log_text.index("batch report: ")
 
 
 def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> None:
@@ -83,7 +88,13 @@ def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> 
     with pytest.raises(AirflowFailException) as error:
         merge(folder, ti, failure_rows="1")
     text = str(error.value)
-    for part in ("BatchFailed", "3 of 10 records failed", "model a.tar.gz: ModelError (400)", "and more"):
+    for part in (
+        "BatchFailed",
+        "3 of 10 records failed",
+        "3 records of model a.tar.gz: ModelError (400): could not convert 'abc'",
+        "and 1 record in 1 further group",
+        "clear the batch tasks with downstream",
+    ):
         assert part in text
     assert folder.report_page in text
     assert "RecordTooLarge" not in text
@@ -94,7 +105,7 @@ def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> 
 def test_a_shard_without_a_report_fails_the_task_whatever_is_tolerated(account: Account) -> None:
     folder, _ = lay_out(account, [shard_of(0), None])
     with pytest.raises(
-        AirflowFailException, match=r"1 of 2 shards, with 1 inputs, have no report.*map index 1 "
+        AirflowFailException, match=r"1 of 2 shards stopped, with 1 input left[\s\S]*map index 1\)"
     ):
         merge(folder, on_error="tolerate")
     assert json.loads(account.read(folder.report))["shards_missing"] == 1
@@ -109,14 +120,22 @@ def test_a_shard_without_a_report_fails_the_task_whatever_is_tolerated(account: 
         {"on_error": "tolerate", "tolerated_failure_ratio": "None"},
     ],
 )
-def test_failures_can_be_tolerated(account: Account, arguments: dict[str, Any]) -> None:
+def test_failures_can_be_tolerated_and_are_logged(
+    account: Account,
+    arguments: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     folder, _ = lay_out(account, [FAILED])
+    caplog.set_level(logging.WARNING)
     assert merge(folder, **arguments)["failed"] == 3
+    log_text = "".join([caplog.text, *capfd.readouterr()])
+    assert "3 records of model a.tar.gz: ModelError (400): could not convert 'abc'; first s3://" in log_text
 
 
 def test_inputs_that_could_not_be_read_are_tolerated_only_when_asked(account: Account) -> None:
     folder, _ = lay_out(account, [UNREAD])
-    with pytest.raises(AirflowFailException, match="1 inputs could not be read to their end"):
+    with pytest.raises(AirflowFailException, match="1 input could not be read to the end"):
         merge(folder, tolerated_failure_ratio=1)
     assert merge(folder, on_error="tolerate")["inputs_failed"] == 1
 
@@ -125,6 +144,26 @@ def test_nothing_planned_is_a_success_with_an_empty_report(account: Account) -> 
     folder, _ = lay_out(account, [])
     assert merge(folder)["records"] == 0
     assert b"Nothing to do" in account.read(folder.report_page)
+
+
+def test_the_page_names_the_dag_run_and_the_tasks_to_clear(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for section in ("API", "WEBSERVER"):
+        monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", "https://airflow.example/site/")
+    folder, plan = lay_out(account, [FAILED])
+    ti = TaskInstanceDouble()
+    with pytest.raises(AirflowFailException):
+        merge(folder, ti)
+    page = account.read(folder.report_page).decode()
+    links = re.findall(r'<a href="([^"]+)"', page)
+    run = quote(ti.run_id, safe="")
+    assert links[0].startswith(f"https://airflow.example/site/dags/{ti.dag_id}/")
+    assert links[0].endswith(run)
+    assert any("log-groups" in link for link in links)
+    assert any(plan.outputs.partition("/out")[0].rpartition("/")[2] in link for link in links)
+    for text in (ti.dag_id, ti.task_id, "then clear the batch tasks with downstream"):
+        assert text in page
 
 
 def test_it_may_run_again(account: Account) -> None:

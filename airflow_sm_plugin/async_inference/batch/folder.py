@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_sm_plugin.batches.folder import REPORT, state_folder
+from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE, state_folder
 
 _PLANNED = "planned-"
 
@@ -47,6 +47,10 @@ class AttemptFolder:
     @property
     def report(self) -> str:
         return f"{self.location}/{REPORT}"
+
+    @property
+    def report_page(self) -> str:
+        return f"{self.location}/{REPORT_PAGE}"
 
     @property
     def rows(self) -> str:

@@ -1,6 +1,7 @@
 """The report of an asynchronous batch: a row for each input, and counts that add up.
 
-Rows stay in S3, since they contain custom attributes and failure texts. XCom and the log get :meth:`Report.summary`.
+Rows and groups of failures stay in S3, since they contain custom attributes and failure texts. XCom gets
+:meth:`Report.summary`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_sm_plugin.batches.report.failures import LONGEST_MESSAGE, Example, FailureGroup
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
 
@@ -55,6 +57,12 @@ class Row:
     def from_line(cls, line: str) -> Row:
         return msgspec.convert(json.loads(line), cls)
 
+    @property
+    def failure(self) -> FailureGroup:
+        """The row as a group of failures of its own."""
+        message = (self.error or "")[:LONGEST_MESSAGE]
+        return FailureGroup(self.status.value, None, message, count=1, examples=(Example(self.source),))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
@@ -88,12 +96,13 @@ class RowCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The report of a finished batch; it contains no secrets.
+    """The report of a finished batch.
 
     :param started_at: when the plan was made, ISO 8601; ``finished_at``, when the last result was counted
     :param rows_location: prefix of the rows of all inputs, as JSON Lines
     :param failures_location: prefix of the rows of inputs without an output; None if there is no such input
     :param inputs_passed_over: objects below the inputs' prefix that are no inputs
+    :param failures: inputs without an output, in groups, the greatest first; they hold texts of failure objects
     :param run: of the task that wrote it: a retry of that run returns the report as long as the inputs are the same
     """
 
@@ -105,7 +114,9 @@ class Report:
     report_location: str
     rows_location: str
     failures_location: str | None = None
+    report_page_location: str | None = None
     inputs_passed_over: int = 0
+    failures: tuple[FailureGroup, ...] = field(default=(), repr=False)
     run: str | None = None
     written_by: TaskTry = field(default_factory=TaskTry)
 
@@ -130,14 +141,19 @@ class Report:
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "report_location": self.report_location,
+            "report_page_location": self.report_page_location,
             "rows_location": self.rows_location,
             "failures_location": self.failures_location,
         }
 
     def as_json(self) -> str:
-        """Encode ``report.json``: the summary, and the run and try that wrote it."""
-        writer = {"run": self.run, "written_by": self.written_by.as_list()}
-        return json.dumps(self.summary() | writer, indent=2) + "\n"
+        """Encode ``report.json``: the summary, the groups of failures, and the run and try that wrote it."""
+        more = {
+            "run": self.run,
+            "written_by": self.written_by.as_list(),
+            "failure_groups": [group.as_json() for group in self.failures],
+        }
+        return json.dumps(self.summary() | more, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
@@ -145,4 +161,5 @@ class Report:
         given.pop("inputs")
         counts = RowCounts(**{count.name: given.pop(count.name) for count in fields(RowCounts)})
         written_by = TaskTry.from_list(given.pop("written_by", None))
-        return cls(counts=counts, written_by=written_by, **given)
+        failures = tuple(map(FailureGroup.from_json, given.pop("failure_groups", ())))
+        return cls(counts=counts, written_by=written_by, failures=failures, **given)

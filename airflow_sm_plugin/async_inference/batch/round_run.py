@@ -282,6 +282,11 @@ class RoundProgress:
             )
         return state.counts(watch)
 
+    @property
+    def counts(self) -> WatchCounts | None:
+        """The results by the last poll; None before it."""
+        return None if self._state is None or self._watch is None else self._state.counts(self._watch.watch)
+
     async def judged(self, *, reason: str | None = None) -> RoundOutcome:
         """Record the end of each number by the last poll, and the pattern of locations.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import AttemptFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.page_writing import write_page
 from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, read_rows
 from airflow_sm_plugin.async_inference.batch.report import Report, Row, RowCounts, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
@@ -20,6 +21,8 @@ from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_o
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.input_chunks import read_chunk
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
+from airflow_sm_plugin.batches.report.elements import MOST_SHOWN
+from airflow_sm_plugin.batches.report.failures import FailureGroups
 from airflow_sm_plugin.exceptions import PreconditionFailed
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
@@ -69,6 +72,7 @@ class RowWriter:
 
     def __post_init__(self) -> None:
         self._watcher = ResultWatcher(self.s3)
+        self._failures = FailureGroups(most=MOST_SHOWN)
         self._slots = asyncio.Semaphore(_TEXTS_AT_ONCE)
         self._earlier: dict[int, list[Row]] = {}
         self._loading = asyncio.Lock()
@@ -94,11 +98,22 @@ class RowWriter:
             finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             report_location=self.folder.report,
             rows_location=self.folder.rows,
+            report_page_location=self.folder.report_page,
             failures_location=self.folder.failures if counts.unsuccessful else None,
+            failures=tuple(sorted(self._failures, key=lambda group: -group.count)),
             inputs_passed_over=self.plan.passed_over,
             run=self.settings.run,
             written_by=self.settings.task_try,
         ).checked(self.plan.count)
+        await write_page(
+            self.s3,
+            self.settings,
+            self.plan,
+            self.folder,
+            [ended.progress for ended in self.rounds],
+            finished_at=report.finished_at,
+            failures=report.failures,
+        )
         try:
             await self.s3.write(self.folder.report, report.as_json().encode(), only_if_new=True)
         except PreconditionFailed:
@@ -112,6 +127,8 @@ class RowWriter:
         )
         await self.s3.write(self.folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
         if failures := [row for row in rows if row.status is not Status.SUCCEEDED]:
+            for row in failures:
+                self._failures.add(row.failure)
             location = self.folder.failures_of(shard)
             await self.s3.write(location, _lines(failures), content_type="application/jsonl")
         return RowCounts.of(rows)
@@ -168,13 +185,3 @@ class RowWriter:
 
 def _lines(rows: Sequence[Row]) -> bytes:
     return "".join(f"{row.as_line()}\n" for row in rows).encode()
-
-
-async def first_failures(s3: S3Objects, folder: AttemptFolder, plan: BatchPlan, count: int) -> list[Row]:
-    """Read the first rows of inputs without an output."""
-    lines: list[str] = []
-    for shard in range(plan.shards):
-        lines += (await s3.read_if_any(folder.failures_of(shard)) or b"").decode().splitlines()
-        if len(lines) >= count:
-            break
-    return [Row.from_line(line) for line in lines[:count]]

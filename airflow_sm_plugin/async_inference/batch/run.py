@@ -6,17 +6,19 @@ state that a retry needs is in S3, keyed by task instance and arguments, never b
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.page_writing import write_page
 from airflow_sm_plugin.async_inference.batch.plan import (
     BatchPlan,
     NextPlan,
@@ -25,10 +27,10 @@ from airflow_sm_plugin.async_inference.batch.plan import (
     Sent,
     next_plan,
 )
-from airflow_sm_plugin.async_inference.batch.report import Report, Row
+from airflow_sm_plugin.async_inference.batch.report import Report
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress, fixed_numbers
-from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter, first_failures
+from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import LocationPattern
@@ -39,8 +41,14 @@ from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.manifest_reading import HEADS_AT_ONCE
+from airflow_sm_plugin.batches.report.elements import cause_in
 from airflow_sm_plugin.core.number_sets import numbers_of
-from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
+from airflow_sm_plugin.exceptions import (
+    EndpointNotFound,
+    FencedOff,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+)
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
 log = get_log(__name__)
@@ -48,9 +56,6 @@ log = get_log(__name__)
 _INITIAL_RATE = 100.0
 """Requests per second at first; the rate then adapts to the answers, up to ``max_rate``. A higher one may be
 throttled in its first seconds; a lower one delays the beginning of a batch, since the rate rises by steps."""
-
-_SHOWN_FAILURES = 5
-"""Failures named in the task's error: enough to see whether they are alike. All of them are in the report's rows."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of a batch, with the first rows of inputs without an output."""
+    """The end of a batch."""
 
     report: Report
-    failures: tuple[Row, ...]
 
 
 class AsyncBatch:
@@ -93,6 +97,9 @@ class AsyncBatch:
         self._plans = Plans(s3, self.folder, settings)
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
+        self._plan: BatchPlan | None = None
+        self.page_location: str | None = None
+        """Of the report's page, once it is written."""
         self._send_rate = SendRate(
             now=time.monotonic(), max_rate=settings.max_rate, initial=min(settings.max_rate, _INITIAL_RATE)
         )
@@ -119,10 +126,39 @@ class AsyncBatch:
         :raises FencedOff: another process has taken the batch over
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
-        plan = await self._open_plan()
+        try:
+            return await self._advance()
+        except FencedOff:
+            raise
+        except SageMakerInferenceError as error:
+            with suppress(SageMakerInferenceError):  # the first error counts
+                await self._report_stop(error)
+            raise
+
+    async def _report_stop(self, error: SageMakerInferenceError) -> None:
+        """Write a page on what was done before an error."""
+        if self._plan is None:
+            return
+        folder = self.folder.plan(self._plan.number)
+        rounds = [ended.progress for ended in self._ended]
+        if self._current is not None and self._current not in rounds:
+            rounds.append(self._current)
+        await write_page(
+            self._s3,
+            self._settings,
+            self._plan,
+            folder,
+            rounds,
+            finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            stopped=(type(error).__name__, cause_in(str(error))),
+        )
+        self.page_location = folder.report_page
+
+    async def _advance(self) -> Waiting | Finished:
+        plan = self._plan = await self._open_plan()
         report = await self._report_on(plan)
         if report is not None:
-            return await self._finished(plan, report)
+            return self._finished(report)
         numbers = plan.to_send
         while numbers and len(self._ended) < self._settings.attempts:
             current = self._current = await self._open_round(
@@ -311,10 +347,8 @@ class AsyncBatch:
         writer = RowWriter(self._s3, self._settings, plan, folder, self._ended, carried_from=earlier)
         report = await writer.write()
         log.info("%s: %s", report.report_location, report.counts)
-        return await self._finished(plan, report)
+        return self._finished(report)
 
-    async def _finished(self, plan: BatchPlan, report: Report) -> Finished:
-        failures: list[Row] = []
-        if report.counts.unsuccessful:
-            failures = await first_failures(self._s3, self.folder.plan(plan.number), plan, _SHOWN_FAILURES)
-        return Finished(report, tuple(failures))
+    def _finished(self, report: Report) -> Finished:
+        self.page_location = report.report_page_location
+        return Finished(report)

@@ -8,6 +8,7 @@ from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
 from airflow_sm_plugin.async_inference.watch_state import CHECK_IN_SECONDS
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
 from airflow_sm_plugin.batches.inputs import InputSource
+from airflow_sm_plugin.batches.report.elements import NO_RUN, RunContext
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.invoke.async_request import DEFAULT_INVOCATION_TIMEOUT, DEFAULT_REQUEST_TTL
@@ -31,6 +32,7 @@ class BatchSettings:
     :param wait_seconds: permitted wait for a result after its submission; None: RequestTTL + InvocationTimeout
     :param check_in_seconds: a longer wait is interrupted, to check whether the endpoint still exists
     :param options: KMS key, ACL and metadata of new objects
+    :param context: of the task, for the report's page
     :param patience_seconds: a submission gives up after so long without any accepted request; a retry goes on
     """
 
@@ -51,6 +53,7 @@ class BatchSettings:
     check_in_seconds: float = CHECK_IN_SECONDS
     patience_seconds: float = 600.0
     options: ObjectOptions = PLAIN
+    context: RunContext = NO_RUN
 
     @property
     def arguments(self) -> str:

@@ -111,7 +111,9 @@ class Recorder:
         self._fresh[open_input.entry] = open_input
         if append_failure(open_input.failures, failed):
             self._hold(len(failed.message) + _ROW)
-        self.statistics.failed(open_input.model.queue.model, failed.error.__name__, records=records)
+        model = open_input.model.queue.model
+        self.statistics.failed(model, failed.error.__name__, records=records)
+        self.statistics.explained(model, failed.row(open_input.batch_input), epoch_seconds=time.time())
         self.progress.records_failed += records
         self.progress.bytes += failed.end - failed.start
 

@@ -12,16 +12,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+from airflow_sm_plugin.batches.report.failures import FailureGroup, FailureGroups
 from airflow_sm_plugin.exceptions import InferenceError
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.statistics.counters import Interval, ModelStatistics, length_of
 from airflow_sm_plugin.multi_model.statistics.series import BatchSeries
-from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport, seconds_between
+from airflow_sm_plugin.multi_model.statistics.shard_report import (
+    ModelCounts,
+    ShardReport,
+    StopReason,
+    seconds_between,
+)
 
 MOST_FAILURES = 100
 """Failure rows in a batch's report; the ``.errors.jsonl`` of the inputs hold all of them."""
+
+MOST_GROUPS = 500
+"""Groups of failures in a batch's report, the greatest first."""
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _SHOWN = 5
@@ -32,7 +41,7 @@ _SHOWN = 5
 class ModelReport:
     """One target model, over all shards.
 
-    :param unreported: the model's inputs in shards without a report
+    :param unreported: the model's inputs that are not done, in shards that did not finish
     :param missing: whether the plan found no artefact of the model
     """
 
@@ -96,6 +105,49 @@ def _in_seconds(intervals: Iterable[Interval]) -> list[list[float]]:
     return [[began / 1_000, ended / 1_000] for began, ended in intervals]
 
 
+class ModelFailures(NamedTuple):
+    """A group of failures of one target model, or of all where the name is empty."""
+
+    target_model: str
+    group: FailureGroup
+
+    def as_json(self) -> dict[str, Any]:
+        group = self.group
+        return {
+            "target_model": self.target_model,
+            "error": group.error,
+            "status": group.status,
+            "message": group.message,
+            "records": group.count,
+            "failures": group.times,
+            "examples": [example._asdict() for example in group.examples],
+        }
+
+
+class Stop(NamedTuple):
+    """Shards that ended early for one reason.
+
+    :param reason: None where no error was recorded: the process was killed, still runs, or never began
+    """
+
+    reason: StopReason | None
+    shards: Sequence[int]
+
+    def as_json(self) -> dict[str, Any]:
+        reason = self.reason
+        return {
+            "error": None if reason is None else reason.error,
+            "message": None if reason is None else reason.message,
+            "shards": list(self.shards),
+        }
+
+
+def failure_groups(models: Iterable[tuple[str, ModelStatistics]]) -> list[ModelFailures]:
+    """List failures by model, error class and message, those of most records first."""
+    found = [ModelFailures(name, group) for name, statistics in models for group in statistics.groups]
+    return sorted(found, key=lambda each: (-each.group.count, -each.group.times, each.target_model))
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchReport:
     """The whole batch.
@@ -103,7 +155,9 @@ class BatchReport:
     :param started_at: ISO 8601, when the first shard began
     :param finished_at: ISO 8601, when the last shard ended
     :param models: by name; those of shards without a report as well
-    :param missing_shards: numbers of the shards without a report: they were killed, failed, or did not run
+    :param missing_shards: numbers of the shards that did not finish: they were killed, failed, or did not run. What
+        they did is counted
+    :param stops: the same shards by the reason, that of most shards first
     :param failures: the first failure rows of each shard
     """
 
@@ -112,6 +166,7 @@ class BatchReport:
     finished_at: str
     models: Sequence[ModelReport] = field(repr=False)
     missing_shards: Sequence[int] = ()
+    stops: Sequence[Stop] = ()
     failures: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     series: BatchSeries = field(default_factory=BatchSeries, repr=False)
     report_location: str | None = None
@@ -123,7 +178,7 @@ class BatchReport:
 
     @property
     def unreported(self) -> int:
-        """Inputs in shards without a report."""
+        """Inputs that are not done, in shards that did not finish."""
         return sum(model.unreported for model in self.models)
 
     @property
@@ -140,6 +195,23 @@ class BatchReport:
         )
 
     @property
+    def done(self) -> int:
+        """Inputs that ended without a failure."""
+        return self.total.inputs - self.total.inputs_failed
+
+    @cached_property
+    def failure_groups(self) -> list[ModelFailures]:
+        """Failures by model, error class and message; those with the error that stopped shards are one group."""
+        stopping = {stop.reason.error for stop in self.stops if stop.reason is not None}
+        groups = failure_groups((model.target_model, model.statistics) for model in self.models)
+        of_stops = FailureGroups(most=len(stopping))
+        for _, group in groups:
+            if group.error in stopping:
+                of_stops.add(group)
+        others = [each for each in groups if each.group.error not in stopping]
+        return [*(ModelFailures("", group) for group in of_stops), *others]
+
+    @property
     def failures_by_class(self) -> dict[str, int]:
         """Failed records by error class, the most frequent first."""
         return _by_class(model.statistics.failures for model in self.models)
@@ -152,6 +224,10 @@ class BatchReport:
     @property
     def retries(self) -> int:
         return sum(model.retries for model in self.models)
+
+    @property
+    def invocations(self) -> int:
+        return sum(model.statistics.invocations for model in self.models)
 
     def summary(self) -> dict[str, str | int | float | None]:
         """Make the XCom value: flat, small, with JSON values and no secrets."""
@@ -166,7 +242,7 @@ class BatchReport:
             "failed": self.total.records_failed,
             "models": len(self.models),
             "models_failed": len(self.failed_models),
-            "invocations": sum(model.statistics.invocations for model in self.models),
+            "invocations": self.invocations,
             "retries": self.retries,
             "seconds": seconds_between(self.started_at, self.finished_at),
             "shards": self.plan.shards,
@@ -193,6 +269,8 @@ class BatchReport:
             "first_failures": [dict(row) for row in self.failures],
         }
         details = (
+            _lines("stopped", [stop.as_json() for stop in self.stops]),
+            _lines("failure_groups", [each.as_json() for each in self.failure_groups[:MOST_GROUPS]]),
             _lines("model_rows", [model.as_json() for model in self.models]),
             _lines("timeline", [model.timeline() for model in self.models]),
             f' "series": {json.dumps(self.series.as_json(), separators=(",", ":"))}',
@@ -217,7 +295,7 @@ class ReportSum:
         self._plan = plan
         self._missing_models = set(plan.missing_models)
         self._shards: set[int] = set()
-        self._missing: list[int] = []
+        self._stops: dict[StopReason | None, list[int]] = {}
         self._models: dict[str, ModelReport] = {}
         self._series = BatchSeries()
         self._failures: list[tuple[int, Mapping[str, Any]]] = []
@@ -229,12 +307,29 @@ class ReportSum:
 
         :raises InferenceError: the report is of another plan, or that shard was added before
         """
+        self._check_new(shard.shard)
+        self._count(shard)
+
+    def miss(self, shard: ShardPlan, done: ShardReport | None = None) -> None:
+        """Add the plan of a shard that did not finish: the inputs that are not done are unreported.
+
+        :param done: the report on what is done; None where nothing is
+        :raises InferenceError: the report is of another plan, or that shard was added before
+        """
+        self._check_new(shard.number)
+        self._stops.setdefault(None if done is None else done.stopped, []).append(shard.number)
+        if done is not None:
+            self._count(done)
+        for work in shard.models:
+            ended = 0 if done is None else done.counts[work.target_model].inputs
+            self._model(work.target_model).unreported += work.count - ended
+
+    def _count(self, shard: ShardReport) -> None:
         if (shard.plan_nonce, shard.endpoint_name) != (self._plan.nonce, self._plan.endpoint_name):
             raise InferenceError(
                 f"the report of shard {shard.shard} is of plan {shard.plan_nonce} for endpoint {shard.endpoint_name}, "
                 f"not of plan {self._plan.nonce} for endpoint {self._plan.endpoint_name}"
             )
-        self._check_new(shard.shard)
         for name, counts in shard.counts.items():
             self._model(name).counts += counts
         for name, statistics in shard.statistics.get("models", {}).items():
@@ -245,16 +340,6 @@ class ReportSum:
         self._failures = sorted(rows, key=lambda row: row[0])[:MOST_FAILURES]
         self._started.append(shard.started_at)
         self._finished.append(shard.finished_at)
-
-    def miss(self, shard: ShardPlan) -> None:
-        """Add the plan of a shard without a report: its inputs are unreported.
-
-        :raises InferenceError: that shard was added before
-        """
-        self._check_new(shard.number)
-        self._missing.append(shard.number)
-        for work in shard.models:
-            self._model(work.target_model).unreported += work.count
 
     def _check_new(self, shard_number: int) -> None:
         if shard_number in self._shards or not 0 <= shard_number < self._plan.shards:
@@ -280,7 +365,11 @@ class ReportSum:
             started_at=min(self._started, key=datetime.fromisoformat, default=plan.created_at),
             finished_at=max(self._finished, key=datetime.fromisoformat, default=plan.created_at),
             models=[model for _, model in sorted(self._models.items())],
-            missing_shards=sorted(self._missing),
+            missing_shards=sorted(shard for shards in self._stops.values() for shard in shards),
+            stops=sorted(
+                (Stop(reason, sorted(shards)) for reason, shards in self._stops.items()),
+                key=lambda stop: (-len(stop.shards), stop.shards),
+            ),
             failures=[row for _, row in self._failures],
             series=self._series,
         )
@@ -297,5 +386,9 @@ def _contradictions(report: BatchReport) -> list[str]:
     if report.total.inputs + report.unreported != report.plan.inputs:
         inputs = f"of {report.plan.inputs} planned inputs {report.total.inputs} are reported on"
         contradictions.append(f"{inputs} and {report.unreported} are not")
-    wrong = [model.target_model for model in report.models if not model.counts.adds_up]
+    wrong = [
+        model.target_model
+        for model in report.models
+        if not (model.counts.fits if model.unreported else model.counts.adds_up)
+    ]
     return contradictions + [f"those of {model} contradict each other" for model in wrong[:_SHOWN]]

@@ -21,6 +21,8 @@ MOST_ROWS = 100
 """Models with a row of their own; at the least height they take 1,400 pixels."""
 
 _MOST_LINES = 4
+_BARS = ("rate", "failed")
+"""Kinds of curves that are drawn as bars."""
 
 _LEAST_WIDTH = 1.2
 """Width of a short bar, so that it is visible."""
@@ -164,6 +166,12 @@ _LAYOUTS = (
         [("rate", "rate", "records with an output per second")],
     ),
     _Layout(
+        "Failures",
+        "records that failed, those that were tried again later included; a bar is {width}",
+        amount,
+        [("failed", "failures", "failed records")],
+    ),
+    _Layout(
         "Latency of invocations",
         "of those that succeeded, without the waits between attempts",
         duration,
@@ -195,7 +203,7 @@ def _plot(points: Sequence[Point], axis: TimeAxis, layout: _Layout) -> Plot | No
         note=layout.note.format(greatest=amount(greatest), width=duration(points[0].seconds)),
         lines=scale.lines(layout.label),
         curves=[
-            (kind, legend, _bars(values, axis, scale) if kind == "rate" else _curve(values, axis, scale))
+            (kind, legend, _bars(values, axis, scale) if kind in _BARS else _curve(values, axis, scale))
             for (kind, _, legend), values in zip(layout.curves, given, strict=True)
         ],
     )

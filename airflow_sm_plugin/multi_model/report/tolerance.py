@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from airflow_sm_plugin._safe_text import presentable
+from airflow_sm_plugin.batches.report.elements import group_line
 from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
-from airflow_sm_plugin.exceptions import InputChanged, InputNotFound, InvalidRequest
-from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
+from airflow_sm_plugin.core.text import plural
+from airflow_sm_plugin.exceptions import EndpointNotFound, InvalidRequest
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ModelFailures, Stop
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 
 _SHOWN_RANGES = 10
 """Ranges of map indexes named in an error."""
-
-_OWN_MESSAGES = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRequest.__name__})
-"""Errors whose message is ours, so that the task's log may show it; a container's text stays in S3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,41 +50,76 @@ class Tolerance:
         return float(self.on_error == "tolerate") if self.failure_ratio is None else self.failure_ratio
 
 
-def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
-    """Describe a failed batch: counts, the first failures, the location of all failures, the effect of clearing.
+def failure_text(
+    report: BatchReport, tolerance: Tolerance, *, rows: int, clear: str = "the batch tasks with downstream"
+) -> str:
+    """Describe a failed batch: counts, what stopped shards, the failures by kind, the reports, what to do.
 
-    A failure's line has its input, model, class and status, but no text of a container.
-
-    :param rows: failures named at most
+    :param rows: groups of failures named at most, the greatest first
+    :param clear: the tasks to clear
     """
-    about = f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}"
-    lines = [f"{about}: {_counts(report, tolerance)}."]
-    lines += [failure_line(row) for row in report.failures[:rows]]
-    if len(report.failures) > rows > 0:
-        lines.append("and more")
+    about = f"batch of {plural(report.plan.inputs, 'input')} through endpoint {report.plan.endpoint_name}"
     outputs = report.plan.outputs.rstrip("/")
-    lines.append(
-        f"Outputs, and the failures of each input as .errors.jsonl, are below {outputs}/; the report is "
-        f"{report.report_page_location}. To try again what failed or is not done, and nothing else, clear the batch "
-        f"tasks with what is downstream; clearing this task alone only reads the shards' reports again"
-    )
+    where = f"Outputs, and the failures of each input as .errors.jsonl, are below {outputs}/; the report is "
+    lines = [
+        f"{about}: {_counts(report, tolerance)}.",
+        *(f"Reason: {stop_line(stop, report.plan.shards)}" for stop in report.stops),
+        *group_lines(report.failure_groups, rows),
+        f"{where}{report.report_page_location}.",
+        f"Do: {advice(report, clear)}",
+    ]
     return "\n".join(map(presentable, lines))
+
+
+def group_lines(groups: Sequence[ModelFailures], rows: int) -> list[str]:
+    """Describe groups of failures, one line for each of the first *rows*, with the containers' words."""
+    lines = [group_line(target_model, group, "record") for target_model, group in groups[:rows]]
+    if len(groups) > rows > 0:
+        rest = sum(group.count for _, group in groups[rows:])
+        lines.append(
+            f"and {plural(rest, 'record')} in {plural(len(groups) - rows, 'further group')} of failures"
+        )
+    return lines
+
+
+def stop_line(stop: Stop, shards: int) -> str:
+    """Describe why shards stopped, with their map indexes."""
+    named = f"{len(stop.shards)} of {plural(shards, 'shard')} (map index {_in_ranges(stop.shards)})"
+    if stop.reason is None:
+        return f"{named} did not finish and left no error, as after a kill: see the logs of these tasks"
+    return f"{named} stopped: {stop.reason.error}: {stop.reason.message}"
+
+
+def advice(report: BatchReport, clear: str) -> str:
+    """Describe what to do about a failed batch."""
+    errors = {stop.reason.error for stop in report.stops if stop.reason is not None}
+    rest = "what is not done" if report.missing_shards else "what failed"
+    if report.missing_shards and report.total.failed:
+        rest += " and what failed"
+    if EndpointNotFound.__name__ in errors:
+        first = f"deploy endpoint {report.plan.endpoint_name}, then clear"
+    elif errors or report.total.failed:
+        first = "correct the cause, then clear"
+    else:
+        first = "clear"
+    return f"{first} {clear}: only {rest} is sent"
 
 
 def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     total, missing = report.total, report.missing_shards
     parts = []
-    if total.records:
-        parts.append(
-            f"{failed_share(total, tolerance)}, in {len(report.failed_models)} of {len(report.models)} models"
-        )
-    if total.inputs_unread:
-        parts.append(f"{total.inputs_unread} inputs could not be read to their end")
     if missing:
         parts.append(
-            f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
-            f"batch tasks with map index {_in_ranges(missing)} did not finish, their logs say why"
+            f"{plural(report.done, 'input')} done; {len(missing)} of {plural(report.plan.shards, 'shard')} stopped, "
+            f"with {plural(report.unreported, 'input')} left"
         )
+    if total.records and (total.records_failed or not missing):
+        parts.append(
+            f"{failed_share(total, tolerance)}, in {len(report.failed_models)} of "
+            f"{plural(len(report.models), 'model')}"
+        )
+    if total.inputs_unread:
+        parts.append(f"{plural(total.inputs_unread, 'input')} could not be read to the end")
     return "; ".join(parts)
 
 
@@ -105,12 +138,3 @@ def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
         f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "
         f"{100 * tolerance.ratio:.3g} %)"
     )
-
-
-def failure_line(row: Mapping[str, Any]) -> str:
-    """Describe a failure row without any text of a container."""
-    status = "" if row.get("status") is None else f" ({row['status']})"
-    rest = ", all" if row.get("record_count") is None else ""
-    reason = f": {row.get('message')!s:.300}" if row.get("error") in _OWN_MESSAGES else ""
-    records = f"{row.get('source')}{rest} from record {row.get('first_record')}"
-    return f"{records}: model {row.get('target_model')}: {row.get('error')}{status}{reason}"

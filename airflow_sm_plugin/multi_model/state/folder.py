@@ -42,6 +42,10 @@ class ShardFolder:
         """Locate the report of the process with a claim; only the report of the latest claim counts."""
         return f"{self.location}/reports/{claim:08d}.json"
 
+    def stop(self, claim: int) -> str:
+        """Locate the report of the process with a claim on what was done before an error stopped it."""
+        return f"{self.location}/stops/{claim:08d}.json"
+
 
 @dataclass(frozen=True)
 class MultiModelPlanFolder:

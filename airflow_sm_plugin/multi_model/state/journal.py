@@ -116,6 +116,8 @@ class Journal:
     def _reset(self) -> None:
         self.began_at: float | None = None
         """Epoch seconds of the first part since a restart."""
+        self.written_at: float | None = None
+        """Epoch seconds of the last part."""
         self.is_finished = False
         self.clean = 0
         """Number set of the inputs that ended without a failure; the next two count them, and records, by group."""
@@ -133,6 +135,7 @@ class Journal:
             self._reset()
         if self.began_at is None:
             self.began_at = part.written_at
+        self.written_at = part.written_at
         if part.claim is not None:
             self.claim, self.writer, self.is_finished = part.claim, part.writer or StateWriter(), False
             self.first_writer = self.first_writer or self.writer

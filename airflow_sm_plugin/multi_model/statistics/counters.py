@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Any, TypeVar
 
+from airflow_sm_plugin.batches.report.failures import FailureGroup, FailureGroups
 from airflow_sm_plugin.multi_model.statistics.latencies import MICROSECONDS, SCALE, Latencies
 from airflow_sm_plugin.multi_model.statistics.series import TimeBins
 
@@ -69,6 +70,7 @@ class ModelStatistics:
     latencies: Latencies = field(default_factory=Latencies)
     repeats: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+    groups: FailureGroups = field(default_factory=FailureGroups)
     loads: int = 0
     load_milliseconds: int = 0
     loading: list[Interval] = field(default_factory=list)
@@ -85,6 +87,7 @@ class ModelStatistics:
                 setattr(self, name, joined([*getattr(self, name), *other[name]]))
         if "latencies" in other:
             self.latencies.add(other["latencies"])
+        self.groups.add_json(other.get("groups", ()))
 
     @property
     def invocations(self) -> int:
@@ -96,6 +99,7 @@ class ModelStatistics:
         values: dict[str, Any] = {name: getattr(self, name) for name in (*_COUNTS, *_BY_NAME)}
         values |= {name: joined(getattr(self, name)) for name in _INTERVALS}
         values["latencies"] = self.latencies.as_json() if self.latencies.counts else None
+        values["groups"] = self.groups.as_json()
         return {name: value for name, value in values.items() if value}
 
 
@@ -151,6 +155,12 @@ class Statistics:
         :param records: negative takes back a failure that was counted before and is tried again
         """
         add_each(self.of(model).failures, {kind: records})
+
+    def explained(self, model: str, row: Mapping[str, Any], *, epoch_seconds: float) -> None:
+        """Add a row of ``.errors.jsonl`` to the groups of failures, and its records to the series."""
+        group = FailureGroup.of_row(row)
+        self.of(model).groups.add(group)
+        self.bins.bin_of(int(epoch_seconds)).failed += group.count
 
     def loaded(self, model: str, *, began: float, ended: float) -> None:
         """Count a cold start."""

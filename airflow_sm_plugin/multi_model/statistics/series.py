@@ -24,20 +24,27 @@ class Bin:
 
     :param counts: pairs of latency bucket and count
     :param samples: number of samples, and the sums of ``in_flight``, ``bound``, ``warm`` and ``loading``
+    :param failed: records that failed, those that are tried again later included
     """
 
-    __slots__ = ("counts", "records", "samples")
+    __slots__ = ("counts", "failed", "records", "samples")
 
     def __init__(
-        self, records: int = 0, counts: Iterable[Iterable[int]] = (), samples: Iterable[int] = ()
+        self,
+        records: int = 0,
+        counts: Iterable[Iterable[int]] = (),
+        samples: Iterable[int] = (),
+        failed: int = 0,
     ) -> None:
         self.records = records
+        self.failed = failed
         self.counts: dict[int, int] = {}
         add_counts(self.counts, counts)
         self.samples = list(samples) or [0] * (1 + _GAUGES)
 
     def add(self, other: Bin) -> None:
         self.records += other.records
+        self.failed += other.failed
         add_counts(self.counts, other.counts.items())
         self.add_samples(other.samples)
 
@@ -46,7 +53,8 @@ class Bin:
 
     def as_json(self) -> list[Any]:
         """List the constructor's arguments."""
-        return [self.records, sorted(self.counts.items()), self.samples if self.samples[0] else []]
+        arguments = [self.records, sorted(self.counts.items()), self.samples if self.samples[0] else []]
+        return [*arguments, self.failed] if self.failed else arguments
 
 
 class TimeBins:
@@ -102,6 +110,7 @@ class Point(NamedTuple):
     :param at: epoch seconds when the bin begins
     :param p50: latency in seconds, as ``p95``; None without an invocation
     :param in_flight: the mean of the sum over all shards, as are the next three; None without a sample
+    :param failed: records that failed, those that are tried again later included
     :param seconds: the bin's width
     """
 
@@ -114,7 +123,13 @@ class Point(NamedTuple):
     bound: float | None
     warm: float | None
     loading: float | None
+    failed: int
     seconds: int
+
+    @property
+    def failures(self) -> int | None:
+        """Records that failed; None without one."""
+        return self.failed or None
 
     @property
     def rate(self) -> float | None:
@@ -137,7 +152,8 @@ class BatchSeries:
         shard.add(series)
         self._bins.widen(shard.shift)
         for begin, bin_ in shard.bins.items():
-            self._bins.bin_of(begin * shard.width).add(Bin(bin_.records, bin_.counts.items()))
+            added = Bin(bin_.records, bin_.counts.items(), failed=bin_.failed)
+            self._bins.bin_of(begin * shard.width).add(added)
         sampled = [begin for begin in sorted(shard.bins) if shard.bins[begin].samples[0]]
         for begin, following in pairwise([*sampled, *(last + 1 for last in sampled[-1:])]):
             held = following if (following - begin) * shard.width <= _HOLDS else begin + 1
@@ -173,8 +189,9 @@ def _point(index: int, width: int, bin_: Bin) -> Point:
     in_flight, bound, warm, loading = (value / (width * _THOUSANDTHS) if count else None for value in sums)
     p50, p95 = (quantile_of(bin_.counts, share) for share in (0.5, 0.95))
     invocations = sum(bin_.counts.values())
+    gauges = (in_flight, bound, warm, loading)
     return Point(
-        index * width, bin_.records, invocations, p50, p95, in_flight, bound, warm, loading, seconds=width
+        index * width, bin_.records, invocations, p50, p95, *gauges, failed=bin_.failed, seconds=width
     )
 
 

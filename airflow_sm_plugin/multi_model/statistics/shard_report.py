@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+from airflow_sm_plugin.batches.report.elements import cause_in
+from airflow_sm_plugin.multi_model.statistics.counters import ModelStatistics, Statistics
 
 MOST_FAILURES = 20
 """Failure rows in a shard's report; the ``.errors.jsonl`` of the inputs hold all of them."""
@@ -39,18 +40,38 @@ class ModelCounts:
         return bool(self.inputs_failed or self.records_failed)
 
     @property
-    def adds_up(self) -> bool:
-        """Check that no part exceeds its total, and inputs failed if and only if a record or the reading failed."""
+    def fits(self) -> bool:
+        """Check that no part exceeds its total."""
         return (
             0 <= self.inputs_unread <= self.inputs_failed <= self.inputs
             and 0 <= self.records_failed <= self.records
-            and bool(self.inputs_failed) == bool(self.records_failed or self.inputs_unread)
         )
+
+    @property
+    def adds_up(self) -> bool:
+        """Check the same, and that inputs failed if and only if a record or the reading failed."""
+        return self.fits and bool(self.inputs_failed) == bool(self.records_failed or self.inputs_unread)
+
+
+@dataclass(frozen=True)
+class StopReason:
+    """The error that stopped a shard.
+
+    :param error: name of its class
+    :param message: what happened, and the reason
+    """
+
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, error: str, text: str) -> StopReason:
+        return cls(error, cause_in(text))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """The report of one shard, written when all of its inputs have ended.
+    """The report of one shard: of all its inputs, or of what was done before the shard stopped.
 
     :param plan_digest: of the plan's inputs
     :param plan_nonce: of the plan itself
@@ -58,7 +79,8 @@ class ShardReport:
     :param statistics: the sum of :meth:`Statistics.take` over all processes that worked on the shard
     :param failures: the first rows of ``.errors.jsonl``; they hold the beginning of containers' texts
     :param started_at: ISO 8601, when the first process began
-    :param finished_at: ISO 8601, when the last output was written
+    :param finished_at: ISO 8601, when the last output was written, or the last result recorded
+    :param stopped: why inputs are left; None also if the process was killed
     """
 
     shard: int
@@ -68,6 +90,7 @@ class ShardReport:
     started_at: str
     finished_at: str
     counts: Mapping[str, ModelCounts]
+    stopped: StopReason | None = None
     failures: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     statistics: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -75,12 +98,15 @@ class ShardReport:
     def total(self) -> ModelCounts:
         return sum(self.counts.values(), ModelCounts())
 
+    def statistics_by_model(self) -> list[tuple[str, ModelStatistics]]:
+        statistics = Statistics()
+        statistics.add(self.statistics)
+        return list(statistics.models.items())
+
     def summary(self) -> dict[str, str | int | float | None]:
         """Make the XCom value: flat, small, with JSON values and no secrets."""
         total = self.total
-        statistics = Statistics()
-        statistics.add(self.statistics)
-        models = statistics.models.values()
+        models = [statistics for _, statistics in self.statistics_by_model()]
         return {
             "endpoint_name": self.endpoint_name,
             "shard": self.shard,
@@ -108,7 +134,13 @@ class ShardReport:
     def from_json(cls, body: bytes | str) -> ShardReport:
         fields: dict[str, Any] = json.loads(body)
         counts = {name: ModelCounts(**numbers) for name, numbers in fields.pop("counts").items()}
-        return cls(counts=counts, failures=tuple(fields.pop("failures")), **fields)
+        stopped = fields.pop("stopped", None)
+        return cls(
+            counts=counts,
+            failures=tuple(fields.pop("failures")),
+            stopped=None if stopped is None else StopReason(**stopped),
+            **fields,
+        )
 
 
 def seconds_between(started_at: str, finished_at: str) -> float:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_plugin.async_inference.batch import submission as async_submission
+from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
+from airflow_sm_plugin.async_inference.batch.report import Row
 from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.exceptions import (
@@ -48,6 +50,10 @@ def own_endpoint(account: Account) -> str:
     return account.deploy(OBEDIENT, asynchronous=True)
 
 
+def failures_of(account: Account, done: Finished) -> list[Row]:
+    return rows_at(account, done.report.failures_location)
+
+
 def test_every_input_ends_as_one_row_and_the_counts_add_up(account: Account, endpoint: str) -> None:
     inputs = upload_inputs(account, ["one", "fail two", "three", "once four"])
     done = run_batch(settings_for(account, endpoint, inputs))
@@ -58,14 +64,20 @@ def test_every_input_ends_as_one_row_and_the_counts_add_up(account: Account, end
     assert "ordered to fail: two" in (rows[1].error or "")
     assert rows_at(account, done.report.failures_location) == [rows[1]]
     assert (done.report.counts.succeeded, done.report.counts.failed, done.report.counts.total) == (3, 1, 4)
-    assert [row.source for row in done.failures] == [f"{inputs}00001.txt"]
+    assert [(group.error, group.count, group.message) for group in done.report.failures] == [
+        ("failed", 1, rows[1].error)
+    ]
+    page = account.read(done.report.report_page_location or "").decode()
+    for text in ("1 of 4 inputs have no output", "ordered to fail: two", f"{inputs}00001.txt", "Then waited"):
+        assert text in page
 
 
 def test_failure_texts_are_cut_and_can_be_switched_off(account: Account, endpoint: str) -> None:
     inputs = upload_inputs(account, ["fail at once"])
     for limit in (10, 0):
         settings = settings_for(account, endpoint, inputs, failure_text_limit=limit, attempts=1)
-        error = run_batch(settings).failures[0].error
+        (row,) = failures_of(account, run_batch(settings))
+        error = row.error
         assert error is None if limit == 0 else len(error or "") == limit + 1
 
 
@@ -188,8 +200,9 @@ def test_an_input_that_sagemaker_refuses_is_a_row(account: Account, own_endpoint
     rule = {"fault": "error", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "status": 400}
     with faults(account, {**rule, "times": 1}):
         done = run_batch(settings)
-    assert [row.status for row in done.failures] == ["refused"]
-    assert "RequestRefused" in (done.failures[0].error or "")
+    (row,) = failures_of(account, done)
+    assert row.status == "refused"
+    assert "RequestRefused" in (row.error or "")
     assert done.report.counts.succeeded == 2
 
 
@@ -208,8 +221,9 @@ def test_expired_requests_are_sent_again_and_are_no_failures(
     settings = settings_for(account, own_endpoint, upload_inputs(account, [f"gate {gate}", "b"]))
     advance_until_pending(settings, 1)
     done = run_batch(replace(settings, wait_seconds=0.1))
-    assert [(row.status, row.attempts) for row in done.failures] == [("expired", 2)]
-    assert "deadline" in (done.failures[0].error or "")
+    (row,) = failures_of(account, done)
+    assert (row.status, row.attempts) == ("expired", 2)
+    assert "deadline" in (row.error or "")
     assert done.report.counts.succeeded == 1
     assert invocations_of(account, own_endpoint) == 3
 
@@ -283,6 +297,7 @@ def test_a_long_wait_asks_now_and_then_whether_the_endpoint_is_still_there(
     """It is deleted once the wait has asked twice."""
     inputs = upload_inputs(account, [f"gate {gate}"])
     settings = settings_for(account, own_endpoint, inputs, check_in_seconds=0.5, wait_seconds=86_400)
+    folder = BatchFolder.below(settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments)
     step = advance_batch(settings)
     assert isinstance(step, Waiting)
     assert step.deadline < time.time() + 3_600
@@ -299,6 +314,13 @@ def test_a_long_wait_asks_now_and_then_whether_the_endpoint_is_still_there(
     try:
         with pytest.raises(EndpointNotFound, match="was deleted while 1 of its requests had no result"):
             run_batch(settings, poll_interval=300)
+        page = account.read(folder.plan(0).report_page).decode()
+        for text in (
+            "Unfinished: 0 of 1 input done, 1 left",
+            f"EndpointNotFound: endpoint {own_endpoint} was deleted",
+            f"Deploy endpoint {own_endpoint} again, then clear this task",
+        ):
+            assert text in page
     finally:
         over.set()
         deleting.join()
@@ -318,7 +340,8 @@ def test_an_endpoint_deleted_at_the_last_attempt_is_the_reason_in_the_rows(
     done = advance_batch(settings)
     assert isinstance(done, Finished)
     assert done.report.counts.expired == 1
-    assert "deleted" in (done.failures[0].error or "")
+    (row,) = failures_of(account, done)
+    assert "deleted" in (row.error or "")
 
 
 @pytest.mark.usefixtures("_growing_patience")
@@ -335,6 +358,7 @@ def test_the_row_of_a_doubt_that_expires_says_that_it_may_never_have_been_sent(
     if attempts > 1:
         assert done.report.counts.succeeded == 1
         return
-    assert [row.status for row in done.failures] == ["expired"]
-    assert "it may never have been sent" in (done.failures[0].error or "")
+    (row,) = failures_of(account, done)
+    assert row.status == "expired"
+    assert "it may never have been sent" in (row.error or "")
     assert invocations_of(account, own_endpoint) == 0

@@ -101,7 +101,7 @@ def test_as_long_as_the_paths_are_equal_nothing_counts_as_success(account: Accou
         advance_batch(settings)
     done = advance_batch(settings)
     assert isinstance(done, Finished)
-    (row,) = done.failures
+    (row,) = rows_at(account, done.report.failures_location)
     assert row.status == "expired"
     assert "one location" in (row.error or "")
 

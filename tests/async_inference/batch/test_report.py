@@ -34,6 +34,7 @@ REPORT = Report(
     started_at="2026-01-01T00:00:00+00:00",
     finished_at="2026-01-01T00:10:00+00:00",
     report_location="s3://b/batch/report.json",
+    report_page_location="s3://b/batch/report.html",
     rows_location="s3://b/batch/rows/",
     failures_location="s3://b/batch/failures/",
 )
@@ -93,6 +94,7 @@ def test_the_summary_is_flat_small_and_counts() -> None:
         "started_at": "2026-01-01T00:00:00+00:00",
         "finished_at": "2026-01-01T00:10:00+00:00",
         "report_location": "s3://b/batch/report.json",
+        "report_page_location": "s3://b/batch/report.html",
         "rows_location": "s3://b/batch/rows/",
         "failures_location": "s3://b/batch/failures/",
     }
@@ -104,11 +106,21 @@ def test_the_summary_is_flat_small_and_counts() -> None:
     [
         REPORT,
         replace(REPORT, inputs_passed_over=3),
+        replace(REPORT, failures=(Row(source="s3://b/k", status=Status.FAILED, error="no").failure,)),
         replace(REPORT, counts=RowCounts(), failures_location=None, run="first", written_by=TaskTry(5.0, 2)),
     ],
 )
 def test_a_report_survives_its_file(report: Report) -> None:
     assert Report.from_json(report.as_json()) == report
-    whose = {"run": report.run, "written_by": report.written_by.as_list()}
-    assert json.loads(report.as_json()) == report.summary() | whose
-    assert "run" not in report.summary()
+    groups = [group.as_json() for group in report.failures]
+    more = {"run": report.run, "written_by": report.written_by.as_list(), "failure_groups": groups}
+    assert json.loads(report.as_json()) == report.summary() | more
+    assert not more.keys() & report.summary().keys()
+
+
+def test_a_report_without_later_keys_is_read() -> None:
+    """An earlier version wrote it, and a retry returns it."""
+    written = json.loads(REPORT.as_json())
+    for name in ("failure_groups", "report_page_location"):
+        del written[name]
+    assert Report.from_json(json.dumps(written)) == replace(REPORT, report_page_location=None)

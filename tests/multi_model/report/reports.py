@@ -95,15 +95,22 @@ def failure_row(model: str = "a.tar.gz", **fields: Any) -> dict[str, Any]:  # no
     }
 
 
+def explained(model: str = "a.tar.gz", **fields: Any) -> Callable[[Statistics], None]:  # noqa: ANN401 - the row's own
+    """Make a step: records fail with a row of errors."""
+    return lambda statistics: statistics.explained(model, failure_row(model, **fields), epoch_seconds=T0)
+
+
 def merged(
-    plan: MultiModelPlan, shards: Iterable[ShardReport], missing: Iterable[ShardPlan] = ()
+    plan: MultiModelPlan,
+    shards: Iterable[ShardReport],
+    missing: Iterable[tuple[ShardPlan, ShardReport | None]] = (),
 ) -> BatchReport:
-    """Merge the reports of shards and the plans of shards without a report."""
+    """Merge the reports of shards, and the plans of shards that did not finish with what was done."""
     total = ReportSum(plan)
     for shard in shards:
         total.add(shard)
-    for shard_plan in missing:
-        total.miss(shard_plan)
+    for shard_plan, done in missing:
+        total.miss(shard_plan, done)
     return total.report()
 
 
@@ -111,7 +118,7 @@ def batch_of(shards: Sequence[ShardReport], missing: Sequence[ShardPlan] = (), *
     inputs = sum(shard.total.inputs for shard in shards) + sum(shard.inputs for shard in missing)
     plan = plan_of(**{"inputs": inputs, "shards": len(shards) + len(missing), **fields})
     return replace(
-        merged(plan, shards, missing),
+        merged(plan, shards, ((shard, None) for shard in missing)),
         report_location="s3://b/p/report.json",
         report_page_location="s3://b/p/report.html",
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InferenceError
 from airflow_sm_plugin.multi_model.report.batch_report import MOST_FAILURES
-from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport, StopReason
 from tests.multi_model.report.reports import (
     BAD,
     GOOD,
@@ -20,6 +20,7 @@ from tests.multi_model.report.reports import (
     batch_of,
     busy,
     collected,
+    explained,
     failure_row,
     merged,
     plan_of,
@@ -174,3 +175,17 @@ def test_a_missing_artefact_is_in_the_models_row() -> None:
     report = batch_of([shard_of(0, {"a.tar.gz": GOOD, "b.tar.gz": BAD})], missing_models=("b.tar.gz",))
     rows = json.loads(report.as_json())["model_rows"]
     assert [row["artefact_missing"] for row in rows] == [False, True]
+
+
+def test_failures_by_the_error_that_stopped_shards_are_one_group() -> None:
+    """Records were denied one by one until it was clear that the endpoint is gone."""
+    steps = [explained(model, error="EndpointNotFound", message="gone") for model in "abc"]
+    counts = {model: ModelCounts(records=9, records_failed=3) for model in "abc"}
+    stopped = StopReason("EndpointNotFound", "there is no endpoint")
+    done = shard_of(0, counts, statistics=collected(*steps, explained("a")), stopped=stopped)
+    report = merged(plan_of(inputs=3), [], [(work_of(0, dict.fromkeys("abc", 1)), done)])
+    assert [(model, group.error, group.count) for model, group in report.failure_groups] == [
+        ("", "EndpointNotFound", 9),
+        ("a", "ModelError", 3),
+    ]
+    assert (report.done, report.unreported) == (0, 3)

@@ -18,7 +18,9 @@ from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFoun
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.merge import merge_reports, report_batch
 from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
-from tests.multi_model.report.reports import BAD, GOOD, busy, collected, shard_of
+from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart, Run
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, StopReason
+from tests.multi_model.report.reports import BAD, GOOD, T0, busy, collected, explained, shard_of
 from tests.multi_model.report.shard_reports import lay_out, put
 from tests.stubs.stopped_s3 import SharedS3, Stop
 from tests.support import Account
@@ -72,6 +74,59 @@ def test_both_files_are_in_the_plans_folder_and_below_the_outputs(account: Accou
     key = folder.report_page.removeprefix(f"s3://{account.bucket}/")
     head = account.s3.head_object(Bucket=account.bucket, Key=key)
     assert head["ContentType"] == "text/html; charset=utf-8"
+
+
+def test_what_a_stopped_shard_did_and_why_it_stopped_is_in_the_report(account: Account) -> None:
+    folder, _ = lay_out(account, [shard_of(0), None])
+    reason = StopReason("EndpointNotFound", "there is no endpoint stores")
+    counts = {"a.tar.gz": ModelCounts(records=7)}
+    done = shard_of(1, counts, statistics=collected(explained()), stopped=reason)
+    put(account, folder.shard(1).stop(0), done.as_json())
+    report = merged(folder, write=True)
+    assert (report.missing_shards, report.unreported, report.total.records) == ([1], 1, 17)
+    written = json.loads(account.read(folder.report))
+    assert written["stopped"] == [
+        {"error": "EndpointNotFound", "message": "there is no endpoint stores", "shards": [1]}
+    ]
+    assert [(group["error"], group["records"]) for group in written["failure_groups"]] == [("ModelError", 3)]
+    assert b"there is no endpoint stores" in account.read(folder.report_page)
+
+
+def test_the_error_of_an_earlier_claim_does_not_count(account: Account) -> None:
+    folder, _ = lay_out(account, [None])
+    done = shard_of(0, {"a.tar.gz": ModelCounts()}, stopped=StopReason("EndpointNotFound", "there was none"))
+    put(account, folder.shard(0).stop(0), done.as_json())
+    put(account, numbered(folder.shard(0).claims, 1), b"{}")
+    assert [stop.reason for stop in merged(folder).stops] == [None]
+
+
+def test_what_a_killed_shard_recorded_is_in_the_report(account: Account) -> None:
+    """Two records of its only input succeeded, three failed, and the input has not ended."""
+    folder, _ = lay_out(account, [None])
+    parts = [
+        JournalPart(token="t", written_at=T0, claim=0),
+        JournalPart(
+            token="t",
+            written_at=T0 + 60,
+            data="d",
+            runs=(Run(0, 0, 10, 0, 2, 0, 10),),
+            failures=(Failure(0, 10, 20, 2, 3, "ModelError", retryable=False, offset=10, size=9),),
+            statistics=collected(explained(), lambda s: s.called_in_vain("a.tar.gz")),
+        ),
+    ]
+    for number, part in enumerate(parts):
+        put(account, numbered(folder.shard(0).journal, number), part.as_json())
+    report = merged(folder)
+    assert report.total == ModelCounts(records=5, records_failed=3)
+    assert (report.unreported, report.invocations, len(report.failure_groups)) == (1, 1, 1)
+    assert [(stop.reason, stop.shards) for stop in report.stops] == [(None, [0])]
+    assert report.summary()["seconds"] == 60
+
+
+def test_a_shard_whose_journal_has_gaps_counts_as_not_done(account: Account) -> None:
+    folder, _ = lay_out(account, [None])
+    put(account, numbered(folder.shard(0).journal, 1), JournalPart(token="t", written_at=T0).as_json())
+    assert (merged(folder).unreported, merged(folder).total.records) == (1, 0)
 
 
 def test_merging_without_a_plan_fails(account: Account) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from airflow_sm_plugin.batches.report.elements import Link, RunContext
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.merge import page_of
 from tests.multi_model.report.reports import (
@@ -17,6 +18,7 @@ from tests.multi_model.report.reports import (
     batch_of,
     busy,
     collected,
+    explained,
     failure_row,
     shard_of,
     work_of,
@@ -29,7 +31,7 @@ FOREIGN = "модель-日本語-é-\u202egz.tar"
 class Page(HTMLParser):
     """A parser that checks the order of closing tags, and keeps elements, attributes and texts."""
 
-    VOID: ClassVar = {"meta", "path", "br"}
+    VOID: ClassVar = {"meta", "path", "br", "input"}
     OPTIONAL: ClassVar = {"td", "tr"}
 
     def __init__(self, page: bytes) -> None:
@@ -71,6 +73,7 @@ def hostile() -> BatchReport:
         busy(HOSTILE),
         busy(FOREIGN, at=T0 + 5_000),
         lambda s: s.failed(HOSTILE, "Model<b>Error", records=3),
+        lambda s: s.explained(HOSTILE, row, epoch_seconds=T0),
         lambda s: s.repeated(HOSTILE, "<i>Throttling"),
     )
     return batch_of(
@@ -109,14 +112,38 @@ def test_quoted_texts_are_escaped() -> None:
 def test_the_page_loads_no_other_file() -> None:
     page = page_of(hostile())
     assert not re.search(rb"https?:|@import|url\(|<link|src=\"", page)
-    assert [value for name, value in Page(page).attributes if name in ("href", "src")] == ["#failures"]
+    assert [value for name, value in Page(page).attributes if name in ("href", "src")] == []
+
+
+def test_the_page_names_its_run_and_links_to_it() -> None:
+    context = RunContext(
+        dag_id="stores<b>",
+        run_id="manual__2026-11-18T11:06:40+00:00",
+        task_id="batch.merge",
+        clear="batch.batch with downstream",
+        links=[Link("DAG run in Airflow", 'https://airflow.example/dags/s?a=1&b="2"')],
+    )
+    page = Page(page_of(hostile(), context))
+    for text in ("stores<b>", "manual__2026-11-18T11:06:40+00:00", "batch.merge", "DAG run in Airflow"):
+        assert text in page.texts
+    assert "clear batch.batch with downstream" in page.text
+    assert dict(page.attributes)["href"] == 'https://airflow.example/dags/s?a=1&b="2"'
 
 
 def test_the_headline_comes_first_and_there_are_a_dark_and_a_print_style() -> None:
     page = page_of(hostile())
     text = Page(page).text
-    assert 0 < text.index("Unfinished: 1 of 2 shards") < text.index("Records") < text.index("What went on")
-    assert text.index("What went on") < text.index("First failures") < text.index("All models")
+    parts = (
+        "Unfinished: 3 of 6",
+        "What to do now",
+        "Invocations",
+        "Failures",
+        "Why records failed",
+        "Timeline",
+        "All models",
+    )
+    positions = [text.index(part) for part in parts]
+    assert positions == sorted(positions)
     assert b"prefers-color-scheme: dark" in page
     assert b"@media print" in page
 
@@ -126,14 +153,19 @@ def test_a_lone_surrogate_does_not_break_the_page() -> None:
     assert rb"odd-\ud800.tar.gz" in page_of(batch_of([shard_of(0, {"odd-\ud800.tar.gz": GOOD})]))
 
 
-def test_the_page_of_three_thousand_models_is_small() -> None:
-    names = [f"region-{index % 7}/store-{index:05d}/model.tar.gz" for index in range(3_000)]
-    statistics = collected(
-        *(busy(name, at=T0 + index / 3, invocations=3) for index, name in enumerate(names))
-    )
-    report = batch_of(
-        [shard_of(0, dict.fromkeys(names, BAD), statistics=statistics, failures=[failure_row()] * 20)]
-    )
+def test_the_page_of_many_failures_and_models_is_small() -> None:
+    """110,000 failed records of 5,000 models, each message as long as it is kept and of a kind of its own."""
+    words = ["".join(chr(97 + index // 26**place % 26) for place in range(3)) for index in range(10_000)]
+    names = [f"region-{index % 7}/store-{index:05d}/model.tar.gz" for index in range(5_000)]
+    steps = [busy(name, at=T0 + index / 3, invocations=3) for index, name in enumerate(names)]
+    steps += [
+        explained(name, message=f"{words[index]}-{words[number]} {'x' * 900}", record_count=2)
+        for index, name in enumerate(names)
+        for number in range(11)
+    ]
+    report = batch_of([shard_of(0, dict.fromkeys(names, BAD), statistics=collected(*steps))])
+    assert sum(group.count for _, group in report.failure_groups) == 110_000
     page = page_of(report)
-    assert len(page) < 1_500_000
-    assert Page(page).open == []
+    assert len(page) < 2_000_000
+    assert all(name.encode() in page for name in names)
+    assert len(report.as_json()) < 12_000_000

@@ -6,9 +6,21 @@ import pytest
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
-from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
-from tests.multi_model.report.reports import BAD, GOOD, batch_of, failure_row, shard_of, work_of
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, StopReason
+from tests.multi_model.report.reports import (
+    BAD,
+    GOOD,
+    batch_of,
+    collected,
+    explained,
+    merged,
+    plan_of,
+    shard_of,
+    work_of,
+)
 
+SOURCE = "s3://bucket/in/a.tar.gz/1.jsonl"
+OUTPUTS = "Outputs, and the failures of each input as .errors.jsonl, are below s3://bucket/scored/"
 UNREAD = ModelCounts(inputs=2, inputs_failed=1, inputs_unread=1, records=10)
 
 
@@ -41,41 +53,60 @@ def test_a_ratio_is_a_share(ratio: float) -> None:
         Tolerance(failure_ratio=ratio).checked()
 
 
-def test_the_error_has_counts_first_failures_and_locations_but_no_message() -> None:
-    rows = [failure_row(), failure_row(error="RecordTooLarge", status=None), failure_row()]
-    report = batch_of(
-        [shard_of(0, {"a.tar.gz": BAD, "b.tar.gz": GOOD}, failures=rows)],
-        [work_of(1, {"a.tar.gz": 2}), work_of(2, {"c.tar.gz": 1})],
+def test_the_error_has_counts_groups_of_failures_locations_and_what_to_do() -> None:
+    statistics = collected(
+        explained(), explained(first_record=9), explained(error="RecordTooLarge", status=None, record_count=1)
     )
-    text = failure_text(report, Tolerance(failure_ratio=0.01), rows=2)
-    for part in (
-        "7 inputs through endpoint stores",
-        "3 of 20 records failed (15 %, tolerated 1 %), in 1 of 3 models",
-        "2 of 3 shards, with 3 inputs, have no report",
-        "1-2",
-        "s3://bucket/in/a.tar.gz/1.jsonl from record 4: model a.tar.gz: ModelError (400)",
-        "a.tar.gz: RecordTooLarge\nand more",
-        "s3://bucket/scored/",
-        "s3://b/p/report.html",
-        "clear the batch tasks",
-    ):
-        assert part in text
-    assert "convert" not in text
+    report = batch_of([shard_of(0, {"a.tar.gz": BAD, "b.tar.gz": GOOD}, statistics=statistics)])
+    assert failure_text(report, Tolerance(failure_ratio=0.01), rows=1).split("\n") == [
+        "batch of 4 inputs through endpoint stores: 3 of 20 records failed (15 %, tolerated 1 %), in 1 of 2 models.",
+        f"6 records of model a.tar.gz: ModelError (400): could not convert 'abc'; first {SOURCE} records 4 to 6",
+        "and 1 record in 1 further group of failures",
+        f"{OUTPUTS}; the report is s3://b/p/report.html.",
+        "Do: correct the cause, then clear the batch tasks with downstream: only what failed is sent",
+    ]
 
 
-def test_the_error_has_the_reason_why_the_rest_of_an_input_was_not_sent() -> None:
-    row = failure_row(
-        error="InvalidRequest", status=None, record_count=None, message="line 2 is no whole record"
+def test_the_error_of_a_stopped_batch_has_the_reason_and_what_was_done() -> None:
+    stopped = StopReason("EndpointNotFound", "there is no endpoint stores")
+    done = shard_of(0, {"a.tar.gz": ModelCounts(inputs=1, records=5)}, stopped=stopped)
+    plan = plan_of(inputs=5, shards=2)
+    report = merged(plan, [], [(work_of(0, {"a.tar.gz": 3}), done), (work_of(1, {"b.tar.gz": 2}), None)])
+    lines = failure_text(report, Tolerance(), rows=5, clear="s.batch with downstream").split("\n")
+    assert lines[:2] == [
+        "batch of 5 inputs through endpoint stores: 1 input done; 2 of 2 shards stopped, with 4 inputs left.",
+        "Reason: 1 of 2 shards (map index 0) stopped: EndpointNotFound: there is no endpoint stores",
+    ]
+    assert lines[2].startswith("Reason: 1 of 2 shards (map index 1) did not finish and left no error")
+    assert (
+        lines[-1]
+        == "Do: deploy endpoint stores, then clear s.batch with downstream: only what is not done is sent"
     )
-    text = failure_text(batch_of([shard_of(0, {"a.tar.gz": UNREAD}, failures=[row])]), Tolerance(), rows=5)
-    assert "1.jsonl, all from record 4: model a.tar.gz: InvalidRequest: line 2 is no whole record" in text
+
+
+def test_the_error_names_the_input_whose_rest_was_not_sent() -> None:
+    row = {"error": "InvalidRequest", "status": None, "record_count": None, "message": "line 2 is no record"}
+    shard = shard_of(0, {"a.tar.gz": UNREAD}, statistics=collected(explained(**row)))
+    text = failure_text(batch_of([shard]), Tolerance(), rows=5)
+    assert (
+        f"1 input of model a.tar.gz: InvalidRequest: line 2 is no record; first {SOURCE} record 4 and all after it"
+    ) in text
+    assert "1 input could not be read to the end" in text
+
+
+def test_a_containers_message_stays_in_its_line_and_is_cut() -> None:
+    message = "Traceback\n  File 'x'\n\x1b[31m" + 250 * "y"
+    shard = shard_of(0, {"a.tar.gz": BAD}, statistics=collected(explained(message=message)))
+    lines = failure_text(batch_of([shard]), Tolerance(), rows=5).split("\n")
+    assert lines[1].startswith(
+        "3 records of model a.tar.gz: ModelError (400): Traceback File 'x' \\x1b[31myyy"
+    )
+    assert len(lines[1]) < 400
 
 
 def test_the_error_can_leave_all_failures_out() -> None:
-    text = failure_text(
-        batch_of([shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row()])]), Tolerance(), rows=0
-    )
-    assert "1.jsonl" not in text
+    shard = shard_of(0, {"a.tar.gz": BAD}, statistics=collected(explained()))
+    assert "1.jsonl" not in failure_text(batch_of([shard]), Tolerance(), rows=0)
 
 
 def test_a_long_list_of_missing_shards_is_cut() -> None:
@@ -84,9 +115,3 @@ def test_a_long_list_of_missing_shards_is_cut() -> None:
     text = failure_text(batch_of(reported, missing), Tolerance(), rows=0)
     assert "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, …" in text
     assert len(text) < 700
-
-
-def test_the_error_counts_unread_inputs() -> None:
-    assert "1 inputs could not be read to their end" in failure_text(
-        batch_of([shard_of(0, {"a": UNREAD})]), Tolerance(), rows=0
-    )
