@@ -10,20 +10,28 @@ import copy
 import gc
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
-from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
+from airflow_sm_plugin._compat import (
+    AirflowFailException,
+    BaseOperator,
+    BaseOperatorLink,
+    BaseSensorOperator,
+    Context,
+)
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
+from airflow_sm_plugin.core.console import Console
 from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.killable import Killable
+from airflow_sm_plugin.links import without_stored
 
 if TYPE_CHECKING:
     import jinja2
@@ -183,6 +191,7 @@ class TemplatedArguments:
     """Template fields that are converted to text, whatever type a template or another task gives them."""
     none_fields: Sequence[str] = ()
     """Template fields in which None, or the text ``None``, is a value and not a missing argument."""
+    operator_extra_links: Collection[BaseOperatorLink]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - Python's own
         super().__init_subclass__(**kwargs)
@@ -235,7 +244,11 @@ class TemplatedArguments:
 
     @contextmanager
     def reading_arguments(self) -> Iterator[None]:
-        """Convert the arguments as :meth:`read_texts` does, then run the block in :func:`failing_well`."""
+        """Convert the arguments as :meth:`read_texts` does, then run the block in :func:`failing_well`.
+
+        The task has only the links that the block stores.
+        """
+        self.operator_extra_links = without_stored(self.operator_extra_links)
         with failing_well():
             self.read_texts()
             yield
@@ -284,6 +297,15 @@ class AwsArguments(TemplatedArguments, Killable):
         hook = SageMakerControlPlaneHook(**self.aws.hook_arguments())
         hook.before_call = self.check_not_killed
         return hook
+
+    def console(self, hook: SageMakerControlPlaneHook | ResultStoreHook | None = None) -> Console:
+        """Find where the task's links lead: AWS's console, or the pages of an embedded SageMaker, which is asked.
+
+        :param hook: one at hand; with that of S3, only links to objects and folders are right
+        """
+        from airflow_sm_plugin.hooks.embedded_pages import console_of
+
+        return console_of(hook or self.control_plane())
 
     def runtime(self) -> SageMakerRuntimeHook:
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook

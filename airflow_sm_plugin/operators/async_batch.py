@@ -21,8 +21,9 @@ from airflow_sm_plugin.core.template_values import (
     text,
     whole_number,
 )
-from airflow_sm_plugin.exceptions import AsyncInferenceFailed
+from airflow_sm_plugin.exceptions import AsyncInferenceFailed, ServiceError
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
+from airflow_sm_plugin.links import FailuresLink, OutputsLink, persist_location
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator
 
@@ -91,6 +92,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     not_templated = ("deferrable",)
     none_fields = ("custom_attributes",)
+    operator_extra_links = (*InvocationOperator.operator_extra_links, OutputsLink(), FailuresLink())
     custom_attributes = SensitiveField()
 
     def __init__(
@@ -163,14 +165,14 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
-            return self._run(settings, resumes=False)
+            return self._run(context, settings, resumes=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         with self.reading_arguments():
             self._check_event(event)
-            return self._run(self._settings(context), resumes=True)
+            return self._run(context, self._settings(context), resumes=True)
 
-    def _run(self, settings: BatchSettings, *, resumes: bool) -> dict[str, Any]:
+    def _run(self, context: Context, settings: BatchSettings, *, resumes: bool) -> dict[str, Any]:
         from airflow_sm_plugin.async_inference.batch.run import Finished
 
         while True:
@@ -178,6 +180,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 advance = self._advance(settings, resumes=resumes)
                 step, wait_location = self.run_until_killed(advance)
             if isinstance(step, Finished):
+                self._keep_locations(context, step)
                 return self._conclude(step)
             resumes = True
             trigger = self._trigger(step, wait_location)
@@ -213,6 +216,21 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     def _check_event(self, event: Mapping[str, Any]) -> None:
         check_event(f"waiting for the results of endpoint {self.endpoint_name}", event)
+
+    def _keep_locations(self, context: Context, finished: Finished) -> None:
+        """Store the folders of outputs and failures for the task's links."""
+        hook = self.control_plane()
+        console = self.console(hook)
+        if failures := finished.report.failures_location:
+            persist_location(context, console, FailuresLink, failures)
+        try:
+            description = hook.describe_endpoint(self.endpoint_name) or {}
+        except ServiceError as error:
+            self.log.info("no link to the outputs of endpoint %s: %s", self.endpoint_name, error)
+            return
+        output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
+        if path := output.get("S3OutputPath"):
+            persist_location(context, console, OutputsLink, f"{path.rstrip('/')}/")
 
     def _conclude(self, finished: Finished) -> dict[str, Any]:
         counts, report = finished.report.counts, finished.report

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
+from airflow_sm_plugin.batches.folder import ERRORS
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, is_given, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
@@ -15,8 +16,10 @@ from airflow_sm_plugin.links import (
     BatchReportLink,
     EndpointConsoleLink,
     EndpointLogsLink,
+    FailuresLink,
+    OutputsLink,
     persist_endpoint,
-    persist_report,
+    persist_location,
 )
 from airflow_sm_plugin.operators.arguments import object_options, plan_settings, split_options, tolerance_of
 from airflow_sm_plugin.operators.multi_model_batch import SageMakerMultiModelBatchOperator
@@ -157,8 +160,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         with self.reading_arguments():
             settings = plan_settings(self, context, max_shards=self._max_shards())
             options = split_options(self.split_type, self.batch_strategy, self.max_payload_in_mb)
-            region_name = self.control_plane().conn_region_name
-            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            persist_endpoint(context, self.console(), endpoint_name=self.endpoint_name)
             plan_only = boolean(self.plan_only, "plan_only")
             planning = self._plan(settings, estimate=options if plan_only else None)
             summary, references = self.run_until_killed(planning)
@@ -225,7 +227,13 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     not_templated = ()
     none_fields = ("plan_location",)
-    operator_extra_links = (BatchReportLink(), EndpointConsoleLink())
+    operator_extra_links = (
+        BatchReportLink(),
+        OutputsLink(),
+        FailuresLink(),
+        EndpointConsoleLink(),
+        EndpointLogsLink(),
+    )
 
     def __init__(
         self,
@@ -271,10 +279,13 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     def _publish(self, context: Context, report: BatchReport) -> None:
         """Store what the links need, and log the report."""
-        region_name = self.control_plane().conn_region_name
-        persist_endpoint(context, region_name=region_name, endpoint_name=report.plan.endpoint_name)
+        console, folder = self.console(), f"{report.plan.outputs.rstrip('/')}/"
+        persist_endpoint(context, console, endpoint_name=report.plan.endpoint_name)
+        persist_location(context, console, OutputsLink, folder)
         if report.report_page_location:
-            persist_report(context, region_name=region_name, location=report.report_page_location)
+            persist_location(context, console, BatchReportLink, report.report_page_location)
+        if report.total.failed:
+            persist_location(context, console, FailuresLink, folder, ending=ERRORS)
         self.log.info(
             "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards without a report; report %s/report.html",
             report.plan.endpoint_name,

@@ -17,12 +17,16 @@ from airflow_sm_plugin.local.account.state import Account
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 SHOWN_BYTES = 256 * 1024
 """Bytes of a text object that its page shows. The whole object is one click away."""
 
 _LISTED = 500
 """Folders and objects on one page of a folder."""
+
+_SEARCHED_PAGES = 20
+"""Listings of 1,000 objects each that are searched for an ending: a quarter of a second each."""
 
 _REGION = "us-east-1"
 """Buckets of every region are read through it: moto keeps them in one table."""
@@ -71,48 +75,56 @@ def folder(account: Account, query: Mapping[str, str]) -> Mapping[str, Any]:
     """Describe a page of one folder, or all buckets where no bucket is named.
 
     The query has ``bucket``, ``prefix`` (ends in a slash, or is the beginning of names) and ``token`` (of the next
-    page, as S3 gave it).
+    page, as S3 gave it); with ``ending``, only objects whose names end so are listed, those of folders below included.
     """
-    bucket, prefix = _bucket(query), query.get("prefix", "")
+    bucket, prefix, ending = _bucket(query), query.get("prefix", ""), query.get("ending", "")
+    page: Mapping[str, Any] = {"bucket": bucket, "prefix": prefix, "ending": ending, "crumbs": crumbs(prefix)}
     if not bucket:
-        return {
-            "bucket": "",
-            "prefix": "",
-            "buckets": buckets(account),
-            "crumbs": [],
-            "rows": [],
-            "token": "",
-        }
-    token = query.get("token", "")
+        return {**page, "buckets": buckets(account), "rows": [], "token": "", "is_whole": True}
     with _refusals(f"s3://{bucket}/{prefix}"):
-        page = _s3(account).list_objects_v2(
-            Bucket=bucket,
-            Prefix=prefix,
-            Delimiter="/",
-            MaxKeys=_LISTED,
-            **({"ContinuationToken": token} if token else {}),  # type: ignore[arg-type] # the stubs want literals
+        rows, token = (
+            _ending_in(_s3(account), bucket, prefix, ending)
+            if ending
+            else _listed(_s3(account), bucket, prefix, query.get("token", ""))
         )
+    return {**page, "buckets": [], "rows": rows, "token": "" if ending else token, "is_whole": not token}
+
+
+def _listed(s3: S3Client, bucket: str, prefix: str, token: str) -> tuple[list[Mapping[str, Any]], str]:
+    """List a page of folders and objects; return it with the token of the next page."""
+    found = s3.list_objects_v2(
+        Bucket=bucket,
+        Prefix=prefix,
+        Delimiter="/",
+        MaxKeys=_LISTED,
+        **({"ContinuationToken": token} if token else {}),  # type: ignore[arg-type] # the stubs want literals
+    )
     start = prefix.rfind("/") + 1
     folders = [
-        {"folder": found["Prefix"], "name": found["Prefix"][start:]}
-        for found in page.get("CommonPrefixes", ())
+        {"folder": below["Prefix"], "name": below["Prefix"][start:]}
+        for below in found.get("CommonPrefixes", ())
     ]
-    objects = [
-        {
-            "key": found["Key"],
-            "name": found["Key"][start:] or "(this folder's own object)",
-            "size": found["Size"],
-            "modified": found["LastModified"],
-        }
-        for found in page.get("Contents", ())
-    ]
+    objects = [_row(listed, start) for listed in found.get("Contents", ())]
+    return [*folders, *objects], found.get("NextContinuationToken", "")
+
+
+def _ending_in(s3: S3Client, bucket: str, prefix: str, ending: str) -> tuple[list[Mapping[str, Any]], str]:
+    """List objects by the ending of their names; the text is empty if all objects were searched."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    start, rows = prefix.rfind("/") + 1, list[Mapping[str, Any]]()
+    for number, page in enumerate(pages):
+        rows += [_row(listed, start) for listed in page.get("Contents", ()) if listed["Key"].endswith(ending)]
+        if page["IsTruncated"] and (number + 1 >= _SEARCHED_PAGES or len(rows) >= _LISTED):
+            return rows[:_LISTED], "more"
+    return rows[:_LISTED], "more" if len(rows) > _LISTED else ""
+
+
+def _row(listed: ObjectTypeDef, start: int) -> Mapping[str, Any]:
     return {
-        "bucket": bucket,
-        "prefix": prefix,
-        "buckets": [],
-        "crumbs": crumbs(prefix),
-        "rows": [*folders, *objects],
-        "token": page.get("NextContinuationToken", ""),
+        "key": listed["Key"],
+        "name": listed["Key"][start:] or "(this folder's own object)",
+        "size": listed["Size"],
+        "modified": listed["LastModified"],
     }
 
 
