@@ -25,8 +25,8 @@ from airflow_sm_plugin._compat import (
 )
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
-from airflow_sm_plugin.core.console import Console
 from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context, XCom
-from airflow_sm_plugin.core.console import Console
+from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import botocore.session
 
+from airflow_sm_plugin.aws.console import Console, pages_named
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.console import Console, pages_named
 
 _HEALTH = "/_embedded/health"
 _SECONDS = 2.0

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
+from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
-from airflow_sm_plugin.core.console import Console
 from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.template_values import as_text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
