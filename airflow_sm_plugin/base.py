@@ -10,19 +10,13 @@ import copy
 import gc
 import inspect
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
-from airflow_sm_plugin._compat import (
-    AirflowFailException,
-    BaseOperator,
-    BaseOperatorLink,
-    BaseSensorOperator,
-    Context,
-)
+from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.console import Console
@@ -31,7 +25,7 @@ from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.killable import Killable
-from airflow_sm_plugin.links import without_stored
+from airflow_sm_plugin.links import forget_links
 
 if TYPE_CHECKING:
     import jinja2
@@ -191,7 +185,6 @@ class TemplatedArguments:
     """Template fields that are converted to text, whatever type a template or another task gives them."""
     none_fields: Sequence[str] = ()
     """Template fields in which None, or the text ``None``, is a value and not a missing argument."""
-    operator_extra_links: Collection[BaseOperatorLink]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - Python's own
         super().__init_subclass__(**kwargs)
@@ -248,7 +241,7 @@ class TemplatedArguments:
 
         The task has only the links that the block stores.
         """
-        self.operator_extra_links = without_stored(self.operator_extra_links)
+        forget_links(self)
         with failing_well():
             self.read_texts()
             yield

@@ -6,6 +6,7 @@ Where the task's calls go to an embedded SageMaker, they lead to its pages (``lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
@@ -60,7 +61,7 @@ def _store(context: Context, stored: dict[str, str], pages: str, *links: type[St
     ti.xcom_push(key=links[0].key, value=stored | ({"pages": pages} if pages else {}))
     if (task := context.get("task")) is not None:
         others = [link for link in task.operator_extra_links if type(link) not in links]
-        task.operator_extra_links = (*others, *(link() for link in links))
+        set_links(task, (*others, *(link() for link in links)))
 
 
 class StoredLink(BaseOperatorLink):
@@ -75,9 +76,14 @@ class StoredLink(BaseOperatorLink):
         return self.address(**stored) if isinstance(stored, dict) else ""
 
 
-def without_stored(links: Any) -> tuple[BaseOperatorLink, ...]:  # noqa: ANN401 - Airflow's types differ between 2 and 3
-    """Leave out our links. Airflow 3 stores an address for each of a running task's links, also an empty one."""
-    return tuple(link for link in links if not isinstance(link, StoredLink))
+def forget_links(task: Any) -> None:  # noqa: ANN401 - Airflow's types differ between 2 and 3
+    """Take our links from a running task until it stores them: Airflow 3 stores each link, also an empty one."""
+    set_links(task, tuple(link for link in task.operator_extra_links if not isinstance(link, StoredLink)))
+
+
+def set_links(task: Any, links: tuple[BaseOperatorLink, ...]) -> None:  # noqa: ANN401 - as above
+    with suppress(AttributeError):  # a user's subclass can have a property of that name
+        task.operator_extra_links = links
 
 
 class EndpointConsoleLink(StoredLink):

@@ -19,9 +19,9 @@ from airflow_sm_plugin.links import (
     OutputsLink,
     ResultLink,
     console_url,
+    forget_links,
     persist_endpoint,
     persist_location,
-    without_stored,
 )
 from tests.support import TaskInstanceDouble, context_for
 
@@ -176,15 +176,28 @@ class _UsersLink(BaseOperatorLink):
 
 def test_a_task_has_only_links_that_lead_somewhere() -> None:
     """Airflow 3 stores an XCom for each link of a running task, also an empty one."""
-    operator = BaseOperator(task_id="a_task")
-    links = without_stored([_UsersLink(), *(link() for link in ALL_LINKS)])
-    cast("Any", operator).operator_extra_links = links
+    operator: Any = BaseOperator(task_id="a_task")
+    operator.operator_extra_links = (_UsersLink(), *(link() for link in ALL_LINKS))
+    forget_links(operator)
     context = cast("Context", {**context_for(TaskInstanceDouble()), "task": operator})
     persist_endpoint(context, IRELAND, endpoint_name="churn")
     for _ in range(2):
         persist_location(context, IRELAND, ResultLink, "s3://bucket/x")
     kept = [type(link) for link in operator.operator_extra_links]
     assert kept == [_UsersLink, EndpointConsoleLink, EndpointLogsLink, ResultLink]
+
+
+def test_a_users_own_links_as_a_property_stay_as_they_are() -> None:
+    class Users(BaseOperator):
+        @property
+        def operator_extra_links(self) -> tuple[BaseOperatorLink, ...]:  # type: ignore[override] # as Airflow's guide shows it
+            return (ResultLink(),)
+
+    operator = Users(task_id="a_task")
+    forget_links(operator)
+    context = cast("Context", {**context_for(TaskInstanceDouble()), "task": operator})
+    persist_location(context, IRELAND, FailuresLink, "s3://bucket/x")
+    assert [type(link) for link in operator.operator_extra_links] == [ResultLink]
 
 
 def test_names_and_keys_are_apart() -> None:

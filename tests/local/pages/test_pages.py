@@ -315,7 +315,7 @@ def test_pages_only_read(sagemaker_server: EmbeddedSageMaker, method: str) -> No
     assert (got.status, got.headers["Allow"]) == (405, "GET")
 
 
-def test_looking_at_a_page_is_no_call(
+def test_a_page_costs_no_call_in_the_log(
     sagemaker_server: EmbeddedSageMaker, clients: Clients, opened: Opened
 ) -> None:
     """Nor do planted faults of S3 strike the pages."""
