@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SensitiveField, reveal, writer_of
+from airflow_sm_plugin.batches.folder import ERRORS
 from airflow_sm_plugin.batches.templates import check_template
 from airflow_sm_plugin.core.template_values import (
     boolean,
@@ -22,7 +23,7 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.invoke.request import InvokeRequest
 from airflow_sm_plugin.killable import quick_loop
-from airflow_sm_plugin.links import BatchReportLink, persist_report
+from airflow_sm_plugin.links import BatchReportLink, FailuresLink, OutputsLink, persist_location
 from airflow_sm_plugin.operators.arguments import (
     is_restart,
     object_options,
@@ -99,7 +100,12 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
 
     not_templated = ()
     none_fields = ("split_type", "compression_type", "assemble_with", "join_source")
-    operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
+    operator_extra_links = (
+        *InvocationOperator.operator_extra_links,
+        BatchReportLink(),
+        OutputsLink(),
+        FailuresLink(),
+    )
     custom_attributes = SensitiveField()
 
     def __init__(
@@ -194,15 +200,20 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         with self.reading_arguments():
             tolerance, started = tolerance_of(self.on_error, self.tolerated_failure_ratio), time.time()
             whole_number(self.container_log_lines, "container_log_lines")
-            region_name = self.keep_link(context)
+            console = self.keep_link(context)
+            if self.outputs is not None:
+                persist_location(context, console, OutputsLink, f"{self.outputs.rstrip('/')}/")
             pages: list[str] = []
             try:
                 with self.explaining():
-                    advance = self._outcome(context, region_name, pages)
+                    advance = self._outcome(context, console.region_name, pages)
                     outcome = self.run_until_killed(advance, loop_factory=quick_loop)
             finally:
                 for location in pages:
-                    persist_report(context, region_name=region_name, location=location)
+                    persist_location(context, console, BatchReportLink, location)
+            if self.outputs is not None and outcome.counts.failed:
+                folder = f"{self.outputs.rstrip('/')}/"
+                persist_location(context, console, FailuresLink, folder, ending=ERRORS)
             if outcome.has_failed_containers:
                 self.show_container_logs(since=started)
             self._conclude(context, outcome, tolerance)
