@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,7 +41,8 @@ class EndpointUsageHook(ClientHook):
         """Find when each endpoint was last invoked, or had requests in its queue.
 
         The time is the end of the period that CloudWatch counted in, which can be yet to come: a minute for up to three
-        hours, else an hour. None means not within the given time. An endpoint is left out whose data CloudWatch did not answer completely.
+        hours, else an hour. None means not within the given time. An endpoint is left out whose data CloudWatch did not
+        answer completely.
 
         :param variants: the production variants' names by endpoint
         :param seconds: how far back
@@ -53,29 +54,41 @@ class EndpointUsageHook(ClientHook):
             "StartTime": datetime.fromtimestamp(math.floor((now - seconds) / period) * period, UTC),
             "EndTime": datetime.fromtimestamp(math.ceil(now / period) * period + period, UTC),
         }
-        latest = dict.fromkeys(variants, -math.inf)
-        incomplete: set[str] = set()
+        results: list[Mapping[str, Any]] = []
+        asked: dict[str, str] = {}
         queries = _queries(variants, period)
         while batch := list(itertools.islice(queries, _QUERIES)):
-            names = {query["Id"]: name for name, query in batch}
-            final: dict[str, str] = {}
+            asked |= {query["Id"]: endpoint for endpoint, query in batch}
             with translated("cloudwatch:GetMetricData"):
-                asked = [query for _, query in batch]
-                pages = pages_of(self.client, "get_metric_data", MetricDataQueries=asked, **window)
-                for result in (each for page in pages for each in page["MetricDataResults"]):
-                    name = names[result["Id"]]
-                    final[result["Id"]] = str(
-                        result.get("StatusCode")
-                    )  # a later page completes an earlier one
-                    data = zip(result["Timestamps"], result["Values"], strict=True)
-                    used = [moment.timestamp() + period for moment, value in data if value > 0]
-                    latest[name] = max([latest[name], *used])
-            incomplete |= {name for query_id, name in names.items() if final.get(query_id) != "Complete"}
-        return {
-            name: None if moment == -math.inf else moment
-            for name, moment in latest.items()
-            if name not in incomplete
-        }
+                request = [query for _, query in batch]
+                pages = pages_of(self.client, "get_metric_data", MetricDataQueries=request, **window)
+                results += [result for page in pages for result in page["MetricDataResults"]]
+        return latest_uses(asked, results, period=period)
+
+
+def latest_uses(
+    asked: Mapping[str, str], results: Iterable[Mapping[str, Any]], *, period: int
+) -> dict[str, float | None]:
+    """Read GetMetricData's results; leave out endpoints of which a result is missing or incomplete.
+
+    :param asked: the endpoint of each query's id
+    :param results: in the order of the pages: a later one of the same id completes an earlier one
+    """
+    latest = dict.fromkeys(asked.values(), -math.inf)
+    status: dict[str, str] = {}
+    for result in results:
+        endpoint = asked[result["Id"]]
+        status[result["Id"]] = str(result.get("StatusCode"))
+        data = zip(result["Timestamps"], result["Values"], strict=True)
+        latest[endpoint] = max(
+            [latest[endpoint], *(moment.timestamp() + period for moment, value in data if value > 0)]
+        )
+    incomplete = {endpoint for query_id, endpoint in asked.items() if status.get(query_id) != "Complete"}
+    return {
+        endpoint: None if moment == -math.inf else moment
+        for endpoint, moment in latest.items()
+        if endpoint not in incomplete
+    }
 
 
 def _queries(variants: Mapping[str, Sequence[str]], period: int) -> Iterator[tuple[str, dict[str, Any]]]:
