@@ -13,9 +13,12 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
     DagDetails,
 )
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
+from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from airflow_sm_plugin._compat import base_url
 from airflow_sm_plugin.core.made_in import airflow_site
@@ -23,7 +26,7 @@ from airflow_sm_plugin.page.batches import batches_of
 from airflow_sm_plugin.page.cache import BackgroundCache
 from airflow_sm_plugin.page.collection import collect
 from airflow_sm_plugin.page.lazy_app import URL_PREFIX
-from airflow_sm_plugin.page.overview import RegionOverview, ShownBatch, permitted
+from airflow_sm_plugin.page.overview import RegionOverview, dags_in, permitted
 from airflow_sm_plugin.page.rendering import asset, page_of
 from airflow_sm_plugin.page.settings import PageSettings
 
@@ -51,13 +54,16 @@ def make_app() -> FastAPI:
 
     @app.get("/", dependencies=_USER)
     def page(request: Request, user: GetUserDep) -> HTMLResponse:
-        manager, site = get_auth_manager(), airflow_site(base_url())
-        dag_ids = manager.get_authorized_dag_ids(user=user, method="GET")
-        overview = cache.get()
-        shown = [permitted(region, dag_ids, site=site) for region in overview.value] if overview else []
+        overview, dag_ids = cache.get(), get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+        with create_session() as session:
+            batches = batches_of(session, _with_readable_xcoms(user, dag_ids))
+            regions = overview.value if overview else []
+            dag_ids |= _readable_though_deleted(session, user, dags_in(regions))
+        site = airflow_site(base_url())
+        shown = [permitted(region, dag_ids, site=site) for region in regions]
         text = page_of(
             [region for region, _ in shown] if overview else None,
-            _batches(user, dag_ids),
+            batches,
             now=time.time(),
             root=str(request.scope.get("root_path", "")).removesuffix(URL_PREFIX),
             age=overview.seconds if overview else None,
@@ -75,15 +81,23 @@ def make_app() -> FastAPI:
     return app
 
 
-def _batches(user: BaseUser, dag_ids: Collection[str]) -> list[ShownBatch]:
-    """Read the last batches of the DAGs whose XComs the user is permitted to read."""
-    manager = get_auth_manager()
-    readable = [
+def _with_readable_xcoms(user: BaseUser, dag_ids: Collection[str]) -> list[str]:
+    manager, entity = get_auth_manager(), DagAccessEntity.XCOM
+    return [
         dag_id
         for dag_id in dag_ids
         if manager.is_authorized_dag(
-            method="GET", access_entity=DagAccessEntity.XCOM, details=DagDetails(id=dag_id), user=user
+            method="GET", access_entity=entity, details=DagDetails(id=dag_id), user=user
         )
     ]
-    with create_session() as session:
-        return batches_of(session, readable)
+
+
+def _readable_though_deleted(session: Session, user: BaseUser, dag_ids: Collection[str]) -> set[str]:
+    """Choose the DAGs that Airflow has no more and that the user may read: what they made is easily forgotten."""
+    existing = set(session.scalars(select(DagModel.dag_id).where(DagModel.dag_id.in_(list(dag_ids)))))
+    manager = get_auth_manager()
+    return {
+        dag_id
+        for dag_id in set(dag_ids) - existing
+        if manager.is_authorized_dag(method="GET", details=DagDetails(id=dag_id), user=user)
+    }

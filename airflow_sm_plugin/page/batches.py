@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.models.xcom import XComModel
@@ -32,7 +33,7 @@ def batches_of(session: Session, dag_ids: Collection[str]) -> list[ShownBatch]:
     rows = list(session.scalars(links))
     chosen = latest_batches(_linked(rows), most=MOST_BATCHES)
     results = _results(session, chosen)
-    return [ShownBatch(**{**vars(batch), "summary": results.get(_key(batch), {})}) for batch in chosen]
+    return [replace(batch, summary=results.get(_key(batch), {})) for batch in chosen]
 
 
 def _linked(rows: list[XComModel]) -> Iterator[ShownBatch]:

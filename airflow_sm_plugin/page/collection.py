@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -19,14 +19,13 @@ from airflow_sm_plugin.hooks.calls import pages_of
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsageHook
 from airflow_sm_plugin.hooks.tagged_resources import TaggedResourcesHook
-from airflow_sm_plugin.page.overview import RegionOverview, ShownEndpoint
+from airflow_sm_plugin.page.overview import LOOKBACK_SECONDS, RegionOverview, ShownEndpoint
 from airflow_sm_plugin.page.settings import PageSettings
 
 log = get_log(__name__)
 
 MOST_ENDPOINTS = 100
 """Described endpoints of a region: two calls each, the second only once for each configuration."""
-_LOOKBACK = 14 * 24 * 3600.0
 _BOTOCORE = {
     "connect_timeout": 3,
     "read_timeout": 8,
@@ -121,8 +120,10 @@ class _Collection:
         """Describe endpoints; an endpoint that cannot be described is shown by its summary."""
 
         def describe(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
-            name, action = summary["EndpointName"], "sagemaker:DescribeEndpoint"
-            return self._asked(action, lambda: hook.describe_endpoint(name), otherwise=summary)
+            name, known = summary["EndpointName"], cast("Mapping[str, Any] | None", summary)
+            return self._asked(
+                "sagemaker:DescribeEndpoint", lambda: hook.describe_endpoint(name), otherwise=known
+            )
 
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return [each for each in pool.map(describe, summaries) if each is not None]
@@ -153,7 +154,7 @@ class _Collection:
         usage = EndpointUsageHook(**self.aws.hook_arguments())
         used: dict[str, float | None] = self._asked(
             "cloudwatch:GetMetricData",
-            lambda: usage.last_used(variants, seconds=_LOOKBACK, now=time.time()),
+            lambda: usage.last_used(variants, seconds=LOOKBACK_SECONDS, now=time.time()),
             otherwise={},
         )
         return [

@@ -11,6 +11,8 @@ from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
 IDLE_SECONDS = 24 * 3600.0
 """An endpoint that was not invoked for so long is marked."""
+LOOKBACK_SECONDS = 14 * 24 * 3600.0
+"""CloudWatch is asked for so long back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class ShownEndpoint:
 
     :param instances: one text for each variant, with instance type and number
     :param created_at: epoch seconds, as are the other times
-    :param last_used: the end of the hour in which it was invoked last; None where it was not in the last two weeks
+    :param last_used: the end of the hour in which it was invoked last; None where it was not in that time
     :param usage_known: whether CloudWatch told that
     :param made_in: the task instance that deployed it last; None where its tags do not name it
     """
@@ -78,6 +80,11 @@ class ShownBatch:
         return str(self.summary.get("endpoint_name") or "")
 
     @property
+    def group(self) -> tuple[str, str, str]:
+        """Identify the run of a task group, or of the DAG, which has one batch."""
+        return self.dag_id, self.run_id, self.task_id.rpartition(".")[0]
+
+    @property
     def records(self) -> int | None:
         """Return the number of records, or of inputs for an asynchronous batch; None if unknown."""
         return _number(self.summary, "records", "inputs")
@@ -107,12 +114,19 @@ def permitted(region: RegionOverview, dag_ids: Collection[str], *, site: str) ->
     return replace(region, endpoints=shown), len(region.endpoints) - len(shown)
 
 
+def dags_in(regions: Iterable[RegionOverview]) -> set[str]:
+    """Collect the DAGs that made the endpoints."""
+    return {
+        each.made_in.dag_id for region in regions for each in region.endpoints if each.made_in is not None
+    }
+
+
 def latest_batches(batches: Iterable[ShownBatch], *, most: int) -> list[ShownBatch]:
-    """Choose the latest batches, one row for each report: the task that merged it rather than those of its shards."""
-    chosen: dict[tuple[str, str, str], ShownBatch] = {}
-    for batch in sorted(batches, key=lambda each: (each.map_index < 0, each.ended_at), reverse=True):
-        chosen.setdefault((batch.dag_id, batch.run_id, batch.link), batch)
-    return sorted(chosen.values(), key=lambda each: -each.ended_at)[:most]
+    """Choose the latest batches: of a task group, the task that merged the report rather than those of its shards."""
+    found = list(batches)
+    merged = {batch.group for batch in found if batch.map_index < 0}
+    chosen = [batch for batch in found if batch.map_index < 0 or batch.group not in merged]
+    return sorted(chosen, key=lambda each: -each.ended_at)[:most]
 
 
 def is_web_address(link: object) -> bool:

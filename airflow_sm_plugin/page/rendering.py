@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.core.text import clock, count, day, duration, legible, plural, shortened
-from airflow_sm_plugin.page.overview import RegionOverview, ShownBatch, ShownEndpoint
+from airflow_sm_plugin.page.overview import LOOKBACK_SECONDS, RegionOverview, ShownBatch, ShownEndpoint
 
 _LONGEST_FAILURE = 300
 _LEVELS = {"InService": "good", "Failed": "bad", "OutOfService": "bad", "UpdateRollbackFailed": "bad"}
@@ -98,7 +98,8 @@ def _used(endpoint: ShownEndpoint, now: float) -> str:
     if not endpoint.usage_known:
         return "not known"
     if endpoint.last_used is None:
-        return "not in the last 14 days"
+        is_young = now - endpoint.created_at < LOOKBACK_SECONDS
+        return "not yet" if is_young else f"not in the last {round(LOOKBACK_SECONDS / 86_400)} days"
     hours = max(0.0, now - endpoint.last_used) / 3600
     return "within the last hour" if hours < 1 else f"{duration(hours * 3600)} ago"
 
