@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +20,24 @@ _LINK_KEY = "_link_BatchReportLink"
 _RESULT_KEY = "return_value"
 _MOST_ROWS = 200
 """XComs that are read: a batch has one for each shard."""
+_INSTANCE = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+"""Columns rather than XComs, each of which Airflow would load with its DAG run."""
 
 
 def batches_of(session: Session, dag_ids: Collection[str]) -> list[ShownBatch]:
     """Read the last batches of some DAGs, the latest first."""
     links = (
-        select(XComModel)
+        select(*_INSTANCE, XComModel.timestamp, XComModel.value)
         .where(XComModel.key == _LINK_KEY, XComModel.dag_id.in_(list(dag_ids)))
         .order_by(XComModel.timestamp.desc())
         .limit(_MOST_ROWS)
     )
-    rows = list(session.scalars(links))
-    chosen = latest_batches(_linked(rows), most=MOST_BATCHES)
+    chosen = latest_batches(_linked(session.execute(links)), most=MOST_BATCHES)
     results = _results(session, chosen)
     return [replace(batch, summary=results.get(_key(batch), {})) for batch in chosen]
 
 
-def _linked(rows: list[XComModel]) -> Iterator[ShownBatch]:
+def _linked(rows: Iterable[Any]) -> Iterator[ShownBatch]:
     for row in rows:
         link = _value(row)
         if is_web_address(link):
@@ -52,19 +53,18 @@ def _linked(rows: list[XComModel]) -> Iterator[ShownBatch]:
 
 
 def _results(session: Session, batches: list[ShownBatch]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    columns = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
-    wanted = select(XComModel).where(
-        XComModel.key == _RESULT_KEY, tuple_(*columns).in_([_key(batch) for batch in batches])
+    wanted = select(*_INSTANCE, XComModel.value).where(
+        XComModel.key == _RESULT_KEY, tuple_(*_INSTANCE).in_([_key(batch) for batch in batches])
     )
-    values = {_key(row): _value(row) for row in session.scalars(wanted)}
+    values = {_key(row): _value(row) for row in session.execute(wanted)}
     return {key: value for key, value in values.items() if isinstance(value, Mapping)}
 
 
-def _key(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - an XCom or a batch
+def _key(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database or a batch
     return (row.dag_id, row.run_id, row.task_id, row.map_index)
 
 
-def _value(row: XComModel) -> Any:  # noqa: ANN401 - whatever a task pushed
+def _value(row: Any) -> Any:  # noqa: ANN401 - whatever a task pushed
     try:
         return XComModel.deserialize_value(row)
     except Exception:  # noqa: BLE001 - an XCom that another process wrote: no batch of ours
