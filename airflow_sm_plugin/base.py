@@ -26,10 +26,10 @@ from airflow_sm_plugin._compat import (
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
-from airflow_sm_plugin.core.made_in import MadeIn, airflow_site
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.killable import Killable
+from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
 
 if TYPE_CHECKING:
     import jinja2

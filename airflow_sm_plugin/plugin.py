@@ -5,7 +5,8 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_sm_plugin.links import BatchReportLink, DataCaptureLink, EndpointConsoleLink, EndpointLogsLink
-from airflow_sm_plugin.page.lazy_app import URL_PREFIX, URL_ROUTE, LazyPage
+from airflow_sm_plugin.page.lazy_app import LazyPage
+from airflow_sm_plugin.page.settings import URL_PREFIX, URL_ROUTE
 
 
 class SageMakerInferencePlugin(AirflowPlugin):

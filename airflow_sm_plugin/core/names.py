@@ -84,7 +84,7 @@ def joined_to(target_model: str, *, prefix_ends_in_slash: bool | None) -> str:
 OUR_PREFIX = "airflow-sm-plugin:"
 OWNER_TAG = f"{OUR_PREFIX}created-by"
 CREATED_IN_TAG = f"{OUR_PREFIX}created-in"
-"""Beside :data:`OWNER_TAG`: the same task instance in readable form (:mod:`airflow_sm_plugin.core.made_in`)."""
+"""Beside :data:`OWNER_TAG`: the same task instance in readable form (:mod:`airflow_sm_plugin.resources.made_in`)."""
 ENDPOINT_TAG = f"{OUR_PREFIX}endpoint"
 """On every configuration that we make: the endpoint it was derived for. A name alone proves nothing."""
 NEVER_SERVED = ("Creating", "Failed")

@@ -11,7 +11,6 @@ from typing import Any
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import translated
-from airflow_sm_plugin.core.made_in import MadeIn, creator_in, deployer_in
 from airflow_sm_plugin.core.names import ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.endpoints.deletion import EndpointDeletion, EndpointUsage
 from airflow_sm_plugin.endpoints.idleness import IdleDecision, MadeResource, RunState, SeenEndpoint, decide
@@ -21,6 +20,7 @@ from airflow_sm_plugin.hooks.calls import pages_of
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsageHook
 from airflow_sm_plugin.hooks.tagged_resources import TaggedResourcesHook
+from airflow_sm_plugin.resources.made_in import MadeIn, creator_in, deployer_in
 
 log = get_log(__name__)
 

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airflow_sm_plugin.core.made_in import MadeIn
+from airflow_sm_plugin.resources.made_in import MadeIn
 
 _HOUR = 3600.0
 _AT_REST = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")

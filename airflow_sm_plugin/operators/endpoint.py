@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event, task_instance_of, try_of
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.core.names import DEPLOYED_TAG, endpoint_log_group, mark_of, times_of, with_owner
 from airflow_sm_plugin.core.template_values import (
     boolean,
@@ -27,6 +26,7 @@ from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, Endpoi
 from airflow_sm_plugin.operators.arguments import whole_number_if_given
 from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
+from airflow_sm_plugin.resources.made_in import MadeIn
 from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, base_url, count_dag_runs
 from airflow_sm_plugin.base import SageMakerInferenceOperator
-from airflow_sm_plugin.core.made_in import MadeIn, airflow_site
 from airflow_sm_plugin.core.template_values import boolean, seconds
 from airflow_sm_plugin.exceptions import AccessDenied, SageMakerInferenceError, TaskKilled
+from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.idle_deletion import IdleEndpoints

@@ -21,14 +21,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_sm_plugin._compat import base_url
-from airflow_sm_plugin.core.made_in import airflow_site
 from airflow_sm_plugin.page.batches import batches_of
 from airflow_sm_plugin.page.cache import BackgroundCache
 from airflow_sm_plugin.page.collection import collect
-from airflow_sm_plugin.page.lazy_app import URL_PREFIX
 from airflow_sm_plugin.page.overview import RegionOverview, dags_in, permitted
 from airflow_sm_plugin.page.rendering import asset, page_of
-from airflow_sm_plugin.page.settings import PageSettings
+from airflow_sm_plugin.page.settings import URL_PREFIX, PageSettings
+from airflow_sm_plugin.resources.made_in import airflow_site
 
 _FRESH_SECONDS = 30.0
 _PATIENCE = 3.0
@@ -46,7 +45,7 @@ _USER = [Depends(requires_access_view(AccessView.WEBSITE))]
 
 
 def make_app() -> FastAPI:
-    """Make the application that Airflow mounts below :data:`~airflow_sm_plugin.page.lazy_app.URL_PREFIX`."""
+    """Make the application that Airflow mounts below :data:`~airflow_sm_plugin.page.settings.URL_PREFIX`."""
     app = FastAPI(title="SageMaker endpoints", docs_url=None, redoc_url=None, openapi_url=None)
     cache: BackgroundCache[list[RegionOverview]] = BackgroundCache(
         lambda: collect(PageSettings.read()), fresh_seconds=_FRESH_SECONDS, patience=_PATIENCE

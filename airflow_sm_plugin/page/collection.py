@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import translated
-from airflow_sm_plugin.core.made_in import deployer_in
 from airflow_sm_plugin.core.names import OWNER_TAG
 from airflow_sm_plugin.core.text import shortened
 from airflow_sm_plugin.exceptions import AccessDenied, SageMakerInferenceError
@@ -21,6 +20,7 @@ from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsageHook
 from airflow_sm_plugin.hooks.tagged_resources import TaggedResourcesHook
 from airflow_sm_plugin.page.overview import LOOKBACK_SECONDS, RegionOverview, ShownEndpoint
 from airflow_sm_plugin.page.settings import PageSettings
+from airflow_sm_plugin.resources.made_in import deployer_in
 
 log = get_log(__name__)
 
@@ -89,7 +89,7 @@ class _Collection:
         return self._with_usage(shown, described)
 
     def _asked(self, action: str, call: Callable[[], _Answer], *, otherwise: _Answer) -> _Answer:
-        """Make calls of AWS; turn a refusal into a sentence that names the missing permission."""
+        """Make calls of AWS; report a refusal as a sentence that names the missing permission."""
         try:
             with translated(action):
                 return call()

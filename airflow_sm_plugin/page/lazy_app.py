@@ -6,10 +6,6 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-URL_PREFIX = "/sagemaker-endpoints"
-URL_ROUTE = "sagemaker-endpoints"
-"""Of Airflow's page around ours: ``/plugin/<route>``."""
-
 _Application = Callable[..., Awaitable[None]]
 
 

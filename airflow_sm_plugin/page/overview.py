@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
+from airflow_sm_plugin.resources.made_in import MadeIn
 
 IDLE_SECONDS = 24 * 3600.0
 """An endpoint that was not invoked for so long is marked."""
@@ -22,7 +22,7 @@ class ShownEndpoint:
     :param instances: one text for each variant, with instance type and number
     :param created_at: epoch seconds, as are the other times
     :param last_used: the end of the hour in which it was invoked last; None where it was not in that time
-    :param usage_known: whether CloudWatch told that
+    :param usage_known: whether CloudWatch answered that
     :param made_in: the task instance that deployed it last; None where its tags do not name it
     """
 

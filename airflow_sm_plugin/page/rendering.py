@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.core.text import clock, count, day, duration, legible, plural, shortened
 from airflow_sm_plugin.page.overview import LOOKBACK_SECONDS, RegionOverview, ShownBatch, ShownEndpoint
+from airflow_sm_plugin.resources.made_in import MadeIn
 
 _LONGEST_FAILURE = 300
 _LEVELS = {"InService": "good", "Failed": "bad", "OutOfService": "bad", "UpdateRollbackFailed": "bad"}

@@ -1,4 +1,4 @@
-"""The page's settings in Airflow's configuration, section ``[sagemaker_inference]``."""
+"""The page's addresses, and its settings in Airflow's configuration, section ``[sagemaker_inference]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from airflow.configuration import conf
 
-SECTION = "sagemaker_inference"
+URL_PREFIX = "/sagemaker-endpoints"
+URL_ROUTE = "sagemaker-endpoints"
+"""Of Airflow's page around ours: ``/plugin/<route>``."""
+
+_SECTION = "sagemaker_inference"
 
 
 @dataclass(frozen=True)
@@ -27,5 +31,5 @@ class PageSettings:
 
 
 def _words(option: str, default: str) -> tuple[str, ...]:
-    value = conf.get(SECTION, option, fallback=default) or ""
+    value = conf.get(_SECTION, option, fallback=default) or ""
     return tuple(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))

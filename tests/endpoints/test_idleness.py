@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.endpoints.idleness import MadeResource, RunState, SeenEndpoint, decide
+from airflow_sm_plugin.resources.made_in import MadeIn
 
 HOUR = 3600.0
 NOW = 1_000_000.0

@@ -11,12 +11,12 @@ from typing import Any
 import boto3
 import pytest
 
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 from airflow_sm_plugin.operators import idle_endpoints
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.idle_endpoints import SageMakerDeleteIdleEndpointsOperator
+from airflow_sm_plugin.resources.made_in import MadeIn
 from tests.endpoint_trials import control
 from tests.support import POLL, REGION, Account, Requests, TaskInstanceDouble, context_for, run_task, unique
 
@@ -168,7 +168,7 @@ def test_an_asynchronous_endpoint_with_a_queue_stays(
     account: Account, deploy: Callable[..., Deployed]
 ) -> None:
     ours = deploy(async_output_path=f"s3://{account.bucket}/out")
-    client = boto3.client(
+    client: Any = boto3.client(
         "cloudwatch",
         region_name=REGION,
         endpoint_url=account.url,
@@ -178,7 +178,7 @@ def test_an_asynchronous_endpoint_with_a_queue_stays(
     assert row_of(ours.name)[0] == "delete"
     queue = {"MetricName": "ApproximateBacklogSize", "Value": 2.0}
     dimensions = [{"Name": "EndpointName", "Value": ours.name}]
-    client.put_metric_data(Namespace="AWS/SageMaker", MetricData=[{**queue, "Dimensions": dimensions}])  # type: ignore[list-item] # plain dicts
+    client.put_metric_data(Namespace="AWS/SageMaker", MetricData=[{**queue, "Dimensions": dimensions}])
     assert row_of(ours.name)[1].startswith("invoked, or with requests in its queue")
 
 
@@ -282,7 +282,7 @@ def test_a_failed_endpoint_goes_and_so_does_what_a_killed_task_left(
 
 def _site(account: Account) -> str:
     from airflow_sm_plugin._compat import base_url
-    from airflow_sm_plugin.core.made_in import airflow_site
+    from airflow_sm_plugin.resources.made_in import airflow_site
 
     return airflow_site(base_url())
 

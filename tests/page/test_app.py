@@ -19,9 +19,10 @@ from airflow.api_fastapi.app import create_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi import FastAPI
 
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, OWNER_TAG
-from airflow_sm_plugin.page.lazy_app import URL_PREFIX, LazyPage
+from airflow_sm_plugin.page.lazy_app import LazyPage
+from airflow_sm_plugin.page.settings import URL_PREFIX
+from airflow_sm_plugin.resources.made_in import MadeIn
 from tests.endpoint_trials import control
 from tests.support import Account, closed_port, unique
 

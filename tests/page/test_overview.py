@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.made_in import MadeIn
 from airflow_sm_plugin.page.overview import (
     RegionOverview,
     ShownBatch,
@@ -19,6 +18,7 @@ from airflow_sm_plugin.page.overview import (
     permitted,
 )
 from airflow_sm_plugin.page.rendering import page_of
+from airflow_sm_plugin.resources.made_in import MadeIn
 
 HOUR = 3600.0
 NOW = 1_800_000_000.0

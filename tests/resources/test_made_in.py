@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.made_in import MadeIn, airflow_site, creator_in, deployer_in
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, OWNER_TAG
+from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site, creator_in, deployer_in
 
 MADE = MadeIn("churn", "scheduled__2026-11-30T00:00:00+00:00", "deploy", site="1a2b3c4d")
 IDS = st.text(min_size=1, max_size=60)
