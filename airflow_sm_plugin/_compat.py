@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -89,6 +90,38 @@ async def task_state(task_instance: Any) -> str | None:  # noqa: ANN401 - a trig
     name = task_instance.task_id if index < 0 else f"{task_instance.task_id}_{index}"
     state = states[task_instance.run_id][name]
     return None if state is None else str(getattr(state, "value", state))
+
+
+def base_url() -> str:
+    """Read the address of Airflow's web server; empty where it is not configured."""
+    for section in ("api", "webserver"):  # the latter in Airflow 2.11
+        if url := conf.get(section, "base_url", fallback=None):
+            return str(url)
+    return ""
+
+
+def count_dag_runs(dag_id: str, *, run_id: str | None = None, states: Sequence[str] | None = None) -> int:
+    """Count a DAG's runs from within a task.
+
+    :param run_id: default any run
+    :param states: default any state
+    """
+    run_ids = None if run_id is None else [run_id]
+    if find_spec("airflow.sdk"):
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        wanted = None if states is None else list(states)
+        return int(RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=run_ids, states=wanted))
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = session.query(DagRun).filter(DagRun.dag_id == dag_id)
+        if run_ids is not None:
+            query = query.filter(DagRun.run_id.in_(run_ids))
+        if states is not None:
+            query = query.filter(DagRun.state.in_(states))
+        return int(query.count())
 
 
 def on_kill_seconds() -> float:

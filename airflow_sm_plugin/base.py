@@ -15,16 +15,22 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
-from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
+from airflow_sm_plugin._compat import (
+    AirflowFailException,
+    BaseOperator,
+    BaseSensorOperator,
+    Context,
+    base_url,
+)
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
-from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import forget_links
+from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
 
 if TYPE_CHECKING:
     import jinja2
@@ -76,10 +82,16 @@ def check_event(doing: str, event: Mapping[str, Any]) -> None:
 
 def task_instance_owner(context: Context) -> str | None:
     """Name the task instance, with the same name at all its tries; None outside of Airflow."""
+    made_in = task_instance_of(context)
+    return None if made_in is None else made_in.owner
+
+
+def task_instance_of(context: Context) -> MadeIn | None:
+    """Identify the task instance; None outside of Airflow."""
     if (ti := context.get("ti")) is None:
         return None
     map_index = -1 if ti.map_index is None else ti.map_index
-    return owner_of(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index)
+    return MadeIn(ti.dag_id, ti.run_id, ti.task_id, map_index, site=airflow_site(base_url()))
 
 
 def run_of(context: Context) -> str | None:

@@ -20,4 +20,25 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_sm_plugin.links.OutputsLink",
             "airflow_sm_plugin.links.FailuresLink",
         ],
+        "config": {
+            "sagemaker_inference": {
+                "description": "The page of SageMaker endpoints in Airflow's web interface.",
+                "options": {
+                    "connections": {
+                        "description": "Ids of the Airflow connections, separated by commas, whose endpoints it shows.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "aws_default, aws_production",
+                        "default": "aws_default",
+                    },
+                    "regions": {
+                        "description": "AWS regions, separated by commas; empty is the connection's own region.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "eu-west-1, us-east-1",
+                        "default": "",
+                    },
+                },
+            },
+        },
     }

@@ -92,6 +92,7 @@ SHELLS = {
     "endpoints.deletion",
     "endpoints.deployment",
     "endpoints.deployment_scaling",
+    "endpoints.idle_deletion",
     "endpoints.noted_scaling",
     "invoke.endpoint_invoker",
     "invoke.errors",
@@ -157,7 +158,7 @@ IMPORTS: Mapping[str, str] = {
     ),
     "triggers": "async_inference autopilot aws aws.s3 core endpoints hooks resources",
     "killable": "",
-    "base": "aws batches core hooks killable links triggers",
+    "base": "aws batches core hooks killable links resources triggers",
     "links": "aws core",
     "callbacks": "aws core hooks",
     "sensors": "async_inference base batches core invoke links triggers",
@@ -167,7 +168,8 @@ IMPORTS: Mapping[str, str] = {
         "multi_model.plan multi_model.report resources triggers"
     ),
     "task_groups": "base operators",
-    "plugin": "links",
+    "page": "aws core hooks resources",
+    "plugin": "links page",
     "provider_info": "",
     "local": "core",
 }

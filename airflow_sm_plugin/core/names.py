@@ -83,6 +83,8 @@ def joined_to(target_model: str, *, prefix_ends_in_slash: bool | None) -> str:
 
 OUR_PREFIX = "airflow-sm-plugin:"
 OWNER_TAG = f"{OUR_PREFIX}created-by"
+CREATED_IN_TAG = f"{OUR_PREFIX}created-in"
+"""Beside :data:`OWNER_TAG`: the same task instance in readable form (:mod:`airflow_sm_plugin.resources.made_in`)."""
 ENDPOINT_TAG = f"{OUR_PREFIX}endpoint"
 """On every configuration that we make: the endpoint it was derived for. A name alone proves nothing."""
 NEVER_SERVED = ("Creating", "Failed")
@@ -91,13 +93,25 @@ DEPLOYED_TAG = f"{OUR_PREFIX}deployed-by"
 """On an endpoint: the try that deploys it, so that no other task, and no earlier try that still runs, deletes it."""
 
 
+DEPLOYED_IN_TAG = f"{OUR_PREFIX}deployed-in"
+"""On an endpoint that a later task deployed to: the latest such task instance, in readable form."""
+MOST_OWN_TAGS = 4
+"""Our tags of an endpoint: those of its creator and of its deployer, each as a digest and in readable form."""
+
+
 def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     """Identify one task instance over all its tries, as a tag's value."""
     return digest([dag_id, run_id, task_id, map_index])
 
 
-def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
-    return {**tags, OWNER_TAG: owner} if owner else dict(tags)
+def with_owner(tags: Mapping[str, str], owner: str | None, made_in: str | None = None) -> dict[str, str]:
+    """Add the tags of the task instance that creates a resource.
+
+    :param made_in: its readable form, for :data:`CREATED_IN_TAG`; None where that is too long for a tag
+    """
+    if not owner:
+        return dict(tags)
+    return {**tags, OWNER_TAG: owner} | ({CREATED_IN_TAG: made_in} if made_in else {})
 
 
 def users_tags(tags: Mapping[str, str]) -> dict[str, str]:

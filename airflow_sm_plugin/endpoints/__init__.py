@@ -10,6 +10,7 @@ Read in this order:
    ``ownership`` (pure) decides by tags and description whether an endpoint is this task's to delete.
 5. ``deletion``: configurations and models in use; removal of earlier ones; deletion of an endpoint with all of ours.
 6. ``apply_scaling``: register a variant with its policies and alarm, or remove them.
-7. ``deployment_scaling`` → ``noted_scaling`` → ``scaling_note`` (pure): scaling that forbids an update is written into
+7. ``idle_deletion``: endpoints that are no longer invoked are found and deleted; ``idleness`` (pure) decides.
+8. ``deployment_scaling`` → ``noted_scaling`` → ``scaling_note`` (pure): scaling that forbids an update is written into
    the endpoint's tags, deregistered, and put back by whichever deployment comes next.
 """

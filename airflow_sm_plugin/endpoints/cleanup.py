@@ -104,8 +104,10 @@ class CreatedByTask:
         try:
             self.read_tags = tags = self.hook.tags_of(arn)
             if tags is not None:
-                if self.claim.needs_mark(tags):
-                    self.hook.add_tags(arn, {DEPLOYED_TAG: self.claim.mark})
+                marks = {DEPLOYED_TAG: self.claim.mark} if self.claim.needs_mark(tags) else {}
+                marks |= self.claim.readable_mark(tags)
+                if marks:
+                    self.hook.add_tags(arn, marks)
                 return
         except SageMakerInferenceError as error:
             problem = error

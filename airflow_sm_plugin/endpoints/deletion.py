@@ -83,15 +83,28 @@ class EndpointDeletion:
         # A retry finds no other configurations once the endpoint is gone: what is deleted must not depend on the try.
         self._configs = list(dict.fromkeys([*served, *hook.configs.made_for(endpoint_name)]))
 
-    def delete_endpoint(self, *, max_wait: float, poll_interval: float) -> bool:
+    def is_of(self, description: Mapping[str, Any] | None) -> bool:
+        """Check that the endpoint to delete is the described one; None describes that there is none."""
+        if description is None or self._endpoint is None:
+            return description is self._endpoint
+        return is_same(description, self._endpoint)
+
+    def delete_endpoint(
+        self, *, max_wait: float, poll_interval: float, check: Callable[[], object] | None = None
+    ) -> bool:
         """Delete the endpoint and wait until it is gone; return whether there was one.
 
+        :param check: as in :meth:`SageMakerControlPlaneHook.delete_endpoint`
         :raises EndpointDeadlineExceeded: it was still there
         """
         if self._endpoint is None:
             return False
         return self._hook.delete_endpoint(
-            self._name, max_wait=max_wait, poll_interval=poll_interval, description=self._endpoint
+            self._name,
+            max_wait=max_wait,
+            poll_interval=poll_interval,
+            description=self._endpoint,
+            check=check,
         )
 
     def delete_models(self, model_names: Sequence[str], *, of_configs: bool) -> dict[str, bool]:

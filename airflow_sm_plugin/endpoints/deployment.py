@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.names import is_same
+from airflow_sm_plugin.core.names import CREATED_IN_TAG, is_same
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
@@ -62,7 +62,11 @@ class Deployment:
         self.spec = spec
         self.options = options
         claim = EndpointClaim(
-            owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
+            owner=owner,
+            try_number=try_number,
+            config_name=spec.config_name,
+            created_at=note.created_at,
+            made_in=spec.tags.get(CREATED_IN_TAG),
         )
         self._work = CreatedByTask(hook, spec.endpoint_name, claim, note.created, note.touched)
         self.cleanup = DeploymentCleanup(hook, options, self._work)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import variant_names
 from airflow_sm_plugin.endpoints.scaling_note import (
@@ -261,3 +262,16 @@ def _instances(description: Mapping[str, Any], variant_name: str) -> int:
             counts = variant.get("DesiredInstanceCount"), variant.get("CurrentInstanceCount")
             return max(int(count or 0) for count in counts)
     return 0
+
+
+def remove_for_good(hook: SageMakerControlPlaneHook, aws: AwsConnection, endpoint_name: str) -> list[str]:
+    """Remove the scaling of an endpoint that is to be deleted; return what was removed.
+
+    If the deletion fails, the endpoint's next deployment must not restore the scaling: a note of it goes as well.
+
+    :raises AccessDenied: as :meth:`EndpointScaling.remove_scaling`
+    """
+    scaling = EndpointScaling(aws)
+    removed = scaling.remove_scaling(endpoint_name)
+    NotedScaling(hook, endpoint_name, scaling).give_up()
+    return removed

@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.core.names import DEPLOYED_TAG, NEVER_SERVED, OWNER_TAG, created_at, mark_of
+from airflow_sm_plugin.core.names import (
+    CREATED_IN_TAG,
+    DEPLOYED_IN_TAG,
+    DEPLOYED_TAG,
+    NEVER_SERVED,
+    OWNER_TAG,
+    created_at,
+    mark_of,
+)
+
+UNREADABLE = "unnamed"
+"""Value of :data:`DEPLOYED_IN_TAG` of a task that tags nothing, or whose names are longer than a tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +32,14 @@ class EndpointClaim:
     :param try_number: of the task instance
     :param config_name: the configuration that it deploys
     :param created_at: the CreationTime of the endpoint that it created, where it knows that
+    :param made_in: the task instance in readable form, where that fits into a tag
     """
 
     owner: str | None
     try_number: int
     config_name: str
     created_at: float | None = None
+    made_in: str | None = None
 
     @property
     def mark(self) -> str:
@@ -77,3 +90,15 @@ class EndpointClaim:
             return False
         mark = tags.get(DEPLOYED_TAG, mark_of(creator, 1))
         return mark != self.mark and mark.rpartition("/")[0] in (creator, self.owner)
+
+    def readable_mark(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the tag by which this task's DAG run relies on an endpoint of ours; empty where the tags name it.
+
+        Every later task writes it, unlike :data:`DEPLOYED_TAG`: idle endpoints of active runs are not deleted.
+        A task without tags, or whose name does not fit into one, writes an unreadable value, which is of no ended run.
+        """
+        if OWNER_TAG not in tags:
+            return {}
+        mine = self.made_in or UNREADABLE
+        is_marked = tags.get(DEPLOYED_IN_TAG, tags.get(CREATED_IN_TAG)) == mine
+        return {} if is_marked else {DEPLOYED_IN_TAG: mine}

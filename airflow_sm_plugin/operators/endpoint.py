@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event, task_instance_owner, try_of
+from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event, task_instance_of, try_of
 from airflow_sm_plugin.core.names import DEPLOYED_TAG, endpoint_log_group, mark_of, times_of, with_owner
 from airflow_sm_plugin.core.template_values import (
     boolean,
@@ -26,6 +26,7 @@ from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, Endpoi
 from airflow_sm_plugin.operators.arguments import whole_number_if_given
 from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
+from airflow_sm_plugin.resources.made_in import MadeIn
 from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param delete_old_models: delete the models of removed configurations, if our operators created them and no
         configuration that is kept for this endpoint, or used by another, names them; default False
     :param on_failed: reaction to an endpoint that is already Failed: ``fail``, the default, or ``recreate``
-    :param tags: tags of endpoint and configuration, up to 48; the operator adds its own. The log warns of an existing
+    :param tags: tags of endpoint and configuration, up to 46; the operator adds its own. The log warns of an existing
         resource that cannot be tagged
     :param max_wait_seconds: for an operation in progress, and again for the endpoint to serve; default 4500, since an
         endpoint whose container crashes stays Creating for up to an hour before it is Failed
@@ -274,9 +275,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.endpoints.deployment import Deployment
 
         options = self._options()
-        owner = task_instance_owner(context) if options.cleanup_on_failure else None
+        made_in = task_instance_of(context) if options.cleanup_on_failure else None
+        owner = None if made_in is None else made_in.owner
         try_number = try_of(context).number
-        hook, spec = self.control_plane(), self._spec(owner, try_number)
+        hook, spec = self.control_plane(), self._spec(made_in, try_number)
         earlier_note = None if note is None else DeploymentNote.from_mapping(note)
         models_created_at: Mapping[str, float]
         if earlier_note is not None:
@@ -345,14 +347,15 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             container_log_lines=whole_number(self.container_log_lines, "container_log_lines"),
         )
 
-    def _spec(self, owner: str | None, try_number: int) -> EndpointConfigSpec:
+    def _spec(self, made_in: MadeIn | None, try_number: int) -> EndpointConfigSpec:
+        owner, readable = (None, None) if made_in is None else (made_in.owner, made_in.as_tag())
         return EndpointConfigSpec(
             endpoint_name=self.endpoint_name,
             variants=self._variants(),
             async_section=self._async_section(),
             data_capture=mapping(self.data_capture_config, "data_capture_config"),
             volume_kms_key_id=text(self.volume_kms_key_id, "volume_kms_key_id"),
-            tags=with_owner(read_tags(self.tags, "tags") or {}, owner),
+            tags=with_owner(read_tags(self.tags, "tags") or {}, owner, readable),
             endpoint_tags={DEPLOYED_TAG: mark_of(owner, try_number)} if owner else {},
         ).checked()
 

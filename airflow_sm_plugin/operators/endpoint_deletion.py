@@ -66,6 +66,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
+        from airflow_sm_plugin.endpoints.noted_scaling import remove_for_good
 
         with self.reading_arguments():
             model_names = sequence(self.model_names, "model_names") or ()
@@ -76,7 +77,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
             poll_interval = seconds(self.poll_interval, "poll_interval", positive=True)
             deletion = EndpointDeletion(self.control_plane(), name)
-            scaling = self._remove_scaling(name) if with_scaling else []
+            scaling = remove_for_good(self.control_plane(), self.aws, name) if with_scaling else []
             existed = {f"scaling {resource}": True for resource in scaling}
             existed[f"endpoint {name}"] = deletion.delete_endpoint(
                 max_wait=max_wait, poll_interval=poll_interval
@@ -96,13 +97,3 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             missing = [resource for resource in existed if not existed[resource]]
             self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}
-
-    def _remove_scaling(self, endpoint_name: str) -> list[str]:
-        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
-        from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
-
-        scaling = EndpointScaling(self.aws)
-        removed = scaling.remove_scaling(endpoint_name)
-        # If the deletion of the endpoint fails, its next deployment must not restore the scaling.
-        NotedScaling(self.control_plane(), endpoint_name, scaling).give_up()
-        return removed

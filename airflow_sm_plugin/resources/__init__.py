@@ -3,7 +3,7 @@
 Data flows from ``operators`` through a spec to ``hooks``: ``checked()`` raises InvalidRequest for a broken limit,
 ``parameters()`` builds the request. Read in this order:
 
-- ``tags``: a user's tags, checked and spelled.
+- ``tags``: a user's tags, checked and spelled. ``made_in``: our tag that names the task which made a resource.
 - ``containers`` → ``model``: container definitions, CreateModel with a name derived from its content, the comparison
   with an existing model of that name, and CreateModel's refusals as errors.
 - ``model_packages``: the version of the Model Registry that becomes a model.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.names import ENDPOINT_TAG, OWNER_TAG, check_name, content_name
+from airflow_sm_plugin.core.names import ENDPOINT_TAG, MOST_OWN_TAGS, check_name, content_name, users_tags
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import mapping, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -82,8 +82,7 @@ class EndpointConfigSpec:
     def checked(self) -> EndpointConfigSpec:
         """Return the spec itself, or raise InvalidRequest naming the value, the limit and the remedy."""
         check_name(self.endpoint_name, "endpoint name")
-        users = {key: value for key, value in self.tags.items() if key not in (OWNER_TAG, ENDPOINT_TAG)}
-        check_tags(users, "endpoint", ours=len(self._config_tags()) - len(users))
+        check_tags(users_tags(self.tags), "endpoint", ours=MOST_OWN_TAGS)
         if not 1 <= len(self.variants) <= MAX_VARIANTS:
             raise InvalidRequest(
                 f"an endpoint has 1 to {MAX_VARIANTS} production variants, not {len(self.variants)}"

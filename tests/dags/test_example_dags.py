@@ -56,6 +56,7 @@ def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
         "async_batch",
         "autopilot_to_predictions",
         "demo_endpoint",
+        "idle_endpoints",
         "image_uri",
         "multi_model_batch",
         "multi_model_form",

@@ -22,12 +22,24 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
     """Each DAG's run, as Airflow stored it."""
     asked = {"input": "s3://airflow-sm-demo/incoming/07.csv", "trace_id": "planted-trace"}
-    confs = {"demo_endpoint": None, "score_file": asked, "async_batch": None}
+    confs = {
+        "demo_endpoint": None,
+        "idle_endpoints": {"hours": 1e-6},
+        "score_file": asked,
+        "async_batch": None,
+    }
     return run_dags(DAGS, confs, url=module_account.url)
 
 
 def test_they_run_to_their_end(runs: Mapping[str, Any]) -> None:
     assert {dag_id: run["state"] for dag_id, run in runs.items()} == dict.fromkeys(runs, "success")
+
+
+def test_an_endpoint_that_no_dag_has_used_yet_is_idle_once_its_run_has_ended(runs: Mapping[str, Any]) -> None:
+    result = runs["idle_endpoints"]["xcoms"]["delete_idle_endpoints"]["return_value"]
+    assert (result["dry_run"], result["deleted"]) == (True, [])
+    (row,) = [each for each in result["endpoints"] if each["endpoint"] == "airflow-sm-demo"]
+    assert (row["dag_id"], row["task_id"], row["decision"]) == ("demo_endpoint", "deploy", "delete")
 
 
 def test_the_form_gives_back_the_location_of_the_result(runs: Mapping[str, Any], account: Account) -> None:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.names import DEPLOYED_TAG, OWNER_TAG, check_name
+from airflow_sm_plugin.core.names import (
+    CREATED_IN_TAG,
+    DEPLOYED_IN_TAG,
+    DEPLOYED_TAG,
+    OWNER_TAG,
+    check_name,
+)
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 
@@ -202,7 +208,7 @@ def test_the_configuration_name_is_valid_and_used_in_both_requests(name: str, in
     [
         (
             {f"t{n}": "v" for n in range(49)},
-            "the endpoint has 49 tags, SageMaker takes 50, and 2 of them are ours",
+            "the endpoint has 49 tags, SageMaker takes 50, and 4 of them are ours",
         ),
         ({"k" * 129: "v"}, "has 129 characters"),
         ({"k": "v" * 257}, "has 257 characters"),
@@ -218,9 +224,10 @@ def test_tags_over_a_limit_are_refused(tags: dict[str, str], message: str) -> No
 
 
 def test_as_many_tags_as_sagemaker_takes_are_sent() -> None:
-    tags = {OWNER_TAG: "me", **{f"t{n}": "v" for n in range(48)}}
+    tags = {OWNER_TAG: "me", CREATED_IN_TAG: "a/b/c@", **{f"t{n}": "v" for n in range(46)}}
     spec = dataclasses.replace(PLAIN, tags=tags, endpoint_tags={DEPLOYED_TAG: "me/1"}).checked()
-    assert len(spec.config_parameters()["Tags"]) == len(spec.endpoint_parameters()["Tags"]) == 50
+    assert len(spec.config_parameters()["Tags"]) == 49
+    assert len({tag["Key"] for tag in spec.endpoint_parameters()["Tags"]} | {DEPLOYED_IN_TAG}) == 50
 
 
 def test_a_model_created_again_under_its_name_makes_another_configuration() -> None:

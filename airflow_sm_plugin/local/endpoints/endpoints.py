@@ -22,6 +22,7 @@ from airflow_sm_plugin.local.containers.containers import (
 )
 from airflow_sm_plugin.local.containers.pipelines import Lease, Pipeline
 from airflow_sm_plugin.local.endpoints.data_capture import CaptureConfig, DataCapture
+from airflow_sm_plugin.local.endpoints.invocation_metrics import count_invocation
 from airflow_sm_plugin.local.faults.recorded import recorded
 
 KIND = "endpoint"
@@ -56,6 +57,7 @@ class LiveVariant:
         self.instance_count = 0
         self.wanted_count = int(config.get("InitialInstanceCount", 1))
         self._region = region
+        self._endpoint = endpoint
         self._group = f"/aws/sagemaker/Endpoints/{endpoint}"
         self._lock = threading.Lock()
         self._pipelines: list[Pipeline] = []
@@ -105,6 +107,7 @@ class LiveVariant:
             return self._invocations.total()
 
     def _count(self) -> None:
+        count_invocation(self._region, self._endpoint, self.name)
         self._invocations[int(time.monotonic())] += 1
         if len(self._invocations) > _SECONDS_COUNTED:
             del self._invocations[min(self._invocations)]

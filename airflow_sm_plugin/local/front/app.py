@@ -66,6 +66,7 @@ from airflow_sm_plugin.local.protocol.protocol import (
 )
 from airflow_sm_plugin.local.protocol.validation import validate
 from airflow_sm_plugin.local.scaling import scaling
+from airflow_sm_plugin.local.scaling.read_metrics import CLOUDWATCH, publish_before
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -326,6 +327,8 @@ def other_service_response(account: Account, name: CallName, body: Callable[[], 
     """Answer for a service whose answer by moto would lack SageMaker's resources, else None. Raises ServiceFailure."""
     if name.service == "cloudformation":
         cloudformation.check(body())
+    if name.service == CLOUDWATCH:
+        publish_before(account.region(name.region), name.operation)
     if name.service == TAGGING_API:
         return answer_tagging_api(account.region(name.region), name.operation, body())
     return None
