@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 _PYTHON = "AIRFLOW_SM_LOCAL_PYTHON"
-"""Names another interpreter with the extra ``local``: MWAA's constraints for Airflow 2.11 pin a moto that is too old."""
+"""Names another interpreter with the extra ``local``: the constraints of Airflow 2.11 pin a moto that is too old."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LocalSageMaker:
         import urllib.request
 
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)  # noqa: S310 - loopback
+        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(request, timeout=60) as answer:
             return json.load(answer)
@@ -79,9 +79,9 @@ def _sagemaker_local_service(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def sagemaker_local(
     _sagemaker_local_service: LocalSageMaker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalSageMaker]:
-    """An embedded SageMaker with an empty account; every AWS client of the test, and of what it starts, calls it.
+    """Point every AWS client of the test, and of what it starts, at an embedded SageMaker with an empty account.
 
-    Skipped, with the remedy, where the extra ``local`` is not installed.
+    The test is skipped, with the remedy, where the extra ``local`` is not installed.
     """
     from airflow_sm_plugin.local.stack.processes import clean_environment
 

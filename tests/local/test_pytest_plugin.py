@@ -1,4 +1,4 @@
-"""The fixture ``sagemaker_local`` as users get it: pytest of its own, in a folder of their own, with its plugin alone."""
+"""The fixture ``sagemaker_local`` as users get it: in a process of pytest with that plugin alone."""
 
 from __future__ import annotations
 
