@@ -78,7 +78,7 @@ with DAG(
 
     # hook
     @task
-    def ask_again(locations: list[str]) -> str:
+    def ask_again() -> str:
         """Invoke from Python, without an operator."""
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
         from airflow_sm_plugin.invoke.async_request import AsyncRequest
@@ -95,4 +95,4 @@ with DAG(
 
     # end
     deploy >> scale >> invoke
-    ask_again(wait.output) >> delete
+    wait >> ask_again() >> delete
