@@ -65,6 +65,7 @@ with DAG(
         task_id="invoke",
         endpoint_name="asynchronous",
         content_type="text/csv",
+        accept="text/csv",
         custom_attributes="trace-id={{ run_id }}",
         state_prefix=f"s3://{BUCKET}/state/",
     ).expand(input_location=INPUTS)
