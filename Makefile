@@ -83,7 +83,7 @@ check: $(READY)  ## Format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(READY)  ## Format, and mend what the linter can
+format: $(READY)  ## Format, and fix what the linter can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
@@ -96,7 +96,7 @@ docs-links: $(READY_DOCS)  ## Check the documentation's links to other sites
 
 SPHINX = $(VENV_DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -d .cache/docs/doctrees
 
-bench: $(READY)  ## Measure
+bench: $(READY)  ## Measure: the figures of docs/benchmarks.md
 	$(VENV)/bin/python -m pytest $(wildcard tests/benchmarks/bench_*.py) -p no:cacheprovider --timeout=1200 -s $(ARGS)
 
 install: $(READY)  ## Only install into .venv

@@ -7,7 +7,8 @@ A request is received by ``front``, and parsed by ``protocol``. A rule of ``faul
 its operation answers (the registry is ``account.operations``), or moto. The handlers, by subject: ``models``,
 ``endpoints``, ``async_inference``, ``transform``, ``automl``, ``scaling``, ``catalogue`` (search and tags). They store
 records in ``account``, and run models in ``containers``, processes with the program ``serving``. ``stack`` starts a
-real Airflow beside the server, for the demo and the end-to-end tests.
+real Airflow beside the server, for the demo and the end-to-end tests. ``pytest_plugin`` is a fixture
+for users' tests.
 
 Read ``server``, ``front``, ``protocol``, ``account``, then a subject.
 """

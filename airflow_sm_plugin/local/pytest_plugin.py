@@ -33,9 +33,10 @@ class LocalSageMaker:
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 creates its classes at run time
         """Create a boto3 client, e.g. of ``sagemaker``, ``sagemaker-runtime`` or ``s3``."""
-        import boto3
+        from boto3.session import Session
 
-        return boto3.session.Session().client(service, endpoint_url=self.url)
+        session: Any = Session()  # its types are for literal names of services
+        return session.client(service, endpoint_url=self.url)
 
     def control(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         """Call ``/_embedded/<path>``: settings, faults, endpoints and calls; return the answer.

@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ BUCKET = "example-responses"
 
 ALL_KEYS = ("predicted_label", "probability", "probabilities", "labels")
 EACH_KEY: tuple[tuple[str, ...], ...] = ((), *((key,) for key in ALL_KEYS), ALL_KEYS[:2], ALL_KEYS)
-DATA = {
+DATA: dict[str, tuple[str, Callable[[int], str], tuple[tuple[str, ...], ...]]] = {
     "two classes": ("churn", lambda calls: "yes" if calls > 20 else "no", EACH_KEY),
     "three classes": (
         "size",
@@ -71,7 +71,7 @@ REFUSED = "refused: `ResponseKeysNotSupported`"
 
 
 def _ask(containers: Sequence[dict[str, Any]], keys: Sequence[str]) -> Iterator[str]:
-    sagemaker, runtime = boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
+    sagemaker, runtime = _client("sagemaker"), _client("sagemaker-runtime")
     try:
         selected = select_response_keys(containers, keys)
     except ResponseKeysNotSupported:
@@ -101,7 +101,7 @@ def _ask(containers: Sequence[dict[str, Any]], keys: Sequence[str]) -> Iterator[
 
 def _train(kind: str, mode: str) -> list[dict[str, Any]]:
     target, value, _ = DATA[kind]
-    sagemaker = boto3.client("sagemaker")
+    sagemaker = _client("sagemaker")
     name = f"{target}-{mode.lower()[:8]}"
     rows = [f"{calls},{months},{value(calls)}" for calls in range(42) for months in range(4)]
     csv = "\n".join([f"calls,months,{target}", *rows])
@@ -118,6 +118,11 @@ def _train(kind: str, mode: str) -> list[dict[str, Any]]:
         time.sleep(0.5)
     containers: list[dict[str, Any]] = job["BestCandidate"]["InferenceContainers"]
     return containers
+
+
+def _client(service: str) -> Any:  # noqa: ANN401 - the requests are put together here, which its types do not follow
+    client: Any = boto3.client(service)  # type: ignore[call-overload]
+    return client
 
 
 def listed(page: str) -> str:
