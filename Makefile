@@ -14,10 +14,12 @@ CONSTRAINTS ?=
 VENV := $(CURDIR)/.venv
 VENV_211 := $(CURDIR)/.venv-2.11
 VENV_SDK := $(CURDIR)/.venv-sdk
+VENV_DOCS := $(CURDIR)/.venv-docs
 UV := $(VENV)/bin/uv
 READY := $(VENV)/.ready
 READY_211 := $(VENV_211)/.ready
 READY_SDK := $(VENV_SDK)/.ready
+READY_DOCS := $(VENV_DOCS)/.ready
 
 # The user's AWS account and Airflow stay out of it: no setting, no credential, no ~/airflow.
 # Even `import airflow` writes to AIRFLOW_HOME.
@@ -31,7 +33,8 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Airflow and the tests start hundreds of processes, each of which would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side invented-answers mutation lock clean install
+.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format docs docs-links bench side-by-side invented-answers \
+    example-responses mutation lock clean install
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,17 +83,26 @@ check: $(READY)  ## Format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(READY)  ## Format, and mend what the linter can
+format: $(READY)  ## Format, and fix what the linter can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(READY)  ## Measure
+# Warnings are errors: a page that no page lists, a link within the site that leads nowhere, a snippet that is gone.
+docs: $(READY_DOCS)  ## Build the documentation: .cache/docs/html/index.html
+	$(SPHINX) -b html docs .cache/docs/html $(ARGS)
+
+docs-links: $(READY_DOCS)  ## Check the documentation's links to other sites
+	$(SPHINX) -b linkcheck docs .cache/docs/links $(ARGS)
+
+SPHINX = $(VENV_DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -d .cache/docs/doctrees
+
+bench: $(READY)  ## Measure: the figures of docs/benchmarks.md
 	$(VENV)/bin/python -m pytest $(wildcard tests/benchmarks/bench_*.py) -p no:cacheprovider --timeout=1200 -s $(ARGS)
 
 install: $(READY)  ## Only install into .venv
 
 clean: down  ## Remove everything that make made
-	rm -rf .venv .venv-2.11 .venv-sdk .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-2.11 .venv-sdk .venv-docs .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: done once, and again when a list of pins or the project's own metadata changes.
@@ -125,6 +137,13 @@ $(READY_SDK): $(UV) requirements/sagemaker-sdk.txt pyproject.toml
 	$(PROJECT) --python $(VENV_SDK)/bin/python
 	@touch $@
 
+# Autodoc imports what it describes: Airflow and the extra `local` are there as well.
+$(READY_DOCS): $(UV) requirements/airflow-3.3.txt requirements/docs.txt pyproject.toml
+	[ -x $(VENV_DOCS)/bin/python ] || $(UV) venv --quiet --no-project --python $(VENV)/bin/python $(VENV_DOCS)
+	$(INSTALL) --python $(VENV_DOCS)/bin/python -r requirements/airflow-3.3.txt -r requirements/docs.txt
+	$(PROJECT) --python $(VENV_DOCS)/bin/python
+	@touch $@
+
 # The pins. Airflow's constraints hold, save for what the embedded SageMaker and the tools need newer.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links
@@ -140,6 +159,9 @@ side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes
 invented-answers: $(READY)  ## List in docs/embedded-sagemaker.md which answers are not recorded
 	$(VENV)/bin/python -m tests.docs.invented_answers
 
+example-responses: $(READY)  ## List in docs/response-keys.md what the embedded models answer
+	$(VENV)/bin/python -m tests.docs.example_responses
+
 lock: $(UV)  ## Compile the pins again: make lock CONSTRAINTS=<folder>
 	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }
 	mkdir -p .cache
@@ -148,3 +170,4 @@ lock: $(UV)  ## Compile the pins again: make lock CONSTRAINTS=<folder>
 	  -c .cache/constraints-3.3.txt -o requirements/airflow-3.3.txt
 	$(COMPILE) requirements/airflow-2.11.in -c $(CONSTRAINTS)/airflow-2.11.2.txt -o requirements/airflow-2.11.txt
 	$(COMPILE) requirements/sagemaker-sdk.in -o requirements/sagemaker-sdk.txt
+	$(COMPILE) requirements/docs.in -c requirements/airflow-3.3.txt -o requirements/docs.txt

@@ -130,6 +130,7 @@ def test_the_wheel_says_what_it_needs_and_where_airflow_enters(wheel: Path) -> N
     for group, value in ENTRY_POINTS.items():
         assert f"[{group}]" in points
         assert value in points
+    assert "[pytest11]\nsagemaker_local = airflow_sm_plugin.local.pytest_plugin" in points
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     plain = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}

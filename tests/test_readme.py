@@ -1,32 +1,30 @@
-"""Every block of the README does what it says."""
+"""What the README says, and shows, is so; its DAG runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import boto3
-from botocore import xform_name
 
 from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+EMBEDDED = (ROOT / "docs" / "embedded-sagemaker.md").read_text()
+OFFLINE = (ROOT / "docs" / "offline.md").read_text()
+EXAMPLE = ROOT / "docs" / "examples" / "test_first_model.py"
 
 
-def blocks(language: str) -> list[str]:
-    return [text for block_language, text in BLOCKS if block_language == language]
+def blocks(language: str, page: str = README) -> list[str]:
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [text for block_language, text in found if block_language == language]
 
 
 def test_every_make_target_it_names_exists() -> None:
     named = set(re.findall(r"`?make (\w[\w.-]*)`?", README))
-    assert named >= {"demo", "up", "down", "test", "check"}
+    assert named >= {"demo", "demo-batch", "up", "down", "docs"}
     for target in named:
         subprocess.run(["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
@@ -46,95 +44,57 @@ def test_every_import_it_names_works() -> None:
         assert hasattr(imported, name), path
 
 
-def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
-    """The actions are those of the hooks' client calls, and what SageMaker and S3 ask for beside them."""
-    (policy,) = blocks("json")
-    statements = json.loads(policy)["Statement"]
-    allowed = {action for one in statements for action in _listed(one["Action"])}
-    rooms = [ROOT / "airflow_sm_plugin" / room for room in ("hooks", "endpoints")]
-    source = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
-    called = set(re.findall(r"client\.(\w+)\(", source)) - {"get_paginator"}
-    called |= set(re.findall(r"pages_of\(\s*[\w.]+,\s*\"(\w+)\"", source))
-    sagemaker = {
-        xform_name(action.partition(":")[2]): action for action in allowed if action.startswith("sagemaker:")
-    }
-    unused = {action for call, action in sagemaker.items() if call not in called}
-    assert unused == {"sagemaker:UpdateEndpointWeightsAndCapacities"}, "Application Auto Scaling asks for it"
-    others = {xform_name(action.partition(":")[2]) for action in allowed} - set(sagemaker)
-    s3_calls = {"head_object", "get_object", "put_object"}
-    assert called - s3_calls - set(sagemaker) - others == set()
-    assert {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "iam:PassRole", "iam:GetRole"} < allowed
-    (passing,) = (one for one in statements if "iam:PassRole" in _listed(one["Action"]))
-    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    assert passing["Resource"] != "*"
-    # What goes over our own transport.
-    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "s3:DeleteObject"} < allowed
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+    (code,) = blocks("python")
+    assert max(map(len, code.splitlines())) <= 120
 
 
-def _listed(action: str | list[str]) -> list[str]:
-    return [action] if isinstance(action, str) else action
+def test_its_picture_is_small() -> None:
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", README)
+    content = (ROOT / picture).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 200_000
 
 
-def test_the_embedded_sagemaker_starts_with_the_command_it_shows(tmp_path: Path) -> None:
-    console = "\n".join(blocks("console"))
+def test_the_embedded_sagemaker_starts_with_the_command_of_its_page(tmp_path: Path) -> None:
+    console = "\n".join(blocks("console", EMBEDDED))
     assert "python -m airflow_sm_plugin.local --host 127.0.0.1 --port 4580" in console
     assert re.search(r"^ready http://127\.0\.0\.1:4580$", console, re.MULTILINE)
     with EmbeddedProcess(tmp_path / "log") as embedded:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", embedded.url)
 
 
-def test_the_output_it_shows_has_the_columns_of_the_demo() -> None:
+def test_the_output_that_is_shown_has_the_columns_of_the_demo() -> None:
     from airflow_sm_plugin.local.stack.demo_view import COLUMNS
 
-    shown = next(text for text in blocks("text") if "breast_cancer" in text)
+    shown = next(text for text in blocks("text", OFFLINE) if "breast_cancer" in text)
     for heading in COLUMNS.values():
         assert all(word in shown for word in heading.split())
 
 
-def test_its_dag_runs(airflow_db: None, aws: str, tmp_path: Path) -> None:
-    """The DAG runs to its end, word for word, once the bucket, the job and the role that it names are there."""
+def test_its_dag_and_the_example_of_a_test_run(tmp_path: Path) -> None:
+    """The README's DAG, word for word, under the test file that the documentation shows, with the shipped fixture."""
     (code,) = blocks("python")
-    (tmp_path / "churn_scores.py").write_text(code)
-    _prepare_what_it_names()
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "first_model.py").write_text(code)
+    (tmp_path / "test_first_model.py").write_text(EXAMPLE.read_text())
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     finished = subprocess.run(
-        [Path(sys.executable).with_name("airflow"), "dags", "test", "churn_scores"],
-        env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)},
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "ignore", str(tmp_path)],
+        cwd=tmp_path,
+        env={**_outside(), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-5000:]
-    s3 = boto3.client("s3")
-    (output,) = s3.list_objects_v2(Bucket="my-bucket", Prefix="scores/")["Contents"]
-    rows = s3.get_object(Bucket="my-bucket", Key=output["Key"])["Body"].read().decode().split()
-    assert [row.split(",")[0] for row in rows] == ["no", "yes"]
-    assert all(0 <= float(row.split(",")[1]) <= 1 for row in rows)
+    assert "2 passed" in finished.stdout, finished.stdout[-5000:] + finished.stderr[-5000:]
 
 
-def _prepare_what_it_names() -> None:
-    s3, iam, sagemaker = boto3.client("s3"), boto3.client("iam"), boto3.client("sagemaker")
-    s3.create_bucket(Bucket="my-bucket")
-    role = iam.create_role(RoleName="SageMakerRole", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    rows = [f"{calls},{months},{'yes' if calls > 20 else 'no'}" for calls in range(40) for months in range(3)]
-    s3.put_object(
-        Bucket="my-bucket", Key="train/train.csv", Body="\n".join(["calls,months,churn", *rows]).encode()
-    )
-    s3.put_object(Bucket="my-bucket", Key="customers.csv", Body=b"3,1\n37,2\n")
-    sagemaker.create_auto_ml_job(
-        AutoMLJobName="churn",
-        RoleArn=role,
-        InputDataConfig=[
-            {
-                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://my-bucket/train/"}},
-                "TargetAttributeName": "churn",
-            }
-        ],
-        OutputDataConfig={"S3OutputPath": "s3://my-bucket/autopilot"},
-        AutoMLJobConfig={"CompletionCriteria": {"MaxCandidates": 1}, "Mode": "ENSEMBLING"},
-    )
-    while True:
-        job = sagemaker.describe_auto_ml_job_v2(AutoMLJobName="churn")
-        if job["AutoMLJobStatus"] != "InProgress":
-            break
-        time.sleep(0.1)
-    assert job["AutoMLJobStatus"] == "Completed", job.get("FailureReason")
+def _outside() -> dict[str, str]:
+    """Return the environment without what this run of pytest, and its Airflow, have set."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "AIRFLOW_", "AWS_"))
+    }

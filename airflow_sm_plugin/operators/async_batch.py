@@ -51,7 +51,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     **A retry** resumes the killed try: accepted requests are recorded below ``ledger_prefix``, keyed by DAG, run, task,
     map index and arguments, and none of them is sent again. ``on_unknown`` decides about the requests that a kill left
-    in doubt, at most about two hundred that were about to be sent. A process that outlives its killed worker is fenced
+    uncertain: at most two hundred that were about to be sent. A process that outlives its killed worker is fenced
     off. SIGTERM (marked, cleared, a worker's shutdown) stops the sending at once, after accepted requests are recorded.
 
     **Reuse of results.** A later try of the same DAG run reuses a finished batch while its inputs have the same ETags.
@@ -79,8 +79,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         ``{stem}``, ``{suffix}``, ``{parent}``, the key's Hive partitions by name, ``{number}``, ``{dag_id}``,
         ``{run_id}``, ``{task_id}``. The report's rows contain them
     :param attempts: limit of requests for an input that fails or expires; default 2, so that a transient fault of an
-        instance, or a doubt after a kill, does not fail the whole batch; more rarely helps. A doubtful request that is
-        waited for counts, and the row says so where it expires at the last attempt
+        instance, or a kill, does not fail the whole batch; more rarely helps. An uncertain request that is waited for
+        counts, and the row says so where it expires at the last attempt
     :param max_rate: requests per second at most; default 500. The first rate is up to 100
     :param max_in_flight: limit of accepted inputs without a result; default None. When half of them have results, more
         are sent

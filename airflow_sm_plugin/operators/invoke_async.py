@@ -35,7 +35,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     **A retry.** SageMaker has no idempotency token. With ``state_prefix`` the operator records an intent before sending
     and the answer after it; a retry then returns the accepted request, and sends again only a failed request, one
     without a result after RequestTTL + InvocationTimeout, or an input whose content has changed. ``on_unknown`` decides
-    about a request that a kill left in doubt. Without ``state_prefix`` a retry checks whether the output exists, which
+    about a request that a kill left uncertain. Without ``state_prefix`` a retry checks whether the output exists, which
     has the same name at every try until the DAG run is cleared, and otherwise sends again: the input can then run
     twice. A DAG run that was deleted and created again under its old id uses no request of the old run.
 

@@ -204,7 +204,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     reports are in the plan's folder, where no other batch replaces them, with copies ``report.json`` and
     ``report.html`` below the batch's outputs. A report whose counts do not add up is not written.
 
-    The last line of the log is the summary as a JSON object after ``batch report: ``.
+    The last line of the log is ``batch report:`` and the summary as a JSON object.
 
     Returns on XCom: ``{"endpoint_name", "inputs", "inputs_failed", "inputs_carried", "inputs_passed_over", "records",
     "succeeded", "failed", "models", "models_failed", "invocations", "retries", "seconds", "shards", "shards_missing",
