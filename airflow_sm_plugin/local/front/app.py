@@ -121,7 +121,8 @@ class EmbeddedApplication:
 
     def _answer_itself(self, http: ReceivedRequest) -> ClientAnswer | None:
         """Answer a request for this service's own pages and interfaces; None for one for AWS."""
-        if is_browser_at_root(http.method, http.path, http.query, http.headers):
+        is_at_root = is_browser_at_root(http.method, http.path, http.query, http.headers)
+        if is_at_root or (http.method, http.path) == ("GET", PAGES.rstrip("/")):
             return site.to_pages(http)
         if http.path.startswith(PAGES):
             return site.answer(self.account, http)

@@ -249,6 +249,7 @@ def test_the_bare_address_leads_a_browser_to_the_pages_and_no_program(
     page = {"Accept": "text/html,application/xhtml+xml;q=0.9", "Sec-Fetch-Site": "none"}
     status, headers, _ = ask(embedded, "GET", "/", page)
     assert (status, headers["location"]) == (302, "/_embedded/ui/")
+    assert ask(embedded, "GET", "/_embedded/ui", {})[:1] == (302,)
     assert own.bucket.encode() in ask(embedded, "GET", "/", {"Accept": "*/*"})[2]
     signed = {**page, "Authorization": SIGNED.format("s3")}
     assert own.bucket.encode() in ask(embedded, "GET", "/", signed)[2]
