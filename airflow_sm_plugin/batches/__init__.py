@@ -9,6 +9,8 @@ its content type.
 Ownership: ``task_try`` orders the tries of a task, those of deleted DAG runs included. ``numbered_log`` keeps numbered
 entries in S3, each with one writer. ``claim`` takes numbers of such a log: the highest number owns the batch.
 
+Reports: ``report/`` has the parts of ``report.html`` and the groups of failures.
+
 Limits: ``adaptive`` limits requests per second and requests in flight; ``parallel`` limits concurrent coroutines.
 
 Read ``inputs``, ``listing``, ``task_try`` and ``claim`` first.

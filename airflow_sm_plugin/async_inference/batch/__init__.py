@@ -10,4 +10,5 @@ trigger waits between the calls. Read the files in this order:
 * ``ledger`` (pure), ``ledger_store``: intended, accepted and refused requests, in parts that only the owner can append.
 * ``submission``: sends the requests at an adaptive rate, and records them in the ledger.
 * ``rows``, ``report``: a row for each input, and counts that add up.
+* ``report_page`` (pure), ``page_writing``: ``report.html``, also of a batch that an error stopped.
 """

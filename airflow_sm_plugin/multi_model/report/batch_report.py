@@ -212,6 +212,11 @@ class BatchReport:
         return [*(ModelFailures("", group) for group in of_stops), *others]
 
     @property
+    def failed_by_stops(self) -> int:
+        """Records that failed with the error that stopped shards, before that was certain."""
+        return sum(group.count for target_model, group in self.failure_groups if not target_model)
+
+    @property
     def failures_by_class(self) -> dict[str, int]:
         """Failed records by error class, the most frequent first."""
         return _by_class(model.statistics.failures for model in self.models)

@@ -114,9 +114,12 @@ def _counts(report: BatchReport, tolerance: Tolerance) -> str:
             f"with {plural(report.unreported, 'input')} left"
         )
     if total.records and (total.records_failed or not missing):
+        by_stops = (
+            f", {report.failed_by_stops} of them as the shards stopped" if report.failed_by_stops else ""
+        )
         parts.append(
             f"{failed_share(total, tolerance)}, in {len(report.failed_models)} of "
-            f"{plural(len(report.models), 'model')}"
+            f"{plural(len(report.models), 'model')}{by_stops}"
         )
     if total.inputs_unread:
         parts.append(f"{plural(total.inputs_unread, 'input')} could not be read to the end")

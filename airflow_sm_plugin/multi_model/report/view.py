@@ -76,7 +76,14 @@ def _headline(report: BatchReport, context: RunContext) -> Headline:
         )
         problems += [stop_line(stop, plan.shards) for stop in report.stops]
     if total.records_failed:
-        problems.append(f"{count(total.records_failed)} of {plural(total.records, 'record')} failed")
+        by_stops = (
+            f", {count(report.failed_by_stops)} of them as the shards stopped"
+            if report.failed_by_stops
+            else ""
+        )
+        problems.append(
+            f"{count(total.records_failed)} of {plural(total.records, 'record')} failed{by_stops}"
+        )
     if total.inputs_unread:
         problems.append(f"{plural(total.inputs_unread, 'input')} could not be read to the end")
     if problems:

@@ -78,7 +78,7 @@ def test_a_missing_object_is_reported_before_anything_is_sent(account: Account, 
 def test_unchecked_a_missing_object_is_a_failed_row(account: Account, own_endpoint: str) -> None:
     missing = f"s3://{account.bucket}/{unique('nowhere')}"
     settings = settings_of(account, own_endpoint, {"source-ref": missing}, check_inputs=False)
-    (row,) = run_batch(settings).failures
+    (row,) = rows_at(account, run_batch(settings).report.failures_location)
     assert (row.source, row.status, row.etag) == (missing, "failed", None)
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InferenceError
 from airflow_sm_plugin.multi_model.report.batch_report import MOST_FAILURES
+from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
+from airflow_sm_plugin.multi_model.report.view import view_of
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport, StopReason
 from tests.multi_model.report.reports import (
     BAD,
@@ -188,4 +190,6 @@ def test_failures_by_the_error_that_stopped_shards_are_one_group() -> None:
         ("", "EndpointNotFound", 9),
         ("a", "ModelError", 3),
     ]
-    assert (report.done, report.unreported) == (0, 3)
+    assert (report.done, report.unreported, report.failed_by_stops) == (0, 3, 9)
+    assert "9 of them as the shards stopped" in failure_text(report, Tolerance(), rows=5)
+    assert "9 of 27 records failed, 9 of them as the shards stopped" in view_of(report)["headline"].details
