@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.resources
 import json
+import subprocess
+import sys
 
 import jsonschema
 import pytest
+from airflow.plugins_manager import AirflowPlugin
 from airflow.providers_manager import ProvidersManager
 
 from airflow_sm_plugin import links
@@ -58,3 +61,23 @@ def test_provider_and_plugin_name_every_link_of_our_operators() -> None:
 @pytest.mark.parametrize("path", get_provider_info()["extra-links"])
 def test_airflow_takes_the_links_over(path: str) -> None:
     assert path in ProvidersManager().extra_links_class_names
+
+
+def test_loading_the_plugin_imports_no_web_framework_and_no_aws() -> None:
+    """Every process of Airflow loads it, the workers included."""
+    code = (
+        "import sys, airflow.plugins_manager\n"
+        "before = set(sys.modules)\n"
+        "import airflow_sm_plugin.plugin\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"fastapi", "boto3", "botocore", "sqlalchemy", "jinja2"} & set(done.stdout.split())
+
+
+@pytest.mark.skipif(not hasattr(AirflowPlugin, "external_views"), reason="Airflow 3.1 has the page")
+def test_the_page_is_registered_where_its_link_leads() -> None:
+    (app,), (view,) = SageMakerInferencePlugin.fastapi_apps, SageMakerInferencePlugin.external_views
+    assert app["url_prefix"] == f"/{view['href'].rstrip('/')}"
+    assert callable(app["app"])
+    assert (view["destination"], view["url_route"]) == ("nav", "sagemaker-endpoints")

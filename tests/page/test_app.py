@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -209,3 +210,11 @@ def test_connections_and_regions_come_from_the_configuration(
     assert headings[:2] == ["eu-west-1 · aws_default", "us-east-1 · aws_default"]
     assert len(headings) == 5
     assert endpoint in text
+
+
+def test_an_airflow_without_the_parts_of_the_page_goes_on(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "airflow_sm_plugin.page.app", None)
+    answer = client.get(PAGE)
+    assert (answer.status_code, answer.text) == (501, "This page needs Airflow 3.1 or later.")
