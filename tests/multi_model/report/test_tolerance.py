@@ -87,7 +87,12 @@ def test_the_error_of_a_stopped_batch_has_the_reason_and_what_was_done() -> None
 
 
 def test_the_error_names_the_input_whose_rest_was_not_sent() -> None:
-    row: dict[str, Any] = {"error": "InvalidRequest", "status": None, "record_count": None, "message": "line 2 is no record"}
+    row: dict[str, Any] = {
+        "error": "InvalidRequest",
+        "status": None,
+        "record_count": None,
+        "message": "line 2 is no record",
+    }
     shard = shard_of(0, {"a.tar.gz": UNREAD}, statistics=collected(explained(**row)))
     text = failure_text(batch_of([shard]), Tolerance(), rows=5)
     assert (
