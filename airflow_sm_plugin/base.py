@@ -19,11 +19,13 @@ from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.killable import Killable
+from airflow_sm_plugin.links import forget_links
 
 if TYPE_CHECKING:
     import jinja2
@@ -235,7 +237,11 @@ class TemplatedArguments:
 
     @contextmanager
     def reading_arguments(self) -> Iterator[None]:
-        """Convert the arguments as :meth:`read_texts` does, then run the block in :func:`failing_well`."""
+        """Convert the arguments as :meth:`read_texts` does, then run the block in :func:`failing_well`.
+
+        The task has only the links that the block stores.
+        """
+        forget_links(self)
         with failing_well():
             self.read_texts()
             yield
@@ -284,6 +290,15 @@ class AwsArguments(TemplatedArguments, Killable):
         hook = SageMakerControlPlaneHook(**self.aws.hook_arguments())
         hook.before_call = self.check_not_killed
         return hook
+
+    def console(self, hook: SageMakerControlPlaneHook | ResultStoreHook | None = None) -> Console:
+        """Find where the task's links lead: AWS's console, or the pages of an embedded SageMaker, which is asked.
+
+        :param hook: one at hand; with that of S3, only links to objects and folders are right
+        """
+        from airflow_sm_plugin.hooks.embedded_pages import console_of
+
+        return console_of(hook or self.control_plane())
 
     def runtime(self) -> SageMakerRuntimeHook:
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook

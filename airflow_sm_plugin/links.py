@@ -1,12 +1,17 @@
-"""Links from a task in Airflow's user interface to the AWS console, for Airflow 2.11 and 3."""
+"""Links from a task in Airflow's user interface to the AWS console, for Airflow 2.11 and 3.
+
+Where the task's calls go to an embedded SageMaker, they lead to its pages (``local/pages``) instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context, XCom
+from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri
@@ -15,8 +20,6 @@ if TYPE_CHECKING:
     from airflow_sm_plugin._compat import BaseOperator
 
 _ENDPOINT_KEY = "sagemaker_endpoint_link"
-_DATA_CAPTURE_KEY = "sagemaker_data_capture_link"
-_BATCH_REPORT_KEY = "sagemaker_batch_report_link"
 _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 
 
@@ -27,27 +30,41 @@ def console_url(region_name: str) -> str:
 
 def persist_endpoint(
     context: Context,
+    console: Console,
     *,
-    region_name: str,
     endpoint_name: str,
     data_capture: Mapping[str, object] | None = None,
 ) -> None:
     """Store a task's endpoint for its links. Call it before the first wait: a failed task needs them most."""
-    if (ti := context.get("ti")) is None:
-        return
-    ti.xcom_push(key=_ENDPOINT_KEY, value={"region_name": region_name, "endpoint_name": endpoint_name})
+    stored = {"region_name": console.region_name, "endpoint_name": endpoint_name}
+    _store(context, stored, console.endpoint_pages, EndpointConsoleLink, EndpointLogsLink)
     location = captured_data(data_capture or {}, endpoint_name=endpoint_name)
     if location is not None:
-        ti.xcom_push(key=_DATA_CAPTURE_KEY, value={"region_name": region_name, "location": str(location)})
+        persist_location(context, console, DataCaptureLink, str(location))
 
 
-def persist_report(context: Context, *, region_name: str, location: str) -> None:
-    """Store the location of ``report.html``, which need not exist yet, for its link."""
-    if (ti := context.get("ti")) is not None:
-        ti.xcom_push(key=_BATCH_REPORT_KEY, value={"region_name": region_name, "location": location})
+def persist_location(
+    context: Context, console: Console, link: type[LocationLink], location: str, *, ending: str = ""
+) -> None:
+    """Store the ``s3://`` location of an object, or of a folder (with a slash at its end), for a task's link.
+
+    :param location: nothing need be there yet
+    :param ending: of the names in a folder and below that an embedded SageMaker lists; AWS's console lists the folder
+    """
+    stored = {"region_name": console.region_name, "location": location}
+    _store(context, stored | ({"ending": ending} if ending else {}), console.object_pages, link)
 
 
-class _StoredLink(BaseOperatorLink):
+def _store(context: Context, stored: dict[str, str], pages: str, *links: type[StoredLink]) -> None:
+    if (ti := context.get("ti")) is None:
+        return
+    ti.xcom_push(key=links[0].key, value=stored | ({"pages": pages} if pages else {}))
+    if (task := context.get("task")) is not None:
+        others = [link for link in task.operator_extra_links if type(link) not in links]
+        set_links(task, (*others, *(link() for link in links)))
+
+
+class StoredLink(BaseOperatorLink):
     """A link whose address is built from an XCom of the task."""
 
     key: ClassVar[str]
@@ -59,55 +76,120 @@ class _StoredLink(BaseOperatorLink):
         return self.address(**stored) if isinstance(stored, dict) else ""
 
 
-class EndpointConsoleLink(_StoredLink):
+def forget_links(task: Any) -> None:  # noqa: ANN401 - Airflow's types differ between 2 and 3
+    """Take our links from a running task until it stores them: Airflow 3 stores each link, also an empty one."""
+    set_links(task, tuple(link for link in task.operator_extra_links if not isinstance(link, StoredLink)))
+
+
+def set_links(task: Any, links: tuple[BaseOperatorLink, ...]) -> None:  # noqa: ANN401 - as above
+    with suppress(AttributeError):  # a user's subclass can have a property of that name
+        task.operator_extra_links = links
+
+
+class EndpointConsoleLink(StoredLink):
     """A link from a task instance to its endpoint's page in the SageMaker console."""
 
     name: ClassVar[str] = "SageMaker endpoint"
     key = _ENDPOINT_KEY
 
     @staticmethod
-    def address(*, region_name: str, endpoint_name: str) -> str:
+    def address(*, region_name: str, endpoint_name: str, pages: str = "") -> str:
+        if pages:
+            return _page(pages, "endpoint", region=region_name, name=endpoint_name)
         return f"{console_url(region_name)}/sagemaker/home?region={region_name}#/endpoints/{endpoint_name}"
 
 
-class EndpointLogsLink(_StoredLink):
+class EndpointLogsLink(StoredLink):
     """The endpoint's CloudWatch log group."""
 
     name: ClassVar[str] = "CloudWatch logs"
     key = _ENDPOINT_KEY
 
     @staticmethod
-    def address(*, region_name: str, endpoint_name: str) -> str:
+    def address(*, region_name: str, endpoint_name: str, pages: str = "") -> str:
+        group = endpoint_log_group(endpoint_name)
+        if pages:
+            return _page(pages, "logs", region=region_name, group=group)
         # The console demands slashes that are quoted twice, with $ for %.
-        group = quote(quote(endpoint_log_group(endpoint_name), safe=""), safe="").replace("%", "$")
+        quoted = quote(quote(group, safe=""), safe="").replace("%", "$")
         home = f"{console_url(region_name)}/cloudwatch/home?region={region_name}"
-        return f"{home}#logsV2:log-groups/log-group/{group}"
+        return f"{home}#logsV2:log-groups/log-group/{quoted}"
 
 
-class DataCaptureLink(_StoredLink):
+class LocationLink(StoredLink):
+    """An object or a folder in the S3 console. An address of the object itself would be presigned, and so a secret.
+
+    An embedded SageMaker opens a page (``.html``) itself, and shows other objects on a page of its own.
+    """
+
+    @staticmethod
+    def address(*, region_name: str, location: str, pages: str = "", ending: str = "") -> str:
+        uri = S3Uri.parse(location)
+        is_folder = not uri.key or uri.key.endswith("/")
+        if pages and is_folder:
+            return _page(
+                pages, "s3", bucket=uri.bucket, prefix=uri.key, **({"ending": ending} if ending else {})
+            )
+        if pages:
+            return _page(
+                pages, "file" if uri.key.endswith(".html") else "object", bucket=uri.bucket, key=uri.key
+            )
+        kind = "buckets" if is_folder else "object"
+        prefix = quote(uri.key, safe="/")
+        return f"{console_url(region_name)}/s3/{kind}/{uri.bucket}?region={region_name}&prefix={prefix}"
+
+
+class DataCaptureLink(LocationLink):
     """The S3 folder of the endpoint's captured requests and answers, which SageMaker creates with the first capture."""
 
     name: ClassVar[str] = "SageMaker data capture"
-    key = _DATA_CAPTURE_KEY
-
-    @staticmethod
-    def address(*, region_name: str, location: str) -> str:
-        folder = S3Uri.parse(location)
-        prefix = quote(folder.key, safe="/")
-        return f"{console_url(region_name)}/s3/buckets/{folder.bucket}?region={region_name}&prefix={prefix}"
+    key = "sagemaker_data_capture_link"
 
 
-class BatchReportLink(_StoredLink):
-    """A batch's report in the S3 console. An address of the object itself would be presigned, and so a secret."""
+class BatchReportLink(LocationLink):
+    """A batch's report."""
 
     name: ClassVar[str] = "Batch report"
-    key = _BATCH_REPORT_KEY
+    key = "sagemaker_batch_report_link"
 
-    @staticmethod
-    def address(*, region_name: str, location: str) -> str:
-        uri = S3Uri.parse_object(location)
-        prefix = quote(uri.key, safe="/")
-        return f"{console_url(region_name)}/s3/object/{uri.bucket}?region={region_name}&prefix={prefix}"
+
+class ResultLink(LocationLink):
+    """The object with an endpoint's answer."""
+
+    name: ClassVar[str] = "Result"
+    key = "sagemaker_result_link"
+
+
+class OutputsLink(LocationLink):
+    """The folder of a batch's outputs."""
+
+    name: ClassVar[str] = "Outputs"
+    key = "sagemaker_outputs_link"
+
+
+class FailuresLink(LocationLink):
+    """A failure object, or the folder of a batch's lists of failures."""
+
+    name: ClassVar[str] = "Failures"
+    key = "sagemaker_failures_link"
+
+
+ALL_LINKS = (
+    EndpointConsoleLink,
+    EndpointLogsLink,
+    DataCaptureLink,
+    BatchReportLink,
+    ResultLink,
+    OutputsLink,
+    FailuresLink,
+)
+"""For the registration with Airflow, without which Airflow 2 shows none."""
+
+
+def _page(pages: str, page: str, **query: str) -> str:
+    """Make the address of an embedded SageMaker's page."""
+    parameters = "&".join(f"{name}={quote(value, safe='/')}" for name, value in query.items())
+    return f"{pages}{page}?{parameters}"
 
 
 def captured_data(config: Mapping[str, object], *, endpoint_name: str) -> S3Uri | None:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_sm_plugin.links import BatchReportLink, DataCaptureLink, EndpointConsoleLink, EndpointLogsLink
+from airflow_sm_plugin.links import ALL_LINKS
 
 
 class SageMakerInferencePlugin(AirflowPlugin):
     """Airflow's registration of the extra links."""
 
     name = "airflow_sm_plugin"
-    operator_extra_links = [  # noqa: RUF012 - as Airflow's base spells it
-        EndpointConsoleLink(),
-        EndpointLogsLink(),
-        DataCaptureLink(),
-        BatchReportLink(),
-    ]
+    operator_extra_links = [link() for link in ALL_LINKS]  # noqa: RUF012 - as Airflow's base spells it

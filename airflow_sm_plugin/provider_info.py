@@ -16,5 +16,8 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_sm_plugin.links.EndpointLogsLink",
             "airflow_sm_plugin.links.DataCaptureLink",
             "airflow_sm_plugin.links.BatchReportLink",
+            "airflow_sm_plugin.links.ResultLink",
+            "airflow_sm_plugin.links.OutputsLink",
+            "airflow_sm_plugin.links.FailuresLink",
         ],
     }

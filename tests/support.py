@@ -323,6 +323,9 @@ def answering(*answers: Answer | None, otherwise: str = "") -> Iterator[tuple[st
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path == "/_embedded/health":  # asked for a task's links: it is no embedded SageMaker
+                self.send_error(404)
+                return
             asked.append(self.headers.get("X-Amz-Target", f"{self.command} {self.path}"))
             answer = answers[min(len(asked), len(answers)) - 1]
             if answer is None or (otherwise and len(asked) > len(answers)):

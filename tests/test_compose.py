@@ -5,6 +5,7 @@ No container engine is needed: what the tests prove about the stack runner then 
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -96,6 +97,8 @@ def test_the_embedded_sagemaker_listens_where_airflow_connects_to_it(
     assert isinstance(command, list)
     assert command[:3] == ["python", "-m", "airflow_sm_plugin.local"]
     assert address == f"http://sagemaker:{command[command.index('--port') + 1]}"
+    published = _ports(services["sagemaker"])[0].rpartition(":")[0]
+    assert command[command.index("--public-url") + 1] == f"http://{published}"
 
 
 def test_the_embedded_sagemakers_command_serves_under_that_name(
@@ -118,6 +121,7 @@ def test_the_embedded_sagemakers_command_serves_under_that_name(
             asked = Request(f"{url}/_embedded/health", headers={"Host": "sagemaker:4566"})
             with urlopen(asked, timeout=600) as answer:
                 assert answer.status == 200
+                assert json.load(answer)["ui"] == "http://127.0.0.1:4566/_embedded/ui/"
         finally:
             program.terminate()
 

@@ -157,12 +157,12 @@ IMPORTS: Mapping[str, str] = {
     ),
     "triggers": "async_inference autopilot aws aws.s3 core endpoints hooks resources",
     "killable": "",
-    "base": "aws batches core hooks killable triggers",
-    "links": "core",
+    "base": "aws batches core hooks killable links triggers",
+    "links": "aws core",
     "callbacks": "aws core hooks",
-    "sensors": "async_inference base batches core invoke triggers",
+    "sensors": "async_inference base batches core invoke links triggers",
     "operators": (
-        "async_inference async_inference.batch async_inference.single autopilot aws.s3 base batches batches.report "
+        "async_inference async_inference.batch async_inference.single autopilot aws aws.s3 base batches batches.report "
         "core endpoints hooks invoke killable links multi_model multi_model.engine multi_model.payloads "
         "multi_model.plan multi_model.report resources triggers"
     ),

@@ -11,11 +11,16 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from airflow_sm_plugin import links
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
-from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from airflow_sm_plugin.operators.invoke import (
+    SageMakerInvokeEndpointAsyncOperator,
+    SageMakerInvokeEndpointOperator,
+)
 from airflow_sm_plugin.operators.multi_model import SageMakerMultiModelBatchOperator
 from airflow_sm_plugin.plugin import SageMakerInferencePlugin
 from airflow_sm_plugin.provider_info import get_provider_info
+from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
 
 pytestmark = pytest.mark.airflow
 
@@ -36,18 +41,16 @@ def test_provider_and_plugin_name_every_link_of_our_operators() -> None:
     used = {
         type(link)
         for operator in (
+            SageMakerAsyncBatchOperator,
+            SageMakerAsyncInferenceSensor,
             SageMakerDeployEndpointOperator,
             SageMakerInvokeEndpointAsyncOperator,
+            SageMakerInvokeEndpointOperator,
             SageMakerMultiModelBatchOperator,
         )
         for link in operator.operator_extra_links
     }
-    assert used == {
-        links.BatchReportLink,
-        links.DataCaptureLink,
-        links.EndpointConsoleLink,
-        links.EndpointLogsLink,
-    }
+    assert used == set(links.ALL_LINKS)
     assert {type(link) for link in SageMakerInferencePlugin.operator_extra_links} == used
     assert set(get_provider_info()["extra-links"]) == {f"{link.__module__}.{link.__name__}" for link in used}
 

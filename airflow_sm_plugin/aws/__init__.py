@@ -12,6 +12,7 @@ Read in this order:
 - ``errors`` converts botocore's errors into this package's; ``retry`` decides which requests of S3 are
   repeated, and for how long.
 - ``hook`` is the base of the boto3 hooks in ``hooks/``; it renews expired credentials for both carriers.
+- ``console``: where a task's links lead: AWS's console, or the pages of an embedded SageMaker.
 - ``s3/``: objects, listings, streams and uploads over these calls.
 
 Of SageMaker only InvokeEndpointAsync is known here: headers that an older botocore lacks, and the result's locations.

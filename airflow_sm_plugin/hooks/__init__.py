@@ -8,6 +8,7 @@
 - ``runtime``: InvokeEndpoint and InvokeEndpointAsync, with its own retries.
 - ``autoscaling``: Application Auto Scaling of variants, and CloudWatch's alarms that wake them.
 - ``container_logs``: the last lines of containers in CloudWatch Logs, and the transform job that wrote them.
+- ``embedded_pages``: whether the calls go to an embedded SageMaker, whose pages a task's links then open.
 - ``result_store``: payloads, outputs and artefacts in S3.
 
 ``resources`` and ``invoke`` build requests and judge answers; ``aws.errors`` converts botocore's errors into

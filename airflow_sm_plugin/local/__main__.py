@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -72,6 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FOLDER",
         help="a folder for trained AutoML jobs; a job with the same data and settings is taken from it",
     )
+    parser.add_argument(
+        "--public-url",
+        default="",
+        metavar="URL",
+        help="the address for browsers where it is another than for clients, e.g. of a container's published port",
+    )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     options = parser.parse_args(arguments)
     settings = Settings()
@@ -84,6 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
             serve_as=options.serve_as,
             allow_remote=options.allow_remote,
             training_cache=options.training_cache,
+            public_url=options.public_url,
         )
     except ValueError as error:
         parser.error(str(error))
@@ -97,9 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             embedded = stack.enter_context(service)
         except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound ({error.strerror})"
             parser.error(
-                f"port {options.port} of {options.host} cannot be bound ({error.strerror}): stop what listens there, "
-                "or give another --port, 0 for a free one"
+                f"port {options.port} of {options.host} {why}: stop what listens there, or give another --port, "
+                "0 for a free one"
             )
         sys.stdout.write(f"ready {embedded.url}\n")
         sys.stdout.flush()

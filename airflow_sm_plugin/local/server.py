@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import logging
+import re
 import socket
 import threading
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ _THREADS = 512
 
 _CONNECTIONS = 4_096
 """Open connections. waitress's default of 100 is too low for several batch tasks: when full, it accepts none."""
+
+_SERVER = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?/?")
+"""An address without user, path and query."""
 
 _STOP_SECONDS = 5
 """How long stop() waits for requests in progress."""
@@ -82,9 +86,11 @@ class EmbeddedSageMaker:
     :param allow_remote: permit a *host* that is not loopback
     :param training_cache: a folder for trained AutoML jobs; a job with the same data and settings is taken from it.
         None: every job trains
+    :param public_url: the address under which a browser reaches the service where it is another than its clients'
+        (``http://127.0.0.1:4566`` before a container); the links of tasks in Airflow lead there
 
-    Raises ValueError for a *host* beyond loopback without *allow_remote*, a *host* without address, and a wrong name in
-    *serve_as*.
+    Raises ValueError for a *host* beyond loopback without *allow_remote*, a *host* without address, a wrong name in
+    *serve_as*, and a *public_url* that is no address of a server.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class EmbeddedSageMaker:
         serve_as: Sequence[str] = (),
         allow_remote: bool = False,
         training_cache: Path | None = None,
+        public_url: str = "",
     ) -> None:
         self._address = _address_of(host)
         self._is_remote = not ipaddress.ip_address(self._address).is_loopback
@@ -108,7 +115,12 @@ class EmbeddedSageMaker:
         self._host = host
         self._port = port
         self.settings = settings or Settings()
-        self._account = Account(AwsClients(lambda: self.own_url), self.settings, training_cache)
+        self._account = Account(
+            AwsClients(lambda: self.own_url),
+            self.settings,
+            training_cache,
+            public_url=_checked_url(public_url),
+        )
         self.faults = self._account.faults
         self.outcomes = self._account.outcomes
         self.calls = self._account.calls
@@ -195,6 +207,14 @@ def _address_of(host: str) -> str:
         raise ValueError(f"host {host!r} has no address on this machine: {error}") from None
     addresses = [str(entry[4][0]) for entry in entries]
     return next((address for address in addresses if ":" not in address), addresses[0])
+
+
+def _checked_url(url: str) -> str:
+    if url and not _SERVER.fullmatch(url):
+        raise ValueError(
+            f"public URL {url!r} is not the address of a server: write, e.g., http://127.0.0.1:4566"
+        )
+    return url.rstrip("/")
 
 
 def _in_url(host: str) -> str:

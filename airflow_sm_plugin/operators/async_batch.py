@@ -23,9 +23,9 @@ from airflow_sm_plugin.core.template_values import (
     whole_number,
 )
 from airflow_sm_plugin.core.text import plural
-from airflow_sm_plugin.exceptions import AsyncInferenceFailed
+from airflow_sm_plugin.exceptions import AsyncInferenceFailed, ServiceError
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
-from airflow_sm_plugin.links import BatchReportLink, persist_report
+from airflow_sm_plugin.links import BatchReportLink, FailuresLink, OutputsLink, persist_location
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator
 from airflow_sm_plugin.operators.report_context import run_context
@@ -33,6 +33,7 @@ from airflow_sm_plugin.operators.report_context import run_context
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
     from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
+    from airflow_sm_plugin.aws.console import Console
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 
@@ -101,7 +102,12 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     not_templated = ("deferrable",)
     none_fields = ("custom_attributes",)
-    operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
+    operator_extra_links = (
+        *InvocationOperator.operator_extra_links,
+        BatchReportLink(),
+        OutputsLink(),
+        FailuresLink(),
+    )
     custom_attributes = SensitiveField()
 
     def __init__(
@@ -169,27 +175,26 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         """Plan and send, or resume an earlier try; wait; report."""
         with self.reading_arguments():
             settings = self._settings(context)
-            region_name = self.keep_link(context)
+            console = self.keep_link(context)
             if queue := text(self.completion_queue, "completion_queue"):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
-            return self._run(context, settings, region_name, resumes=False)
+            return self._run(context, settings, console, resumes=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         with self.reading_arguments():
             self._check_event(event)
-            settings, region_name = self._settings(context), self.control_plane().conn_region_name
-            return self._run(context, settings, region_name, resumes=True)
+            return self._run(context, self._settings(context), self.console(), resumes=True)
 
     def _run(
-        self, context: Context, settings: BatchSettings, region_name: str, *, resumes: bool
+        self, context: Context, settings: BatchSettings, console: Console, *, resumes: bool
     ) -> dict[str, Any]:
         from airflow_sm_plugin.async_inference.batch.run import Finished
 
         task = run_context(
             context,
-            region_name=region_name,
+            console,
             endpoint_name=self.endpoint_name,
             folders={"State and rows in S3": self.ledger_prefix},
             clear="this task",
@@ -203,8 +208,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                     step, wait_location = self.run_until_killed(advance)
             finally:
                 for location in pages:
-                    persist_report(context, region_name=region_name, location=location)
+                    persist_location(context, console, BatchReportLink, location)
             if isinstance(step, Finished):
+                self._keep_locations(context, console, step)
                 return self._conclude(step)
             resumes = True
             trigger = self._trigger(step, wait_location)
@@ -248,6 +254,19 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     def _check_event(self, event: Mapping[str, Any]) -> None:
         check_event(f"waiting for the results of endpoint {self.endpoint_name}", event)
+
+    def _keep_locations(self, context: Context, console: Console, finished: Finished) -> None:
+        """Store the folders of outputs and failures for the task's links."""
+        if failures := finished.report.failures_location:
+            persist_location(context, console, FailuresLink, failures)
+        try:
+            description = self.control_plane().describe_endpoint(self.endpoint_name) or {}
+        except ServiceError as error:
+            self.log.info("no link to the outputs of endpoint %s: %s", self.endpoint_name, error)
+            return
+        output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
+        if path := output.get("S3OutputPath"):
+            persist_location(context, console, OutputsLink, f"{path.rstrip('/')}/")
 
     def _conclude(self, finished: Finished) -> dict[str, Any]:
         counts, report = finished.report.counts, finished.report

@@ -114,7 +114,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             raise EndpointNotFound(
                 f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
             )
-        persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
+        persist_endpoint(context, self.console(hook), endpoint_name=variant.endpoint_name)
         config = self._config(hook, description.get("EndpointConfigName"))
         applied = scaler.apply(plan_scaling(variant, scaling, description, config))
         return {

@@ -285,7 +285,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             # Before any check: the links are most useful after a failure.
             persist_endpoint(
                 context,
-                region_name=hook.conn_region_name,
+                self.console(hook),
                 endpoint_name=spec.endpoint_name,
                 data_capture=spec.data_capture,
             )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
+from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
 from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.template_values import as_text, whole_number
@@ -66,11 +67,11 @@ class InvocationOperator(SageMakerInferenceOperator):
                 *error.args[1:],
             ) from error
 
-    def keep_link(self, context: Context) -> str:
-        """Store the endpoint for the task's links, and return the region's name."""
-        region_name = self.control_plane().conn_region_name
-        persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
-        return region_name
+    def keep_link(self, context: Context) -> Console:
+        """Store the endpoint for the task's links, and return where they lead."""
+        console = self.console()
+        persist_endpoint(context, console, endpoint_name=self.endpoint_name)
+        return console
 
     def show_container_logs(self, *, since: float | None = None, patience: float = 0) -> None:
         self.container_logs().show_tail(

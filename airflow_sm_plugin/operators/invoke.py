@@ -15,6 +15,7 @@ from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, MODEL_LOAD_SECONDS, InvokeReply, InvokeRequest
+from airflow_sm_plugin.links import ResultLink, persist_location
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
 
     not_templated = ()
     none_fields = ("body", "custom_attributes")
+    operator_extra_links = (*InvocationOperator.operator_extra_links, ResultLink())
     body = SensitiveField()
     custom_attributes = SensitiveField()
 
@@ -140,7 +142,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             settings = self._checked_settings()
             request = self._request_without_body(context).checked()
             request = replace(request, body=self._payload(settings.body_location)).checked()
-            self.keep_link(context)
+            console = self.keep_link(context)
             with self.explaining(), self._showing_logs():
                 self.check_not_killed()
                 reply = self.runtime().invoke_endpoint(
@@ -157,6 +159,8 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
                 len(reply.body),
                 reply.attempts,
             )
+            if settings.output_location is not None:
+                persist_location(context, console, ResultLink, settings.output_location)
             return self._keep(reply, settings)
 
     def _checked_settings(self) -> _Settings:

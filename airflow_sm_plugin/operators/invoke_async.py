@@ -17,6 +17,7 @@ from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.links import FailuresLink, ResultLink, persist_location
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 
@@ -74,6 +75,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     not_templated = ("deferrable",)
     none_fields = ("body", "custom_attributes")
+    operator_extra_links = (*InvocationOperator.operator_extra_links, ResultLink(), FailuresLink())
     body = SensitiveField()
     custom_attributes = SensitiveField()
 
@@ -143,9 +145,10 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         with self.reading_arguments():
             sending = self._sending(context)
             self._check_wait()
-            self.keep_link(context)
+            console = self.keep_link(context)
             with self.explaining():
                 invocation = self.run_until_killed(self._submit(sending))
+            persist_location(context, console, ResultLink, invocation.output_location)
             self.log.info(
                 "endpoint %s: inference %s, output at %s",
                 self.endpoint_name,
@@ -160,7 +163,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
                 state=sending.state_folder,
                 task_try=sending.task_try,
             )
-            return self._wait(wait)
+            return self._wait(context, wait)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Conclude from the trigger's event, or wait on."""
@@ -168,7 +171,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             import msgspec
 
             wait = msgspec.convert(event["note"], SingleWait)
-            return self._conclude(wait, event) or self._wait(wait)
+            return self._conclude(context, wait, event) or self._wait(context, wait)
 
     def _request(self, context: Context) -> AsyncRequest:
         body = reveal(self.body)
@@ -233,10 +236,10 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             endpoint = EndpointFacts(self.aws, self.endpoint_name)
             return await SingleInvocation(sending, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
-    def _wait(self, wait: SingleWait) -> dict[str, Any]:
+    def _wait(self, context: Context, wait: SingleWait) -> dict[str, Any]:
         while True:
             event = self.wait_with(self._trigger(wait), deferrable=self.deferrable)
-            if result := self._conclude(wait, event):
+            if result := self._conclude(context, wait, event):
                 return result
 
     def _trigger(self, wait: SingleWait) -> AsyncInferenceTrigger:
@@ -263,7 +266,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         ttl = whole_number_if_given(self.request_ttl, "request_ttl")
         return seconds_to_live(ttl, whole_number_if_given(self.invocation_timeout, "invocation_timeout"))
 
-    def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _conclude(
+        self, context: Context, wait: SingleWait, event: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
         """Return the task's result or raise its error; None when the wait has to go on."""
         from airflow_sm_plugin.async_inference.single.result import missing, result_of
 
@@ -278,6 +283,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             self.log.info("the output is at %s", invocation.output_location)
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is ResultOutcome.FAILED:
+            if invocation.failure_location is not None:
+                persist_location(context, self.console(), FailuresLink, invocation.failure_location)
             self.show_container_logs()
             raise result.failed(self.endpoint_name)
         is_known = result.presence.output is not Presence.UNKNOWN

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
+from airflow_sm_plugin.batches.folder import ERRORS
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, is_given, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
@@ -15,14 +16,17 @@ from airflow_sm_plugin.links import (
     BatchReportLink,
     EndpointConsoleLink,
     EndpointLogsLink,
+    FailuresLink,
+    OutputsLink,
     persist_endpoint,
-    persist_report,
+    persist_location,
 )
 from airflow_sm_plugin.operators.arguments import object_options, plan_settings, split_options, tolerance_of
 from airflow_sm_plugin.operators.multi_model_batch import SageMakerMultiModelBatchOperator
 from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.console import Console
     from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
     from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
@@ -157,8 +161,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         with self.reading_arguments():
             settings = plan_settings(self, context, max_shards=self._max_shards())
             options = split_options(self.split_type, self.batch_strategy, self.max_payload_in_mb)
-            region_name = self.control_plane().conn_region_name
-            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            persist_endpoint(context, self.console(), endpoint_name=self.endpoint_name)
             plan_only = boolean(self.plan_only, "plan_only")
             planning = self._plan(settings, estimate=options if plan_only else None)
             summary, references = self.run_until_killed(planning)
@@ -227,7 +230,13 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     not_templated = ()
     none_fields = ("plan_location",)
-    operator_extra_links = (BatchReportLink(), EndpointConsoleLink())
+    operator_extra_links = (
+        BatchReportLink(),
+        OutputsLink(),
+        FailuresLink(),
+        EndpointConsoleLink(),
+        EndpointLogsLink(),
+    )
 
     def __init__(
         self,
@@ -256,9 +265,9 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             location = self._checked_location()
             tolerance = tolerance_of(self.on_error, self.tolerated_failure_ratio)
             rows = whole_number(self.failure_rows, "failure_rows")
-            region_name = self.control_plane().conn_region_name
-            report = self.run_until_killed(self._merge(location, context, region_name))
-            self._publish(context, report, region_name)
+            console = self.console()
+            report = self.run_until_killed(self._merge(location, context, console))
+            self._publish(context, report, console)
             if report.missing_shards or tolerance.is_exceeded(report.total):
                 text = failure_text(report, tolerance, rows=rows, clear=self._clear)
                 raise BatchFailed(*text.split("\n"))
@@ -272,7 +281,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         batch_tasks = ", ".join(sorted(self.upstream_task_ids)) or "the batch tasks"
         return f"{batch_tasks} with downstream"
 
-    async def _merge(self, location: str, context: Context, region_name: str) -> BatchReport:
+    async def _merge(self, location: str, context: Context, console: Console) -> BatchReport:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS, read_plan
         from airflow_sm_plugin.multi_model.report.merge import report_batch
@@ -282,18 +291,22 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             plan = await read_plan(s3, location)
             task = run_context(
                 context,
-                region_name=region_name,
+                console,
                 endpoint_name=plan.endpoint_name,
                 folders={"Outputs and .errors.jsonl in S3": plan.outputs},
                 clear=self._clear,
             )
             return await report_batch(s3, location, task_try=try_of(context), options=options, context=task)
 
-    def _publish(self, context: Context, report: BatchReport, region_name: str) -> None:
+    def _publish(self, context: Context, report: BatchReport, console: Console) -> None:
         """Store what the links need, and log the report."""
-        persist_endpoint(context, region_name=region_name, endpoint_name=report.plan.endpoint_name)
+        folder = f"{report.plan.outputs.rstrip('/')}/"
+        persist_endpoint(context, console, endpoint_name=report.plan.endpoint_name)
+        persist_location(context, console, OutputsLink, folder)
         if report.report_page_location:
-            persist_report(context, region_name=region_name, location=report.report_page_location)
+            persist_location(context, console, BatchReportLink, report.report_page_location)
+        if report.total.failed:
+            persist_location(context, console, FailuresLink, folder, ending=ERRORS)
         self.log.info(
             "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards unfinished; report %s/report.html",
             report.plan.endpoint_name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SensitiveField, reveal, undisturbed, writer_of
+from airflow_sm_plugin.batches.folder import ERRORS
 from airflow_sm_plugin.batches.templates import check_template
 from airflow_sm_plugin.core.template_values import (
     boolean,
@@ -22,7 +23,7 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.invoke.request import InvokeRequest
 from airflow_sm_plugin.killable import quick_loop
-from airflow_sm_plugin.links import BatchReportLink, persist_report
+from airflow_sm_plugin.links import BatchReportLink, FailuresLink, OutputsLink, persist_location
 from airflow_sm_plugin.operators.arguments import (
     is_restart,
     object_options,
@@ -35,6 +36,7 @@ from airflow_sm_plugin.operators.invocation import InvocationOperator
 from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.console import Console
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
     from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
     from airflow_sm_plugin.multi_model.run import BatchOutcome
@@ -99,7 +101,12 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
 
     not_templated = ()
     none_fields = ("split_type", "compression_type", "assemble_with", "join_source")
-    operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
+    operator_extra_links = (
+        *InvocationOperator.operator_extra_links,
+        BatchReportLink(),
+        OutputsLink(),
+        FailuresLink(),
+    )
     custom_attributes = SensitiveField()
 
     def __init__(
@@ -194,15 +201,20 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         with self.reading_arguments():
             tolerance, started = tolerance_of(self.on_error, self.tolerated_failure_ratio), time.time()
             whole_number(self.container_log_lines, "container_log_lines")
-            region_name = self.keep_link(context)
+            console = self.keep_link(context)
+            if self.outputs is not None:
+                persist_location(context, console, OutputsLink, f"{self.outputs.rstrip('/')}/")
             pages: list[str] = []
             try:
                 with self.explaining(), undisturbed():
-                    advance = self._outcome(context, region_name, pages)
+                    advance = self._outcome(context, console, pages)
                     outcome = self.run_until_killed(advance, loop_factory=quick_loop)
             finally:
                 for location in pages:
-                    persist_report(context, region_name=region_name, location=location)
+                    persist_location(context, console, BatchReportLink, location)
+            if self.outputs is not None and outcome.counts.failed:
+                folder = f"{self.outputs.rstrip('/')}/"
+                persist_location(context, console, FailuresLink, folder, ending=ERRORS)
             if outcome.has_failed_containers:
                 self.show_container_logs(since=started)
             self._conclude(context, outcome, tolerance)
@@ -227,7 +239,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         if error is not None:
             raise error
 
-    async def _outcome(self, context: Context, region_name: str, pages: list[str]) -> BatchOutcome:
+    async def _outcome(self, context: Context, console: Console, pages: list[str]) -> BatchOutcome:
         """Run the batch; add the location of the page that was written, also before an error."""
         from airflow_sm_plugin.multi_model.run import run_batch, run_one_shard
         from airflow_sm_plugin.multi_model.shard import ShardSettings
@@ -248,7 +260,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         planned = plan_settings(self, context)
         task = run_context(
             context,
-            region_name=region_name,
+            console,
             endpoint_name=self.endpoint_name,
             folders={"Outputs and .errors.jsonl in S3": planned.outputs},
             clear="this task",

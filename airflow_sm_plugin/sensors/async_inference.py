@@ -38,6 +38,7 @@ from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
 )
+from airflow_sm_plugin.links import FailuresLink, ResultLink, persist_location
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
@@ -109,6 +110,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         "failure_text_limit",
         "container_log_lines",
     )
+    operator_extra_links = (ResultLink(), FailuresLink())
 
     def __init__(
         self,
@@ -149,7 +151,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 return super().execute(context)
             with self._failing_softly():
                 wait = self._begin(self._first_poll_at(context))
-                result = self._poll(wait)
+                result = self._poll(context, wait)
                 if result is not None:
                     return result
                 self._defer(context, wait)
@@ -165,7 +167,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
     def poke(self, context: Context) -> PokeReturnValue:
         with self._failing_softly(), self._s3().opened():
-            result = self._poll(self._waiting or self._begin(self._first_poll_at(context)))
+            wait = self._waiting or self._begin(self._first_poll_at(context))
+            result = self._poll(context, wait)
             return PokeReturnValue(is_done=result is not None, xcom_value=result)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
@@ -176,7 +179,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             if "first_poll" not in event["note"]:
                 raise InvalidRequest("another version of this package deferred the sensor: clear it")
             wait = self._begin(event["note"]["first_poll"])
-            result = self._poll(wait, thorough=True)
+            result = self._poll(context, wait, thorough=True)
             if result is not None:
                 return result
             if event["why"] == "unreachable":
@@ -213,7 +216,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         rescheduled = first_reschedule_date(context, retries=self.retries or 0)
         return rescheduled.timestamp() if rescheduled else time.time()
 
-    def _poll(self, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
+    def _poll(self, context: Context, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
         now, before = time.time(), self._state
         state = self._state = self._s3().poll(wait.watch, before, now=now, thorough=thorough)
         self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.positions))
@@ -228,7 +231,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             )
         if state.result(wait.watch, now=now) is None:
             return None
-        return self._conclude(wait, state)
+        return self._conclude(context, wait, state)
 
     def _defer(self, context: Context, wait: _Wait) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -276,12 +279,13 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             self._watcher = BlockingWatcher(self.aws)
         return self._watcher
 
-    def _conclude(self, wait: _Wait, state: WatchState) -> Any:  # noqa: ANN401 - a location, a list, or a mapping
+    def _conclude(self, context: Context, wait: _Wait, state: WatchState) -> Any:  # noqa: ANN401 - a location, a list, or a mapping
         by_position = dict(state.outcomes(wait.watch))
         indices: dict[ResultOutcome, list[int]] = {outcome: [] for outcome in ResultOutcome}
         for index, position in enumerate(wait.positions):
             indices[by_position[position]].append(index)
         failed, timed_out = indices[ResultOutcome.FAILED], indices[ResultOutcome.TIMED_OUT]
+        self._keep_links(context, wait.awaited, indices[ResultOutcome.SUCCEEDED], failed)
         if failed:
             self._show_logs(wait.awaited, failed)
         if self.on_failure == "collect" and not indices[ResultOutcome.WAITING]:
@@ -295,6 +299,20 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
         self.log.info("%d asynchronous results are there", len(outputs))
         return outputs[0] if wait.awaited.is_one else outputs
+
+    def _keep_links(
+        self, context: Context, awaited: AwaitedInvocations, succeeded: Sequence[int], failed: Sequence[int]
+    ) -> None:
+        """Store the first output and failure object for the task's links, or their folders where there are more."""
+        outputs = [awaited.invocations[index].output_location for index in succeeded[:2]]
+        failures = [awaited.invocations[index].failure_location for index in failed[:2]]
+        known = [location for location in failures if location is not None]
+        if outputs or known:
+            console = self.console(self.result_store())
+            if outputs:
+                persist_location(context, console, ResultLink, _shared(outputs))
+            if known:
+                persist_location(context, console, FailuresLink, _shared(known))
 
     def _outage(self, wait: _Wait, failed_polls: int = 0) -> ServiceUnavailable:
         """Make the error of a wait without S3's answers; *failed_polls* is the triggerer's count."""
@@ -378,6 +396,12 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 asks = "soft_fail" if self.soft_fail else "never_fail"
                 raise AirflowSkipException(f"skipped, as {asks} asks: {error}") from error
             raise
+
+
+def _shared(locations: Sequence[str]) -> str:
+    """Choose the only location, or the folder of the first one."""
+    first, *others = locations
+    return f"{first.rpartition('/')[0]}/" if others else first
 
 
 def _seconds(value: float | timedelta) -> float:

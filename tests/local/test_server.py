@@ -133,7 +133,7 @@ def test_requests_are_logged_without_their_content() -> None:
         (["--port", "http"], "'http' is not a port"),
         (
             ["--port", "{used}"],
-            "port {used} of 127.0.0.1 cannot be bound (Address already in use): stop what ",
+            "port {used} of 127.0.0.1 is in use: stop what listens there, or give another --port",
         ),
     ],
 )
@@ -220,7 +220,7 @@ def test_regions_are_worlds_of_their_own(sagemaker_server: EmbeddedSageMaker) ->
 
 def test_health_and_unknown_paths_are_answered(sagemaker_server: EmbeddedSageMaker) -> None:
     with urllib.request.urlopen(f"{sagemaker_server.url}/_embedded/health") as response:
-        assert json.load(response) == {"status": "ok"}
+        assert json.load(response) == {"status": "ok", "ui": "/_embedded/ui/"}
     with pytest.raises(urllib.error.HTTPError, match="404") as missing:
         urllib.request.urlopen(f"{sagemaker_server.url}/_embedded/nothing")
     missing.value.close()

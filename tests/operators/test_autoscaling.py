@@ -298,7 +298,8 @@ def test_removing_from_an_endpoint_that_is_gone_is_fine(account: Account) -> Non
 def test_the_console_link_knows_the_endpoint(asynchronous: str) -> None:
     ti = TaskInstanceDouble()
     run_task(partial(scale, asynchronous), context_for(ti))
-    assert ti.xcom["sagemaker_endpoint_link"] == {"region_name": "us-east-1", "endpoint_name": asynchronous}
+    stored = ti.xcom["sagemaker_endpoint_link"]
+    assert (stored["region_name"], stored["endpoint_name"]) == ("us-east-1", asynchronous)
 
 
 @pytest.mark.parametrize(

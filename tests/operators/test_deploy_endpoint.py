@@ -190,7 +190,11 @@ class TestCreate:
         assert described["EndpointStatus"] == "InService"
         assert described["AsyncInferenceConfig"]["OutputConfig"] == {"S3OutputPath": output}
         assert requests.changes() == ["CreateEndpointConfig", "CreateEndpoint"]
-        assert ti.xcom[LINK] == {"region_name": "us-east-1", "endpoint_name": name}
+        assert ti.xcom[LINK] == {
+            "region_name": "us-east-1",
+            "endpoint_name": name,
+            "pages": f"{account.url}/_embedded/ui/",
+        }
 
     def test_every_argument_reaches_the_configuration(
         self, account: Account, name: str, light_model: str

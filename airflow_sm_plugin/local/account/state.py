@@ -117,12 +117,18 @@ class Region:
 
 
 class Account:
-    """The regions of the one account, created when first used, and the state that they share."""
+    """The regions of the one account, created when first used, and the state that they share.
 
-    def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None) -> None:
+    :param public_url: the address under which a browser reaches the service; empty where it is that of its clients
+    """
+
+    def __init__(
+        self, aws: AwsClients, settings: Settings, training_cache: Path | None, *, public_url: str = ""
+    ) -> None:
         self.aws = aws
         self.settings = settings
         self.training_cache = training_cache
+        self.public_url = public_url
         self.faults = FaultPlan()
         self.calls = CallLog()
         self.outcomes = Outcomes()

@@ -1,9 +1,10 @@
 """One WSGI application in front of moto's: this one answers SageMaker and its runtime, moto every other service.
 
 A request passes, in this order: the check that its sender is permitted to use this service (``protocol/access``),
-``/_embedded/`` (``control``) and ``/moto-api/``, the check of its signature where AWS requires one, the fault plan, and
-then the operation. Both planes of SageMaker are signed for ``sagemaker``, which identifies them whatever the host name.
-Every call of every service is in the call log; ``POST /moto-api/reset`` resets this service and moto.
+``/_embedded/ui/`` (``pages``), ``/_embedded/`` (``control``) and ``/moto-api/``, the check of its signature where AWS
+requires one, the fault plan, and then the operation. Both planes of SageMaker are signed for ``sagemaker``, which
+identifies them whatever the host name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets
+this service and moto.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import Strike
 from airflow_sm_plugin.local.front import control
 from airflow_sm_plugin.local.front.http_channel import Dropped
-from airflow_sm_plugin.local.protocol.access import ServedNames, needs_signature, refusal
+from airflow_sm_plugin.local.pages import site
+from airflow_sm_plugin.local.protocol.access import (
+    PAGES,
+    ServedNames,
+    is_browser_at_root,
+    needs_signature,
+    refusal,
+)
 from airflow_sm_plugin.local.protocol.answers import (
     ClientAnswer,
     in_form,
@@ -97,12 +105,8 @@ class EmbeddedApplication:
             return self._refuse(http, AccessDeniedFailure(denial))
         if http.method == "OPTIONS":
             return of_response(Response(204, b"", {"Allow": _METHODS}), None, http.request_id)
-        if http.bucket is None and http.path.startswith(control.PREFIX):
-            return of_response(control.answer(self.account, http), None, http.request_id)
-        if http.bucket is None and http.path.startswith(_MOTO_API):
-            if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
-                self.account.reset()
-            return passed_on(self._moto, http)
+        if http.bucket is None and (answer := self._answer_itself(http)) is not None:
+            return answer
         if needs_signature(
             http.signature,
             method=http.method,
@@ -113,6 +117,21 @@ class EmbeddedApplication:
         ):
             return self._refuse(http, MissingAuthenticationFailure(_NOT_SIGNED))
         return self._call(http)
+
+    def _answer_itself(self, http: ReceivedRequest) -> ClientAnswer | None:
+        """Answer a request for this service's own pages and interfaces; None for one for AWS."""
+        is_at_root = is_browser_at_root(http.method, http.path, http.query, http.headers)
+        if is_at_root or (http.method, http.path) == ("GET", PAGES.rstrip("/")):
+            return site.to_pages(http)
+        if http.path.startswith(PAGES):
+            return site.answer(self.account, http)
+        if http.path.startswith(control.PREFIX):
+            return of_response(control.answer(self.account, http), None, http.request_id)
+        if http.path.startswith(_MOTO_API):
+            if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
+                self.account.reset()
+            return passed_on(self._moto, http)
+        return None
 
     def _refuse(self, http: ReceivedRequest, error: ServiceFailure) -> ClientAnswer:
         requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)

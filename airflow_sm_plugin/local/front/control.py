@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from airflow_sm_plugin.local.account.state import Account, Record, Region, now
-from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
+from airflow_sm_plugin.local.endpoints.endpoints import KIND
+from airflow_sm_plugin.local.endpoints.hosted_models import hosted_models
 from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
 from airflow_sm_plugin.local.faults.outcomes import BadOutcome, is_seconds, outcome_from
+from airflow_sm_plugin.local.protocol.access import PAGES
 from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import Response
 
@@ -72,7 +74,8 @@ def error(status: int, message: str) -> Response:
 
 
 def _health(account: Account, request: ControlRequest) -> object:  # noqa: ARG001 - a route like the others
-    return {"status": "ok"}
+    """Answer that the service is up; ``ui`` is the address of its pages, for a task's links in Airflow."""
+    return {"status": "ok", "ui": f"{account.public_url}{PAGES}"}
 
 
 def _settings(account: Account, request: ControlRequest) -> object:
@@ -171,36 +174,6 @@ _ROUTES: Mapping[str, Route] = {
     "endpoints": _endpoints,
     "models": _models,
 }
-
-
-def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
-    """List the models on each instance of an endpoint, or of all; None when ``endpoint`` does not exist."""
-    with region.table(KIND) as endpoints:
-        if endpoint is not None and endpoint not in endpoints:
-            return None
-        records = [record for name, record in endpoints.items() if endpoint in (None, name)]
-        serving = [live for record in records for live in _serving(record)]
-    return [row for live in serving for row in _instances(live)]
-
-
-def _serving(record: Record) -> Iterator[LiveEndpoint]:
-    pending = record.get("_pending") or {}
-    endpoints = [record.get("_live"), pending.get("live")]
-    yield from {id(live): live for live in endpoints if isinstance(live, LiveEndpoint)}.values()
-
-
-def _instances(live: LiveEndpoint) -> Iterator[Record]:
-    for variant in live.variants.values():
-        for pipeline in variant.pipelines:
-            for host in pipeline.hosts:
-                yield {
-                    "endpoint": live.name,
-                    "variant": variant.name,
-                    "instance": pipeline.logs.stream.rpartition("/")[2],
-                    "container": host.container.spec.name,
-                    "pid": host.container.pid,
-                    **host.as_json(),
-                }
 
 
 def put_status(region: Region, name: str, value: object) -> bool:

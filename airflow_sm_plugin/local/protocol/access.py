@@ -21,6 +21,9 @@ _AWS_BUCKET = re.compile(
 )
 _SHOWN = 100
 """Characters of a header's value that a message repeats."""
+PAGES = "/_embedded/ui/"
+"""The path of the pages for people, ``local/pages``."""
+STYLESHEET = f"{PAGES}style.css"
 _FORM_TYPES = ("multipart/form-data", "text/plain")
 """Content types that only a page's form gives a POST of ``/_embedded/``; curl's ``-d`` is the third, urlencoded."""
 
@@ -120,7 +123,7 @@ def _foreign_page(served: ServedNames, method: str, path: str, headers: Mapping[
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     if origin is not None:
         return f"Origin {_shown(origin)}{_NO_PAGES}"
-    if site == "none" or _is_navigation(served, method, path, headers):
+    if site == "none" or _is_navigation(served, method, path, headers) or _is_style(method, path, headers):
         return None
     return f"Sec-Fetch-Site {_shown(site)}{_NO_PAGES}"
 
@@ -142,6 +145,26 @@ def _is_navigation(served: ServedNames, method: str, path: str, headers: Mapping
         and served.bucket_of(host) is None
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest") == "document"
+    )
+
+
+def _is_style(method: str, path: str, headers: Mapping[str, str]) -> bool:
+    """Detect that a page of this service fetches the stylesheet. A stored object's page has another origin."""
+    return (
+        method == "GET"
+        and path == STYLESHEET
+        and headers.get("sec-fetch-site") == "same-origin"
+        and headers.get("sec-fetch-dest") == "style"
+    )
+
+
+def is_browser_at_root(method: str, path: str, query: str, headers: Mapping[str, str]) -> bool:
+    """Detect a person who opens the service's bare address. A client of AWS signs, and does not accept HTML."""
+    accepts = headers.get("accept", "")
+    return (
+        (method, path, query) == ("GET", "/", "")
+        and "authorization" not in headers
+        and "text/html" in accepts
     )
 
 

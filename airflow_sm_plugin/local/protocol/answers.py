@@ -71,6 +71,14 @@ def of_response(response: Response, error: str | None, request_id: str) -> Clien
     return ClientAnswer(response.status, error, request_id, line, list(headers.items()), [response.body])
 
 
+def of_stream(
+    status: int, headers: Mapping[str, str], content: Iterable[bytes], request_id: str
+) -> ClientAnswer:
+    """Answer with content that is made while it is sent; the headers have its length."""
+    with_id = [*headers.items(), (_REQUEST_ID, request_id)]
+    return ClientAnswer(status, None, request_id, _line(status), with_id, content)
+
+
 def passed_on(application: WSGIApplication, request: ReceivedRequest) -> ClientAnswer:
     """Have moto carry a request out, and return its answer, not yet written.
 

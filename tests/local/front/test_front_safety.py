@@ -37,6 +37,8 @@ ENTRY_POINTS = [
     ("POST", "/", {"X-Amz-Target": "AmazonSQS.ListQueues", "Authorization": SIGNED.format("sqs")}),
     ("GET", "/_embedded/settings", {}),
     ("DELETE", "/_embedded/calls", {}),
+    ("GET", "/_embedded/ui/", {}),
+    ("GET", "/_embedded/ui/file?bucket=b&key=k", {}),
     ("POST", "/moto-api/reset", {}),
     ("GET", "/moto-api/data.json", {}),
     ("OPTIONS", "/", {"Access-Control-Request-Method": "POST"}),
@@ -192,6 +194,67 @@ def test_a_link_to_what_only_reads_is_followed_and_no_other(embedded: EmbeddedSa
     assert ask(embedded, "GET", "/bucket/key", link)[0] == 403
     assert ask(embedded, "GET", "/moto-api/", link)[0] == 403
     assert ask(embedded, "GET", "/_embedded/settings", {**link, "Origin": "null"})[0] == 403
+
+
+STYLE = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "style"}
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "status"),
+    [
+        ("/_embedded/ui/style.css", {}, 200),
+        ("/_embedded/ui/style.css", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("/_embedded/ui/style.css", {"Sec-Fetch-Site": "same-site"}, 403),
+        ("/_embedded/ui/style.css", {"Sec-Fetch-Dest": "script"}, 403),
+        ("/_embedded/ui/style.css", {"Sec-Fetch-Dest": "empty"}, 403),
+        ("/_embedded/ui/style.css", {"Origin": "null"}, 403),
+        ("/_embedded/ui/", {}, 403),
+        ("/_embedded/ui/file?bucket=b&key=style.css", {}, 403),
+        ("/_embedded/settings", {}, 403),
+    ],
+)
+def test_a_page_of_ours_fetches_its_stylesheet_and_nothing_else(
+    embedded: EmbeddedSageMaker, path: str, changes: dict[str, str], status: int
+) -> None:
+    assert ask(embedded, "GET", path, {**STYLE, **changes})[0] == status
+
+
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+def test_a_link_from_airflow_to_a_page_is_followed(embedded: EmbeddedSageMaker) -> None:
+    status, headers, _ = ask(embedded, "GET", "/_embedded/ui/", LINK)
+    assert status == 200
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
+def test_no_form_changes_anything_at_a_page(embedded: EmbeddedSageMaker, kind: str) -> None:
+    for headers in (LINK, {**LINK, "Origin": "https://evil.example"}, {}):
+        status, _, _ = ask(embedded, "POST", "/_embedded/ui/", {**headers, "Content-Type": kind}, b"a=b")
+        assert status in (403, 405)
+
+
+@pytest.mark.parametrize("path", ["/_embedded/ui/../settings", "/_embedded/ui/%2e%2e/settings"])
+def test_no_way_leads_from_the_pages_to_the_interface_beside_them(
+    embedded: EmbeddedSageMaker, path: str
+) -> None:
+    assert ask(embedded, "GET", path, {})[0] == 404
+
+
+def test_the_bare_address_leads_a_browser_to_the_pages_and_no_program(
+    embedded: EmbeddedSageMaker, own: Clients
+) -> None:
+    page = {"Accept": "text/html,application/xhtml+xml;q=0.9", "Sec-Fetch-Site": "none"}
+    status, headers, _ = ask(embedded, "GET", "/", page)
+    assert (status, headers["location"]) == (302, "/_embedded/ui/")
+    assert ask(embedded, "GET", "/_embedded/ui", {})[:1] == (302,)
+    assert own.bucket.encode() in ask(embedded, "GET", "/", {"Accept": "*/*"})[2]
+    signed = {**page, "Authorization": SIGNED.format("s3")}
+    assert own.bucket.encode() in ask(embedded, "GET", "/", signed)[2]
+    assert ask(embedded, "GET", "/", {**page, "Host": "bucket.localhost"})[0] == 404
+    assert ask(embedded, "GET", "/", {**page, **LINK})[0] == 403
 
 
 def test_a_link_to_an_object_is_not_followed(embedded: EmbeddedSageMaker) -> None:
