@@ -190,12 +190,11 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     def _run(
         self, context: Context, settings: BatchSettings, console: Console, *, resumes: bool
     ) -> dict[str, Any]:
-
         from airflow_sm_plugin.async_inference.batch.run import Finished
 
         task = run_context(
             context,
-            region_name=console.region_name,
+            console,
             endpoint_name=self.endpoint_name,
             folders={"State and rows in S3": self.ledger_prefix},
             clear="this task",

@@ -266,7 +266,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             tolerance = tolerance_of(self.on_error, self.tolerated_failure_ratio)
             rows = whole_number(self.failure_rows, "failure_rows")
             console = self.console()
-            report = self.run_until_killed(self._merge(location, context, console.region_name))
+            report = self.run_until_killed(self._merge(location, context, console))
             self._publish(context, report, console)
             if report.missing_shards or tolerance.is_exceeded(report.total):
                 text = failure_text(report, tolerance, rows=rows, clear=self._clear)
@@ -281,7 +281,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         batch_tasks = ", ".join(sorted(self.upstream_task_ids)) or "the batch tasks"
         return f"{batch_tasks} with downstream"
 
-    async def _merge(self, location: str, context: Context, region_name: str) -> BatchReport:
+    async def _merge(self, location: str, context: Context, console: Console) -> BatchReport:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS, read_plan
         from airflow_sm_plugin.multi_model.report.merge import report_batch
@@ -291,7 +291,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             plan = await read_plan(s3, location)
             task = run_context(
                 context,
-                region_name=region_name,
+                console,
                 endpoint_name=plan.endpoint_name,
                 folders={"Outputs and .errors.jsonl in S3": plan.outputs},
                 clear=self._clear,

@@ -36,6 +36,7 @@ from airflow_sm_plugin.operators.invocation import InvocationOperator
 from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.console import Console
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
     from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
     from airflow_sm_plugin.multi_model.run import BatchOutcome
@@ -206,7 +207,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             pages: list[str] = []
             try:
                 with self.explaining():
-                    advance = self._outcome(context, console.region_name, pages)
+                    advance = self._outcome(context, console, pages)
                     outcome = self.run_until_killed(advance, loop_factory=quick_loop)
             finally:
                 for location in pages:
@@ -238,7 +239,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         if error is not None:
             raise error
 
-    async def _outcome(self, context: Context, region_name: str, pages: list[str]) -> BatchOutcome:
+    async def _outcome(self, context: Context, console: Console, pages: list[str]) -> BatchOutcome:
         """Run the batch; add the location of the page that was written, also before an error."""
         from airflow_sm_plugin.multi_model.run import run_batch, run_one_shard
         from airflow_sm_plugin.multi_model.shard import ShardSettings
@@ -259,7 +260,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         planned = plan_settings(self, context)
         task = run_context(
             context,
-            region_name=region_name,
+            console,
             endpoint_name=self.endpoint_name,
             folders={"Outputs and .errors.jsonl in S3": planned.outputs},
             clear="this task",

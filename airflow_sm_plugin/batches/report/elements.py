@@ -102,18 +102,10 @@ def shown_groups(groups: Iterable[tuple[str, FailureGroup]], noun: str) -> list[
             group.error if group.status is None else f"{group.error} ({group.status})",
             model,
             group.message,
-            _shown_examples(group.examples),
+            [(example.source, records_of(example)) for example in group.examples],
         )
         for model, group in groups
     ]
-
-
-def _shown_examples(examples: Iterable[Example]) -> list[tuple[str, str]]:
-    """List each input once, with its records."""
-    records: dict[str, list[str]] = {}
-    for example in examples:
-        records.setdefault(example.source, []).append(records_of(example))
-    return [(source, ", ".join(filter(None, texts))) for source, texts in records.items()]
 
 
 def quantity_of(group: FailureGroup, noun: str) -> str:

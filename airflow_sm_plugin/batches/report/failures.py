@@ -13,6 +13,7 @@ MOST_GROUPS = 10
 """Groups of one model with a message of their own; a report can hold thousands of models."""
 
 MOST_EXAMPLES = 3
+"""Examples of a group, each of another input."""
 
 LONGEST_MESSAGE = 300
 """Characters of a group's message; the ``.errors.jsonl`` of the inputs hold the whole."""
@@ -103,12 +104,13 @@ class FailureGroups:
             kind = group.kind
         before = self._groups.get(kind)
         if before is not None:
-            examples = dict.fromkeys((*before.examples, *group.examples))
+            known = {example.source for example in before.examples}
+            new = (example for example in group.examples if example.source not in known)
             group = replace(
                 before,
                 count=before.count + group.count,
                 times=before.times + group.times,
-                examples=tuple(examples)[:MOST_EXAMPLES],
+                examples=(*before.examples, *new)[:MOST_EXAMPLES],
             )
             if not group.times:
                 del self._groups[kind]

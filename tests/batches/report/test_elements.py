@@ -39,11 +39,9 @@ def test_a_group_is_one_line_of_a_log() -> None:
     assert group_line("", expired, "input") == "1 input: expired; first s3://b/k"
 
 
-def test_an_input_is_an_example_once() -> None:
-    examples = (Example("s3://b/1", 0, 1), Example("s3://b/2", 5, 2), Example("s3://b/1", 7, 1))
-    (shown,) = shown_groups([("a", FailureGroup("ModelError", None, "no", 4, examples=examples))], "record")
-    assert shown.examples == [("s3://b/1", "record 0, record 7"), ("s3://b/2", "records 5 to 6")]
-    assert (shown.quantity, shown.error, shown.model) == ("4 records", "ModelError", "a")
+def test_a_group_is_shown_with_its_examples() -> None:
+    (shown,) = shown_groups([("a", GROUP)], "record")
+    assert shown == ("3 records", "ModelError (400)", "a", GROUP.message, [("s3://b/k", "records 4 to 6")])
 
 
 def test_notes_without_a_text_are_left_out_of_a_card() -> None:

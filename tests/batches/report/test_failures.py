@@ -54,11 +54,13 @@ def test_another_class_or_another_text_is_another_group() -> None:
     assert len(groups) == 3
 
 
-def test_examples_are_the_first_ones() -> None:
+def test_examples_are_the_first_of_each_of_the_first_inputs() -> None:
     groups = groups_of(*(row(source=f"s3://b/{number}") for number in (1, 1, 2, 3, 4)))
     (group,) = groups
     assert [example.source for example in group.examples] == ["s3://b/1", "s3://b/2", "s3://b/3"]
     assert len(group.examples) == MOST_EXAMPLES
+    (group,) = groups_of(row(first_record=0), row(first_record=2))
+    assert [example.first_record for example in group.examples] == [0]
 
 
 def test_many_kinds_of_messages_are_counted_together_by_class() -> None:

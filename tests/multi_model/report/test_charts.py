@@ -13,7 +13,7 @@ from airflow_sm_plugin.multi_model.report.charts import (
     line,
     rectangles,
 )
-from tests.multi_model.report.reports import BAD, GOOD, T0, batch_of, busy, collected, shard_of
+from tests.multi_model.report.reports import BAD, GOOD, T0, batch_of, busy, collected, explained, shard_of
 
 
 def test_without_activity_there_is_no_chart() -> None:
@@ -118,3 +118,16 @@ def test_a_moment_is_a_visible_bar() -> None:
     charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
     assert charts is not None
     assert charts["rows"][0].paths == [("loading", "M0 3H1.2V23H0z")]
+
+
+def test_failures_over_time_have_a_plot_of_bars() -> None:
+    statistics = collected(busy("a.tar.gz"), explained(), explained(first_record=7))
+    report = batch_of([shard_of(0, {"a.tar.gz": BAD}, statistics=statistics)])
+    charts = charts_of(report)
+    assert charts is not None
+    plot = next(plot for plot in charts["plots"] if plot.title == "Failures")
+    ((kind, _, path),) = plot.curves
+    assert (kind, path.count("M")) == ("failed", 1)
+    assert [label for _, label in plot.lines][-1] == "6"
+    columns = report.series.as_json()["columns"]
+    assert [row[columns.index("failed")] for row in report.series.as_json()["rows"]][:2] == [6, 0]

@@ -155,7 +155,7 @@ def test_a_lone_surrogate_does_not_break_the_page() -> None:
 
 def test_the_page_of_many_failures_and_models_is_small() -> None:
     """110,000 failed records of 5,000 models, each message as long as it is kept and of a kind of its own."""
-    words = ["".join(chr(97 + index // 26**place % 26) for place in range(3)) for index in range(10_000)]
+    words = ["".join(chr(97 + index // 26**power % 26) for power in range(3)) for index in range(10_000)]
     names = [f"region-{index % 7}/store-{index:05d}/model.tar.gz" for index in range(5_000)]
     steps = [busy(name, at=T0 + index / 3, invocations=3) for index, name in enumerate(names)]
     steps += [

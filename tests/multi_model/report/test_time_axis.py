@@ -77,3 +77,12 @@ def test_labels_at_the_edges_stay_inside() -> None:
 def test_the_axis_of_a_moment_is_a_second() -> None:
     axis = TimeAxis([(T0, T0)])
     assert (axis.x(T0), axis.x(T0 + 1)) == (0, WIDTH)
+
+
+@given(SPANS)
+def test_a_narrow_screen_has_one_to_three_labels_far_apart(spans: list[tuple[float, float]]) -> None:
+    ticks = TimeAxis(spans).ticks()
+    major = [tick.x for tick in ticks if tick.major]
+    assert (len(major) > 0) == (len(ticks) > 0)
+    assert len(major) <= 3
+    assert all(after - before >= 400 for before, after in pairwise(major))
