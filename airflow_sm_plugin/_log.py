@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._safe_text import presentable
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -31,4 +32,4 @@ def get_log(name: str) -> OneLineLog:
 def _shown(value: object) -> object:
     if value is None or isinstance(value, int | float) or (isinstance(value, Mapping) and not value):
         return value
-    return presentable(str(value))
+    return presentable(value.as_sentence if isinstance(value, SageMakerInferenceError) else str(value))

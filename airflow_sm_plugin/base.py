@@ -16,7 +16,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
-from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
+from airflow_sm_plugin._compat import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+    BaseSensorOperator,
+    Context,
+)
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
     from airflow_sm_plugin.triggers.polling import PollingTrigger
 
+log = get_log(__name__)
+
 AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
 """Those of the Amazon provider. ``botocore_config`` is not among them: Airflow stores and shows template fields, and a
 proxy's URL can hold a password."""
@@ -45,13 +53,20 @@ GRACE_SECONDS = 120
 
 @contextmanager
 def failing_well() -> Iterator[None]:
-    """Convert an error that is not ``retryable`` to ``AirflowFailException``; let every other error pass."""
+    """Convert an error that is not ``retryable`` to ``AirflowFailException``; let every other error pass.
+
+    Its text is the whole text. The error itself is its ``__context__``, whose stack is logged at DEBUG only.
+    """
     try:
         yield
     except SageMakerInferenceError as error:
         if error.retryable:
             raise
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        log.debug("the stack of the error", exc_info=True)
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+    except AirflowSkipException as skip:
+        log.info("skipped: %s", skip)
+        raise
 
 
 def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError:
@@ -64,7 +79,7 @@ def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError
     kind = getattr(exceptions, str(event.get("error")), None)
     if not (isinstance(kind, type) and issubclass(kind, SageMakerInferenceError)):
         kind = ServiceUnavailable
-    return kind(f"{doing}: {event['message']}")
+    return kind.from_text(str(event["message"])).during(doing)
 
 
 def check_event(doing: str, event: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from airflow_sm_plugin.async_inference.watch import AwaitedResults, ObjectKind, 
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of, translate, words_of
+from airflow_sm_plugin.aws.errors import translate, words_of
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -123,7 +123,7 @@ class CompletionQueue:
         try:
             return await self._calls.call(operation, QueueUrl=self._url, **parameters)
         except (ClientError, BotoCoreError) as error:
-            raise self._failure(error, operation) from cause_of(error)
+            raise self._failure(error, operation) from None
 
     def _failure(self, error: ClientError | BotoCoreError, operation: str) -> SageMakerInferenceError:
         code = words_of(error)[0] if isinstance(error, ClientError) else None

@@ -116,7 +116,7 @@ class ResultWatcher:
         try:
             body = await self._s3.read(location, first_bytes=limit + 4)
         except (ServiceError, InferenceError) as error:
-            return f"its failure object could not be read: {error}"
+            return f"its failure object could not be read: {error.as_sentence}"
         shown = body[:limit].decode(errors="replace" if len(body) <= limit else "ignore")
         return shown if len(body) <= limit else f"{shown}…"
 
@@ -126,7 +126,7 @@ class ResultWatcher:
         try:
             await self._s3.list_names(uri.bucket, uri.key)
         except ServiceError as error:
-            return str(error)
+            return error.as_sentence
         return ""
 
 
@@ -180,7 +180,7 @@ class BlockingWatcher:
         try:
             return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
         except ServiceError as error:
-            return str(error)
+            return error.as_sentence
 
     def write(self, location: str, body: bytes) -> None:
         self._run(lambda s3: s3.write(location, body))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_sm_plugin.core.text import ordinal
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 MAX_FAILED_POLLS = 20
@@ -20,6 +21,13 @@ class FailedPolls:
     """Number of polls in a row that have failed; ``FailedPolls()`` after a successful one and in a restarted wait."""
 
     in_a_row: int = 0
+
+    def in_words(self, service: str, cause: str) -> str:
+        """Describe the last failed poll, for the log of a wait that goes on."""
+        return (
+            f"{service} does not answer ({cause.removesuffix('.')}), {ordinal(self.in_a_row)} time in a row; gives up "
+            f"after {MAX_FAILED_POLLS}"
+        )
 
     def one_more(self) -> FailedPolls:
         return FailedPolls(self.in_a_row + 1)

@@ -93,7 +93,7 @@ class DeploymentScaling:
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> bool:
         """Decide whether scaling made SageMaker refuse an update; raise EndpointScaled then, unless ``rescale``."""
-        cause = refusal.__cause__
+        cause = refusal.__context__
         code, message = words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))
         about_scaling = is_about_scaling(code, message)
         if about_scaling is False:

@@ -104,7 +104,7 @@ class ArtefactHook(_S3Hook):
             with translated(f"s3:HeadObject {location}"):
                 return self.client.head_object(Bucket=uri.bucket, Key=uri.key)["ETag"].strip('"')
         except RequestRefused as error:
-            cause = error.__cause__
+            cause = error.__context__
             if isinstance(cause, ClientError) and meaning(cause) is Meaning.NOT_FOUND:
                 self.log.warning(
                     "the artefact %s does not exist: no new model can be made of it, and where one is reused, no "

@@ -113,8 +113,9 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._export(hook, job)
         raise AutoMLJobStillRunning(
             f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{seconds(self.max_wait_seconds, 'max_wait_seconds'):.0f} s: raise max_wait_seconds or retry later. "
-            f"The job goes on, and costs money while it does"
+            f"{duration(seconds(self.max_wait_seconds, 'max_wait_seconds'))}",
+            left_behind=f"AutoML job {self.auto_ml_job_name} goes on, and costs money until it ends",
+            do="retry later, or raise max_wait_seconds",
         )
 
     def _check_arguments(self) -> None:
@@ -210,6 +211,6 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             autopilot.check_objective(candidate, choice.required_objective, job_name=name)
         except ObjectiveNotMet as unmet:
             if choice.skips:
-                raise AirflowSkipException(str(unmet)) from unmet
+                raise AirflowSkipException(unmet.as_sentence) from None
             raise
         return candidate

@@ -112,7 +112,8 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         description = hook.describe_endpoint(variant.endpoint_name)
         if description is None:
             raise EndpointNotFound(
-                f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
+                f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}",
+                do="deploy it first, or correct its name or region_name",
             )
         persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
         config = self._config(hook, description.get("EndpointConfigName"))

@@ -262,6 +262,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         deployment.put_back_scaling(verdict, action)
         deployment.check(verdict)
         deployment.cleanup.no_more()
+        deployment.log_serving(verdict, action)
         if verdict.state is EndpointState.SERVING and (action == "updated" or try_of(context).number > 1):
             deployment.earlier.tidy()
         result = deployment.result(verdict) | {"action": action}

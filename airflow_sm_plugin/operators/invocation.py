@@ -57,12 +57,13 @@ class InvocationOperator(SageMakerInferenceOperator):
             if status in SERVING_STATUSES:
                 raise EndpointNotInService(
                     f"SageMaker did not find endpoint {self.endpoint_name} when it was invoked, and it is {status} "
-                    f"now: it was created or changed a moment ago, so that a retry finds it"
-                ) from error
+                    f"now: it was created or changed a moment ago",
+                    do="retry: it will be found",
+                ) from None
             raise EndpointNotInService(
-                f"endpoint {self.endpoint_name} is {status}, it serves only InService: wait for it first "
-                f"(SageMakerDeployEndpointOperator does)"
-            ) from error
+                f"endpoint {self.endpoint_name} is {status}, it serves only InService",
+                do="wait for it first (SageMakerDeployEndpointOperator does)",
+            ) from None
 
     def keep_link(self, context: Context) -> str:
         """Store the endpoint for the task's links, and return the region's name."""

@@ -303,5 +303,6 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             await record_loss(self.aws, wait.state, wait.task_try, options=options)
         raise EndpointNotFound(
             f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
-            f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"
+            f"its queue went with it, and no result will come",
+            do="deploy it, then clear the task to send the input again",
         )

@@ -376,7 +376,10 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             final = isinstance(error, AirflowFailException | AsyncInferenceTimedOut)
             if self.never_fail or (self.soft_fail and final):
                 asks = "soft_fail" if self.soft_fail else "never_fail"
-                raise AirflowSkipException(f"skipped, as {asks} asks: {error}") from error
+                words = error.as_sentence if isinstance(error, SageMakerInferenceError) else str(error)
+                reason = f"skipped, as {asks} asks: {words}"
+                self.log.info("%s", reason)
+                raise AirflowSkipException(reason) from None
             raise
 
 

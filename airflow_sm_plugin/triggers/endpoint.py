@@ -74,6 +74,7 @@ class EndpointTrigger(PollingTrigger):
     ) -> None:
         super().__init__(deadline=deadline, poll_interval=poll_interval, aws=aws)
         self.endpoint_name = endpoint_name
+        self.awaited = f"endpoint {endpoint_name}"
         self.wanted_config = wanted_config
         self.note = dict(note)
         self.cleanup_after_kill = None if cleanup is None else dict(cleanup)

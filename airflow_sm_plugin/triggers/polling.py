@@ -15,9 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin._safe_text import presentable, storable
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
+from airflow_sm_plugin.aws.errors import is_about_credentials, stumbles_as_botocore, translate
 from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.failed_polls import FailedPolls
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
@@ -73,7 +74,7 @@ class OneEventTrigger(BaseTrigger):
             raise
         except Exception as error:  # noqa: BLE001 - without an event the task would hang
             payload = self.error_event(error)
-            log.warning("%s failed: %s", type(self).__name__, payload["message"])
+            log.warning("%s failed: %s", type(self).__name__, str(payload["message"]).replace("\n", ". "))
         self._has_ended = True
         yield TriggerEvent(storable(payload))
 
@@ -96,6 +97,8 @@ class PollingTrigger(OneEventTrigger):
     """
 
     client_type: ClassVar[str]
+    awaited: str
+    """The awaited resource, for the log."""
 
     def __init__(self, *, deadline: float, poll_interval: float, aws: Mapping[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow annotates only in part
@@ -161,11 +164,12 @@ class PollingTrigger(OneEventTrigger):
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
         """Count a failed poll; raise its error, translated, if there were too many or no later poll can succeed."""
         self._failed = self._failed.one_more()
-        doing = f"{type(self).__name__}, {self._failed.in_a_row} failed polls in a row"
+        doing = f"{plural(self._failed.in_a_row, 'failed poll')} in a row"
         if isinstance(error, ServiceError):
-            translated_error: SageMakerInferenceError = type(error)(f"{doing}: {error}")
+            translated_error: SageMakerInferenceError = error.during(doing)
         else:
             translated_error = translate(error, doing)
         if self._failed.end_the_wait(translated_error) or time.time() >= self.deadline:
-            raise translated_error from cause_of(error)
-        log.warning("tolerated, the wait goes on: %s", translated_error)
+            raise translated_error from None
+        cause = translated_error.reason or translated_error.as_sentence
+        log.warning("the wait for %s goes on: %s", self.awaited, self._failed.in_words("SageMaker", cause))

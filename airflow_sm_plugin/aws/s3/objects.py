@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
+from airflow_sm_plugin.aws.errors import meaning, status_of, translate, translated
 from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, presence_after, repeated
 from airflow_sm_plugin.aws.s3.listing import (
     ListedObject,
@@ -110,7 +110,7 @@ class S3Objects:
                 return Presence.ABSENT
             if meaning(error) is Meaning.ACCESS_DENIED:
                 return Presence.FORBIDDEN
-            raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
+            raise translate(error, f"s3:HeadObject {location}") from None
 
     async def _head(self, uri: S3Uri) -> ListedObject:
         response = await self.calls.call("HeadObject", Bucket=uri.bucket, Key=uri.key)
@@ -164,7 +164,7 @@ class S3Objects:
                 return b""
             if meaning(error) is Meaning.NOT_FOUND:
                 return None
-            raise translate(error, f"s3:GetObject {location}") from cause_of(error)
+            raise translate(error, f"s3:GetObject {location}") from None
 
     async def chunks(self, location: str, *, etag: str | None, start: int = 0) -> AsyncGenerator[bytes]:
         """Yield an object's bytes in pieces of up to 64 KiB; it is never in memory as a whole.
@@ -238,7 +238,7 @@ class S3Objects:
             await repeated(f"s3:PutObject {location}", put)
         except ClientError as error:
             if not is_race_lost(error) or not (only_if_new or if_match is not None):
-                raise translate(error, f"s3:PutObject {location}") from cause_of(error)
+                raise translate(error, f"s3:PutObject {location}") from None
             if attempts > 1 and await self._holds(location, body):
                 return
             what = "written it before" if only_if_new else "replaced or deleted it"

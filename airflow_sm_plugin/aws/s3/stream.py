@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.calls import AwsCalls
-from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate
+from airflow_sm_plugin.aws.errors import meaning, status_of, translate
 from airflow_sm_plugin.aws.retry import CHANGED, NOTHING_IN_RANGE, Patience
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -64,7 +64,7 @@ class Reading:
         if self.done and isinstance(error, ClientError) and status_of(error) == NOTHING_IN_RANGE:
             self._is_over = True  # it ends here
         elif not await self._patience.allows(f"s3:GetObject {self.location}", error):
-            raise self._unreadable(error) from cause_of(error)
+            raise self._unreadable(error) from None
 
     def _unreadable(self, error: ClientError | BotoCoreError) -> SageMakerInferenceError:
         if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:
