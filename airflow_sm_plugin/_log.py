@@ -25,6 +25,14 @@ class OneLineLog(_Adapter):
             self.logger.log(level, msg, *map(_shown, args), **kwargs)
 
 
+class DebugLog(OneLineLog):
+    """A logger for texts of other libraries that matter to their developers only: all are logged at DEBUG."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - logging's own
+        del level
+        super().log(logging.DEBUG, msg, *args, **kwargs)
+
+
 def get_log(name: str) -> OneLineLog:
     return OneLineLog(logging.getLogger(name), {})
 

@@ -263,6 +263,7 @@ class AwsArguments(TemplatedArguments, Killable):
     region_name: str | None
     verify: bool | str | None
     botocore_config: Mapping[str, Any] | None
+    _aws: AwsConnection | None = None
 
     @property
     def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
@@ -272,12 +273,16 @@ class AwsArguments(TemplatedArguments, Killable):
 
     @property
     def aws(self) -> AwsConnection:
-        return AwsConnection(
+        """The connection of the rendered arguments, whose hooks share a session."""
+        connection = AwsConnection(
             aws_conn_id=text(self.aws_conn_id, "aws_conn_id"),
             region_name=text(self.region_name, "region_name"),
             verify=_verify(self.verify),
             botocore_config=self.botocore_config,
         )
+        if self._aws != connection:
+            self._aws = connection
+        return self._aws
 
     def wait_with(
         self, trigger: PollingTrigger | AsyncInferenceTrigger, *, deferrable: bool

@@ -43,7 +43,7 @@ class SageMakerInferenceError(Exception):
     :param lines: what happened to what
     :param reason: the words of SageMaker, of another service, or of the container
     :param left_behind: what exists now and costs money; empty for nothing
-    :param do: what the reader can do
+    :param do: what the reader can do.
     """
 
     retryable: ClassVar[bool] = False

@@ -74,7 +74,7 @@ class TestErrors:
     def test_what_no_retry_mends_becomes_airflows_fail_exception_with_the_name_of_the_cause(self) -> None:
         with pytest.raises(AirflowFailException, match=r"^InvalidName: too long$") as raised, failing_well():
             raise InvalidName("too long")
-        assert isinstance(raised.value.__cause__, InvalidName)
+        assert isinstance(raised.value.__context__, InvalidName)
 
     @pytest.mark.parametrize("error", [ServiceUnavailable("later"), ValueError("not ours")])
     def test_every_other_error_passes_as_it_is(self, error: Exception) -> None:

@@ -36,6 +36,8 @@ def check_completed(job: Mapping[str, Any]) -> None:
     if state is JobState.ENDED_BADLY:
         raise AutoMLJobFailed(
             f"AutoML job {name} ended {status}",
-            reason=str(job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "SageMaker gave none"),
+            reason=str(
+                job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "SageMaker gave none"
+            ),
             do="run a new job and export that; a job cannot be resumed",
         )

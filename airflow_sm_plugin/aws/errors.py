@@ -199,9 +199,7 @@ def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInfere
         )
     _log_stack(error, doing)
     kind, problem, remedy = next(
-        (kind, problem, remedy)
-        for kinds, kind, problem, remedy in _OF_BOTOCORE
-        if isinstance(error, kinds)
+        (kind, problem, remedy) for kinds, kind, problem, remedy in _OF_BOTOCORE if isinstance(error, kinds)
     )
     return kind(f"{doing}: {problem}", reason=str(error), do=remedy)
 

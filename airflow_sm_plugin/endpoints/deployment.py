@@ -158,13 +158,19 @@ class Deployment:
         elif self.pending:
             kind = "creation" if action == "created" else "update"
             config = self.spec.config_name
-            log.info("endpoint %s: asked SageMaker for its %s: %s, configuration %s", name, kind, instances, config)
+            log.info(
+                "endpoint %s: asked SageMaker for its %s: %s, configuration %s", name, kind, instances, config
+            )
 
     def log_serving(self, verdict: EndpointVerdict, action: str) -> None:
         """Log the end of a deployment, and that the endpoint costs money from now on."""
         name, instances = self.spec.endpoint_name, self.spec.instances(verdict.counts)
         if verdict.state is EndpointState.WAIT:
-            log.info("endpoint %s is %s: wait_for_completion is off, so this task does not wait", name, verdict.status)
+            log.info(
+                "endpoint %s is %s: wait_for_completion is off, so this task does not wait",
+                name,
+                verdict.status,
+            )
             return
         took = "" if self._requested_at is None else f" after {duration(time.time() - self._requested_at)}"
         cost = cost_of(verdict.status, instances)
@@ -297,7 +303,8 @@ class Deployment:
         )
         if description is None:
             raise EndpointNotFound(
-                f"endpoint {name} was deleted meanwhile, and not by this task", do="find out who deletes it; then retry"
+                f"endpoint {name} was deleted meanwhile, and not by this task",
+                do="find out who deletes it; then retry",
             )
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
 

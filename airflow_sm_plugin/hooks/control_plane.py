@@ -285,7 +285,9 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                     broke = f"the wait for endpoint {name} broke, {plural(failed.in_a_row, 'failed poll')} in a row"
                     raise error.during(broke) from None
                 cause = error.reason or error.as_sentence
-                self.log.warning("the wait for endpoint %s goes on: %s", name, failed.in_words("SageMaker", cause))
+                self.log.warning(
+                    "the wait for endpoint %s goes on: %s", name, failed.in_words("SageMaker", cause)
+                )
             else:
                 failed, was_described = FailedPolls(), True
                 self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))

@@ -14,6 +14,7 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
+from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.tags import read_tags

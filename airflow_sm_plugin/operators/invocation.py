@@ -50,7 +50,7 @@ class InvocationOperator(SageMakerInferenceOperator):
         """Replace EndpointNotFound by EndpointNotInService if DescribeEndpoint is permitted and finds the endpoint."""
         try:
             yield
-        except EndpointNotFound as error:
+        except EndpointNotFound:
             status = self._endpoint_status()
             if status is None:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_TIMES = "\u00d7"
 _CREATING = (
     "costs money once its containers run, and cannot be deleted before it is InService or Failed, which takes up to an "
     "hour for one that never serves"
@@ -27,14 +28,12 @@ def counts_of(description: Mapping[str, Any]) -> dict[str, int]:
 
 
 def instances_of(variants: Iterable[Mapping[str, Any]], counts: Mapping[str, int] | None = None) -> str:
-    """Describe the instances of an endpoint: ``ml.m5.xlarge × 1``; each variant by its name where there are several.
+    """Describe the instances of an endpoint: type and number; each variant by its name where there are several.
 
     :param variants: ProductionVariants, as an endpoint configuration has them
     :param counts: of :func:`counts_of`; a variant that is missing there has its initial count
     """
-    described = {
-        str(variant.get("VariantName")): _capacity(variant, counts or {}) for variant in variants
-    }
+    described = {str(variant.get("VariantName")): _capacity(variant, counts or {}) for variant in variants}
     if len(described) == 1:
         return next(iter(described.values()))
     return ", ".join(f"{name}: {capacity}" for name, capacity in described.items())
@@ -46,7 +45,7 @@ def _capacity(variant: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     pools = [str(pool.get("InstanceType")) for pool in variant.get("InstancePools") or ()]
     count = counts.get(str(variant.get("VariantName")), variant.get("InitialInstanceCount"))
     kind = variant.get("InstanceType") or " or ".join(pools) or "instances"
-    return f"{kind} × {count}" if count is not None else str(kind)
+    return f"{kind} {_TIMES} {count}" if count is not None else str(kind)
 
 
 def cost_of(status: str, instances: str) -> str:

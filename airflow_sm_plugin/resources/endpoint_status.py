@@ -143,7 +143,9 @@ def failure(
             f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}",
             reason=verdict.reason,
             left_behind=_mix_of(verdict, wanted_config) if mixed else "",
-            do=_END_OF_MIX if mixed else "correct what the reason or the containers' logs report; a retry starts again",
+            do=_END_OF_MIX
+            if mixed
+            else "correct what the reason or the containers' logs report; a retry starts again",
         )
     return None
 

@@ -153,14 +153,15 @@ class EndpointTrigger(PollingTrigger):
         if state not in _ENDED:
             log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)
             return
-        hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
+        connection = AwsConnection(**self.aws)
+        hook = SageMakerControlPlaneHook(**connection.hook_arguments())
         is_over = threading.Event()
 
         def check_in_time() -> None:
             if is_over.is_set():
                 raise TaskKilled("the triggerer waits no longer for the cleaning up")
 
-        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=check_in_time)
+        scaling = EndpointScaling(connection, before_call=check_in_time)
         hook.before_call = check_in_time
         # As in the provider: a triggerer reads Airflow's connections through the event loop.
         await sync_to_async(lambda: [each.conn_config for each in (hook, scaling.variants, scaling.alarms)])()

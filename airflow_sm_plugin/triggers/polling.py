@@ -14,9 +14,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin._safe_text import presentable, storable
-from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.connection import AwsConnection, SharedSession
 from airflow_sm_plugin.aws.errors import is_about_credentials, stumbles_as_botocore, translate
-from airflow_sm_plugin.aws.hook import AwsHook
+from airflow_sm_plugin.aws.hook import AwsHook, connecting
 from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
@@ -106,6 +106,7 @@ class PollingTrigger(OneEventTrigger):
         self.poll_interval = poll_interval
         self.aws = dict(aws)
         self._failed = FailedPolls()
+        self._was_connected = False
 
     def arguments(self) -> dict[str, Any]:
         return {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
@@ -137,9 +138,12 @@ class PollingTrigger(OneEventTrigger):
         return None
 
     async def _open_client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
-        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
-        with stumbles_as_botocore():
+        # With another session each time, since the connection may have changed.
+        connection = AwsConnection(**self.aws, shared=SharedSession(is_logged=self._was_connected))
+        hook = AwsHook(client_type=self.client_type, **connection.hook_arguments())
+        with stumbles_as_botocore(), connecting():
             client: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
+            self._was_connected = True
             return await stack.enter_async_context(client)
 
     async def _poll_until_over(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client

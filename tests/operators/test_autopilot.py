@@ -65,7 +65,7 @@ def refusal(job: str, **arguments: Any) -> str:  # noqa: ANN401 - the operator's
     """Return the message of an export that no retry can mend."""
     with pytest.raises(AirflowFailException) as caught:
         export(job, **arguments).execute(context_for())
-    assert isinstance(caught.value.__cause__, SageMakerInferenceError)
+    assert isinstance(caught.value.__context__, SageMakerInferenceError)
     return str(caught.value)
 
 

@@ -572,7 +572,7 @@ class TestRetry:
         for ti in (TaskInstanceDouble(), second_try()):
             with pytest.raises(AirflowFailException) as caught:
                 run_task(partial(deploy, name, light_model), context_for(ti))
-            assert isinstance(caught.value.__cause__, EndpointUnchangeable)
+            assert isinstance(caught.value.__context__, EndpointUnchangeable)
             assert f"endpoint {name} is Failed with configuration {config} and cannot be changed" in str(
                 caught.value
             )
@@ -610,7 +610,7 @@ class TestUpdate:
         first = run_task(partial(deploy, name, light_model))
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(deploy, name, broken_model, deferrable=deferrable))
-        assert isinstance(caught.value.__cause__, EndpointRolledBack)
+        assert isinstance(caught.value.__context__, EndpointRolledBack)
         assert f"it serves {first['endpoint_config_name']}" in str(caught.value)
         assert "Reason: " in str(caught.value)
         assert f"did not take configuration {name}-" in str(caught.value)
@@ -689,7 +689,7 @@ class TestBadInput:
     def test_a_model_that_does_not_exist(self, account: Account, name: str) -> None:
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(deploy, name, "no-such-model"))
-        assert isinstance(caught.value.__cause__, ModelNotFound)
+        assert isinstance(caught.value.__context__, ModelNotFound)
         assert "there is no SageMaker model no-such-model in us-east-1; create it first" in str(caught.value)
         assert (account.status(name), account.configs(name)) == (None, [])
 
@@ -699,5 +699,5 @@ class TestBadInput:
             account.sagemaker.delete_model(ModelName=model)
         with pytest.raises(AirflowFailException, match="there is no SageMaker model") as caught:
             run_task(partial(deploy, name, model))
-        assert isinstance(caught.value.__cause__, ModelNotFound)
+        assert isinstance(caught.value.__context__, ModelNotFound)
         assert account.status(name) is None

@@ -484,7 +484,7 @@ class TestEveryStatus:
         control(account, "PUT", f"endpoints/{name}/status", {"status": status, "reason": "a fire"})
         with pytest.raises(AirflowFailException, match=f"is {status} with .*a fire") as caught:
             run_task(partial(deploy, name, model, deferrable=deferrable))
-        assert isinstance(caught.value.__cause__, EndpointUnchangeable)
+        assert isinstance(caught.value.__context__, EndpointUnchangeable)
         account.sagemaker.delete_endpoint(EndpointName=name)
         account.wait_for_endpoint(name, "endpoint_deleted")
 
@@ -516,7 +516,7 @@ class TestEveryStatus:
         control(account, "PUT", f"endpoints/{name}/next", {"end": "RolledBack", "reason": reason})
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(deploy, name, model, deferrable=deferrable))
-        assert isinstance(caught.value.__cause__, EndpointRolledBack)
+        assert isinstance(caught.value.__context__, EndpointRolledBack)
         assert f"it serves {serving}. Reason: {reason or 'SageMaker gave no reason'}" in str(caught.value)
         assert account.status(name) == "InService"
         assert account.configs(name) == []

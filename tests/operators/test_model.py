@@ -150,7 +150,7 @@ def test_a_name_taken_by_other_content_is_a_conflict_that_shows_no_value(
     )
     with pytest.raises(AirflowFailException) as caught:
         run_task(other)
-    assert isinstance(caught.value.__cause__, ResourceConflict)
+    assert isinstance(caught.value.__context__, ResourceConflict)
     message = str(caught.value)
     assert f"model {name} exists already with other content" in message
     assert "container 1 Environment (TOKEN)" in message

@@ -30,7 +30,7 @@ def create(**arguments: Any) -> SageMakerCreateModelOperator:  # noqa: ANN401 - 
 def refusal(kind: type[SageMakerInferenceError], **arguments: Any) -> str:  # noqa: ANN401 - the operator's own
     with pytest.raises(AirflowFailException) as caught:
         create(**arguments).execute(context_for())
-    assert isinstance(caught.value.__cause__, kind)
+    assert isinstance(caught.value.__context__, kind)
     return str(caught.value)
 
 

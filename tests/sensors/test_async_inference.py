@@ -88,7 +88,7 @@ def test_a_failure_object_fails_the_task_with_its_text_and_without_a_retry(
     invocation = _invoke(account, failing, "anything")
     with pytest.raises(AirflowFailException, match="this handler always fails") as raised:
         run(invocations=invocation)
-    assert isinstance(raised.value.__cause__, AsyncInferenceFailed)
+    assert isinstance(raised.value.__context__, AsyncInferenceFailed)
     assert str(invocation["failure_location"]) in str(raised.value)
 
 

@@ -131,7 +131,7 @@ def test_malformed_invocations_are_refused_before_any_call(
     use(monkeypatch, closed_port())
     with pytest.raises(AirflowFailException, match=reported) as raised:
         run(**arguments)
-    assert isinstance(raised.value.__cause__, InvalidRequest)
+    assert isinstance(raised.value.__context__, InvalidRequest)
 
 
 @pytest.mark.parametrize("asks", ["soft_fail", "never_fail"])
@@ -156,7 +156,7 @@ def test_what_no_retry_mends_is_skipped_where_asked(
 
 def _reason(skipped: AirflowSkipException) -> str:
     """Return its text; Airflow itself puts another exception around what a deferred sensor raises."""
-    return f"{skipped} {skipped.__cause__ or ''}"
+    return f"{skipped} {skipped.__context__ or ''}"
 
 
 def test_an_outage_is_skipped_by_never_fail_only(s3: StubS3, run: Callable[..., Any]) -> None:

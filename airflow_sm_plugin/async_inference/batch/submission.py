@@ -267,7 +267,9 @@ class Submission:
         if refused >= BLOCK and not self.record.anything_accepted:
             self._not_accepted += self.record.forget_refusals()
             self.stop(
-                error.during(f"{self.about} refused each of the first {refused} inputs, so no more were sent; the last")
+                error.during(
+                    f"{self.about} refused each of the first {refused} inputs, so no more were sent; the last"
+                )
             )
 
     async def _report(self, total: int) -> None:

@@ -72,7 +72,8 @@ class AsyncResult:
             f"inference {invocation.inference_id} of endpoint {endpoint_name} failed; input "
             f"{invocation.input_location or 'inline'}, failure object {invocation.failure_location}",
             reason=self.failure_text,
-            do=remedy_of(self.failure_text),
+            do="correct the input, its content_type or the model, as the reason requires; then clear the task, which "
+            "sends it again",
         )
 
 
