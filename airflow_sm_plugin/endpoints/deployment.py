@@ -77,7 +77,7 @@ class Deployment:
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
         self._replaced_config = note.replaced_config
-        self._requested_at = note.requested_at
+        self.requested_at = note.requested_at
 
     def note(self, action: str | None) -> DeploymentNote:
         """Collect the state that the next process needs after a deferral."""
@@ -92,7 +92,7 @@ class Deployment:
             replaced_config=self._replaced_config,
             models_created_at=self.spec.models_created_at,
             taken_down=self.scaling.taken_down,
-            requested_at=self._requested_at,
+            requested_at=self.requested_at,
         )
 
     def cleanup_after_kill(self) -> dict[str, Any] | None:
@@ -152,7 +152,7 @@ class Deployment:
     def _log_request(self, action: str, description: Mapping[str, Any] | None) -> None:
         """Log what SageMaker was asked for. That it was done is logged by :meth:`log_serving`, perhaps much later."""
         name, instances = self.spec.endpoint_name, self.spec.instances()
-        if self._requested_at is None and self.pending:
+        if self.requested_at is None and self.pending:
             status = (description or _CREATED_BY_ANOTHER)["EndpointStatus"]
             log.info("endpoint %s is %s with the wanted configuration already: waiting for it", name, status)
         elif self.pending:
@@ -172,7 +172,7 @@ class Deployment:
                 verdict.status,
             )
             return
-        took = "" if self._requested_at is None else f" after {duration(time.time() - self._requested_at)}"
+        took = "" if self.requested_at is None else f" after {duration(time.time() - self.requested_at)}"
         cost = cost_of(verdict.status, instances)
         log.info("endpoint %s (%s): %s%s, %s; it %s", name, action, verdict.status, took, instances, cost)
 
@@ -208,7 +208,7 @@ class Deployment:
         self._ensure_config()
         if not self._hook.create_endpoint(self.spec):
             return None
-        self._requested_at = time.time()
+        self.requested_at = time.time()
         self._work.endpoint_created()
         self._replaced_config = ""
         return "created"
@@ -245,7 +245,7 @@ class Deployment:
                 raise
             self.scaling.take_down(description, served, was_refused=True)
             return None
-        self._requested_at = time.time() if accepted else None
+        self.requested_at = time.time() if accepted else None
         return "updated" if accepted else None
 
     def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:

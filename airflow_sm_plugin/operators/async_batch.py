@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
@@ -220,7 +221,10 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            self.show_container_logs()
+            self.show_container_logs(
+                since=datetime.fromisoformat(report.started_at).timestamp(),
+                inference_ids=[row.inference_id for row in finished.failures if row.inference_id],
+            )
         if self.on_failure == "collect":
             return report.summary()
         lines = [

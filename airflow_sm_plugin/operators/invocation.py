@@ -71,12 +71,20 @@ class InvocationOperator(SageMakerInferenceOperator):
         persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
         return region_name
 
-    def show_container_logs(self, *, since: float | None = None, patience: float = 0) -> None:
+    def show_container_logs(
+        self, *, since: float | None, inference_ids: Collection[str], patience: float = 0
+    ) -> None:
+        """Show the containers' last lines after a failure: of the failed requests, or marked as the endpoint's.
+
+        :param since: epoch seconds before which nothing belongs to this task; None where that is not known
+        :param inference_ids: of the requests that failed, as far as they are known
+        """
         self.container_logs().show_tail(
             endpoint_log_group(self.endpoint_name),
             lines=whole_number(self.container_log_lines, "container_log_lines"),
             since=since,
             patience=patience,
+            inference_ids=inference_ids,
         )
 
     def _endpoint_status(self) -> str | None:

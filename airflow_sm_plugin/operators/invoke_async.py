@@ -278,7 +278,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             self.log.info("the output is at %s", invocation.output_location)
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is ResultOutcome.FAILED:
-            self.show_container_logs()
+            ids = [invocation.inference_id] if invocation.inference_id else []
+            self.show_container_logs(since=invocation.submitted_at, inference_ids=ids)
             raise result.failed(self.endpoint_name)
         is_known = result.presence.output is not Presence.UNKNOWN
         if is_known:

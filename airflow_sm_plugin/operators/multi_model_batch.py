@@ -198,7 +198,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
                 outcome = self.run_until_killed(self._outcome(context), loop_factory=quick_loop)
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:
-                self.show_container_logs(since=started)
+                self.show_container_logs(since=started, inference_ids=())
             self._conclude(context, outcome, tolerance)
             return outcome.summary
 

@@ -331,9 +331,17 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return self._s3().failure_texts(locations, limit=self.failure_text_limit)
 
     def _show_logs(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> None:
-        if self.container_log_lines > 0:
-            for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
-                self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
+        if self.container_log_lines <= 0:
+            return
+        invocations = [awaited.invocations[index] for index in failed]
+        sent = [invocation.submitted_at for invocation in invocations if invocation.submitted_at is not None]
+        for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
+            self.container_logs().show_tail(
+                endpoint_log_group(name),
+                lines=self.container_log_lines,
+                since=min(sent, default=None),
+                inference_ids=[each.inference_id for each in invocations if each.inference_id],
+            )
 
     def _time_out(self, wait: _Wait, state: WatchState, timed_out: Sequence[int]) -> str:
         first = wait.awaited.invocations[timed_out[0]]
