@@ -28,7 +28,12 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
-from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
+from airflow_sm_plugin.exceptions import (
+    InvalidRequest,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    TaskKilled,
+)
 from airflow_sm_plugin.killable import Killable
 
 if TYPE_CHECKING:
@@ -304,6 +309,16 @@ class AwsArguments(TemplatedArguments, Killable):
         hook = SageMakerControlPlaneHook(**self.aws.hook_arguments())
         hook.before_call = self.check_not_killed
         return hook
+
+    @contextmanager
+    def naming_what_is_left(self, endpoint_name: str) -> Iterator[None]:
+        """Write to an error of the block, unless it names that already, the endpoint that goes on and costs money."""
+        try:
+            yield
+        except SageMakerInferenceError as error:
+            if not error.left_behind and not isinstance(error, InvalidRequest | TaskKilled):
+                error.left_behind = self.control_plane().left_behind(endpoint_name) or ""
+            raise
 
     def runtime(self) -> SageMakerRuntimeHook:
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook

@@ -13,8 +13,8 @@
     │       EndpointNotInService*, EndpointFailed*, EndpointScaled, EndpointUnchangeable, EndpointRolledBack,
     │       EndpointTakenOver, EndpointConfigNotFound*, EndpointDeadlineExceeded*
     ├── InferenceError: InputNotFound, ModelError, ModelUnavailable*, ModelLoadTimeout*, AsyncInferenceFailed,
-    │       AsyncInferenceTimedOut*, FencedOff, PlanReplaced*, InputChanged, OutputMismatch, TargetModelNotFound,
-    │       BatchFailed (BatchUnfinished*), QueueNotFound
+    │       AsyncInferenceTimedOut*, FencedOff, PlanNotFound, PlanReplaced*, InputChanged, OutputMismatch,
+    │       TargetModelNotFound, BatchFailed (BatchUnfinished*), QueueNotFound
     ├── TaskKilled*
     └── ServiceError: AccessDenied, CredentialsExpired*, RequestRefused, PreconditionFailed, Throttled*,
             ServiceUnavailable* (AnswerLost*)
@@ -258,6 +258,10 @@ class AsyncInferenceTimedOut(InferenceError, retryable=True):
 
 class FencedOff(InferenceError):
     """A later try of the same task instance has taken over the ledger, so that this process stops."""
+
+
+class PlanNotFound(InferenceError):
+    """The plan task of a batch left no plan, since it failed: its log has the reason."""
 
 
 class PlanReplaced(InferenceError, retryable=True):

@@ -280,14 +280,11 @@ class SageMakerControlPlaneHook(SageMakerCalls):
             except TaskKilled:
                 raise
             except SageMakerInferenceError as error:
-                failed = failed.one_more()
+                failed = failed.one_more(error.reason or error.as_sentence)
                 if failed.end_the_wait(error) or (not was_described and time.monotonic() >= give_up):
                     broke = f"the wait for endpoint {name} broke, {plural(failed.in_a_row, 'failed poll')} in a row"
                     raise error.during(broke) from None
-                cause = error.reason or error.as_sentence
-                self.log.warning(
-                    "the wait for endpoint %s goes on: %s", name, failed.in_words("SageMaker", cause)
-                )
+                self.log.warning("the wait for endpoint %s goes on: %s", name, failed.in_words("SageMaker"))
             else:
                 failed, was_described = FailedPolls(), True
                 self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))

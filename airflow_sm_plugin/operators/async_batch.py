@@ -22,6 +22,7 @@ from airflow_sm_plugin.core.template_values import (
     text,
     whole_number,
 )
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
@@ -164,12 +165,15 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
-            return self._run(settings, resumes=False)
+            with self.naming_what_is_left(self.endpoint_name):
+                return self._run(settings, resumes=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         with self.reading_arguments():
-            self._check_event(event)
-            return self._run(self._settings(context), resumes=True)
+            settings = self._settings(context)
+            with self.naming_what_is_left(self.endpoint_name):
+                self._check_event(event)
+                return self._run(settings, resumes=True)
 
     def _run(self, settings: BatchSettings, *, resumes: bool) -> dict[str, Any]:
         from airflow_sm_plugin.async_inference.batch.run import Finished
@@ -193,9 +197,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             if isinstance(step, Finished):
                 return step, ""
             self.log.info(
-                "endpoint %s: %d results are waited for; state in %s",
+                "endpoint %s: waiting for %s; state in %s",
                 self.endpoint_name,
-                step.pending,
+                plural(step.pending, "result"),
                 batch.folder.location,
             )
             return step, await batch.publish_wait()
@@ -227,18 +231,20 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             )
         if self.on_failure == "collect":
             return report.summary()
+        verb = "has" if counts.unsuccessful == 1 else "have"
         lines = [
-            f"{counts.unsuccessful} of {counts.total} inputs have no output of endpoint {self.endpoint_name}: {counts}."
+            f"{counts.unsuccessful} of {plural(counts.total, 'input')} {verb} no output of endpoint "
+            f"{self.endpoint_name}: {counts}"
         ]
         for row in finished.failures:
             where = f" (failure object {row.failure_location})" if row.status == "failed" else ""
             lines.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
         if counts.unsuccessful > len(finished.failures):
             lines.append(f"and {counts.unsuccessful - len(finished.failures)} more")
-        lines.append(
-            f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
+        lines.append(f"All are listed below {report.failures_location}")
+        raise AsyncInferenceFailed(
+            *lines, do="correct the cause, then clear this task to send those again; outputs are kept"
         )
-        raise AsyncInferenceFailed(*lines)
 
     def _settings(self, context: Context) -> BatchSettings:
         """Check all arguments before inputs are listed."""

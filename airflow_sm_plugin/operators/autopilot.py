@@ -16,7 +16,7 @@ from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
 from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
-from airflow_sm_plugin.resources.model import ModelSpec
+from airflow_sm_plugin.resources.model import ModelSpec, artefact_of
 from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
@@ -174,20 +174,23 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
         name, arn, created = hook.models.create(spec)
+        objective = autopilot.objective_of(candidate)
         self.log.info(
-            "model %s %s from candidate %s of AutoML job %s, response keys %s",
+            "model %s %s from candidate %s of AutoML job %s (%s), response keys %s, artefact %s",
             name,
             "created" if created else "reused",
             candidate["CandidateName"],
             self.auto_ml_job_name,
+            f"{objective['name']} {objective['value']:g}" if objective else "no objective",
             ", ".join(keys) or "as they are",
+            ", ".join(filter(None, map(artefact_of, spec.containers))) or "none",
         )
         return {
             "model_name": name,
             "model_arn": arn,
             "auto_ml_job_name": self.auto_ml_job_name,
             "candidate_name": candidate["CandidateName"],
-            "objective": autopilot.objective_of(candidate),
+            "objective": objective,
             "inference_response_keys": keys,
         }
 

@@ -95,7 +95,8 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             variant = ScaledVariant(self.endpoint_name, self.variant_name).checked()
             scaler = EndpointScaling(self.aws)
             applies = self.action == "apply"
-            result = self._apply(variant, scaler, context) if applies else self._remove(variant, scaler)
+            with self.naming_what_is_left(variant.endpoint_name):
+                result = self._apply(variant, scaler, context) if applies else self._remove(variant, scaler)
             NotedScaling(self.control_plane(), variant.endpoint_name, scaler).give_up([variant.variant_name])
             return {"endpoint_name": variant.endpoint_name, "variant_name": variant.variant_name, **result}
 

@@ -288,7 +288,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if not is_over and (is_known or event["why"] == "deadline"):
             return None
         waited, lives = self._wait_seconds(), self._seconds_to_live()
-        raise self.run_until_killed(missing(self.aws, result, self.endpoint_name, waited=waited, lives=lives))
+        cause = str(event.get("cause", ""))
+        error = missing(self.aws, result, self.endpoint_name, waited=waited, lives=lives, cause=cause)
+        raise self.run_until_killed(error)
 
     def _returned(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}

@@ -167,13 +167,12 @@ class PollingTrigger(OneEventTrigger):
 
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
         """Count a failed poll; raise its error, translated, if there were too many or no later poll can succeed."""
-        self._failed = self._failed.one_more()
-        doing = f"{plural(self._failed.in_a_row, 'failed poll')} in a row"
+        doing = f"{plural(self._failed.in_a_row + 1, 'failed poll')} in a row"
         if isinstance(error, ServiceError):
             translated_error: SageMakerInferenceError = error.during(doing)
         else:
             translated_error = translate(error, doing)
+        self._failed = self._failed.one_more(translated_error.reason or translated_error.as_sentence)
         if self._failed.end_the_wait(translated_error) or time.time() >= self.deadline:
             raise translated_error from None
-        cause = translated_error.reason or translated_error.as_sentence
-        log.warning("the wait for %s goes on: %s", self.awaited, self._failed.in_words("SageMaker", cause))
+        log.warning("the wait for %s goes on: %s", self.awaited, self._failed.in_words("SageMaker"))

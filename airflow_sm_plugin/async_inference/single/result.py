@@ -126,7 +126,13 @@ async def poll_until_known(poll: Callable[[], Awaitable[_T]], is_known: Callable
 
 
 async def missing(
-    connection: AwsConnection, result: AsyncResult, endpoint_name: str, *, waited: float, lives: float
+    connection: AwsConnection,
+    result: AsyncResult,
+    endpoint_name: str,
+    *,
+    waited: float,
+    lives: float,
+    cause: str = "",
 ) -> AsyncInferenceTimedOut | ServiceUnavailable:
     """Make the error of an inference that has neither output nor failure object.
 
@@ -134,12 +140,14 @@ async def missing(
 
     :param waited: seconds
     :param lives: RequestTTL + InvocationTimeout, in seconds
+    :param cause: of the last poll that failed, where it is known
     """
     invocation, presence = result.invocation, result.presence
     inference = f"inference {invocation.inference_id} of endpoint {endpoint_name}"
     if presence.output is Presence.UNKNOWN:
-        async with S3Objects.open(connection) as s3:
-            cause = await ResultWatcher(s3).trouble_at(invocation.output_location)
+        if not cause:
+            async with S3Objects.open(connection) as s3:
+                cause = await ResultWatcher(s3).trouble_at(invocation.output_location)
         return ServiceUnavailable(
             f"S3 does not answer whether the output of {inference}, {invocation.output_location}, exists",
             reason=cause or "it answers again now",

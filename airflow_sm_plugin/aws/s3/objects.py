@@ -39,10 +39,12 @@ class S3Objects:
     One of those that fails is a failed poll: whoever waits counts them. Nothing here logs content.
 
     :attr calls: the bare calls, each sent once
+    :attr last_problem: the error of the last :meth:`presence` that S3 did not answer
     """
 
     def __init__(self, calls: AwsCalls, options: ObjectOptions = PLAIN) -> None:
         self.calls = calls
+        self.last_problem = ""
         self._options = options
 
     @classmethod
@@ -92,7 +94,10 @@ class S3Objects:
         try:
             await self._head(uri)
         except (ClientError, BotoCoreError) as error:
-            return presence_after(error, location)
+            presence = presence_after(error, location)
+            if presence is Presence.UNKNOWN:
+                self.last_problem = translate(error, f"s3:HeadObject {location}").reason
+            return presence
         return Presence.PRESENT
 
     async def stat(self, location: str) -> ListedObject | Presence:

@@ -58,18 +58,19 @@ async def make_plan(s3: S3Objects, settings: PlanSettings, endpoint: EndpointMod
         if await store.choose(stored.folder, settings.writer, after=latest):
             plan = stored.plan
             log.info(
-                "plan of %d inputs of %d models, %d bytes, in %d shards; %d inputs were finished before; location: %s",
-                plan.inputs,
-                plan.models,
-                plan.bytes,
-                plan.shards,
+                "plan of %s of %s, %s, in %s; finished before: %d; location: %s",
+                plural(plan.inputs, "input"),
+                plural(plan.models, "model"),
+                plural(plan.bytes, "byte"),
+                plural(plan.shards, "shard"),
                 plan.carried,
                 stored.folder.location,
             )
             return stored
         log.info("another process planned this batch meanwhile; its plan is read")
     raise ServiceUnavailable(
-        f"{settings.folder.location}: {RACES} other processes planned this batch meanwhile; a retry plans again"
+        f"{settings.folder.location}: {RACES} other processes planned this batch meanwhile",
+        do="retry, which plans again",
     )
 
 

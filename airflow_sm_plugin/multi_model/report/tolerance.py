@@ -8,12 +8,19 @@ from typing import Any
 
 from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import InputChanged, InputNotFound, InvalidRequest
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 
 _SHOWN_RANGES = 10
 """Ranges of map indexes named in an error."""
+
+CLEAR_BATCH = (
+    "correct the cause; then, to try again what failed or is not done, and nothing else, clear the batch tasks with what "
+    "is downstream; clearing this task alone only reads the shards' reports again"
+)
+"""What to do about a failed batch of several tasks."""
 
 _OWN_MESSAGES = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRequest.__name__})
 """Errors whose message is ours, so that the task's log may show it; a container's text stays in S3."""
@@ -53,13 +60,13 @@ class Tolerance:
 
 
 def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
-    """Describe a failed batch: counts, the first failures, the location of all failures, the effect of clearing.
+    """Describe a failed batch: counts, the first failures, the location of all failures.
 
     A failure's line has its input, model, class and status, but no text of a container.
 
     :param rows: failures named at most
     """
-    about = f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}"
+    about = f"batch of {plural(report.plan.inputs, 'input')} through endpoint {report.plan.endpoint_name}"
     lines = [f"{about}: {_counts(report, tolerance)}."]
     lines += [failure_line(row) for row in report.failures[:rows]]
     if len(report.failures) > rows > 0:
@@ -67,8 +74,7 @@ def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str
     outputs = report.plan.outputs.rstrip("/")
     lines.append(
         f"Outputs, and the failures of each input as .errors.jsonl, are below {outputs}/; the report is "
-        f"{report.report_page_location}. To try again what failed or is not done, and nothing else, clear the batch "
-        f"tasks with what is downstream; clearing this task alone only reads the shards' reports again"
+        f"{report.report_page_location}"
     )
     return "\n".join(map(presentable, lines))
 
@@ -81,11 +87,11 @@ def _counts(report: BatchReport, tolerance: Tolerance) -> str:
             f"{failed_share(total, tolerance)}, in {len(report.failed_models)} of {len(report.models)} models"
         )
     if total.inputs_unread:
-        parts.append(f"{total.inputs_unread} inputs could not be read to their end")
+        parts.append(f"{plural(total.inputs_unread, 'input')} could not be read to the end")
     if missing:
         parts.append(
-            f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
-            f"batch tasks with map index {_in_ranges(missing)} did not finish, their logs say why"
+            f"{len(missing)} of {plural(report.plan.shards, 'shard')}, with {plural(report.unreported, 'input')}, "
+            f"without a report: the batch tasks with map index {_in_ranges(missing)} did not finish, their logs say why"
         )
     return "; ".join(parts)
 
@@ -99,12 +105,16 @@ def _in_ranges(numbers: Iterable[int]) -> str:
     return ", ".join([*shown, "…"] if len(ranges) > _SHOWN_RANGES else shown)
 
 
-def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
+def failed_share(total: ModelCounts, tolerance: Tolerance, *, is_shard: bool = False) -> str:
+    """Describe the failed records and how many are tolerated.
+
+    :param is_shard: whether the task does one shard of a plan: then the task that merges the reports decides
+    """
     share = 100 * total.records_failed / total.records if total.records else 0.0
-    return (
-        f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "
-        f"{100 * tolerance.ratio:.3g} %)"
-    )
+    tolerated = f"tolerated {100 * tolerance.ratio:.3g} %"
+    if tolerance.ratio >= 1:
+        tolerated = "no limit in a shard, the merge task decides" if is_shard else "no limit"
+    return f"{total.records_failed} of {plural(total.records, 'record')} failed ({share:.3g} %, {tolerated})"
 
 
 def failure_line(row: Mapping[str, Any]) -> str:
