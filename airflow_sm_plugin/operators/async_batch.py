@@ -232,10 +232,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if self.on_failure == "collect":
             return report.summary()
         verb = "has" if counts.unsuccessful == 1 else "have"
-        lines = [
-            f"{counts.unsuccessful} of {plural(counts.total, 'input')} {verb} no output of endpoint "
-            f"{self.endpoint_name}: {counts}"
-        ]
+        inputs = f"{counts.unsuccessful} of {plural(counts.total, 'input')}"
+        lines = [f"{inputs} {verb} no output of endpoint {self.endpoint_name}: {counts}"]
         for row in finished.failures:
             where = f" (failure object {row.failure_location})" if row.status == "failed" else ""
             lines.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")

@@ -16,7 +16,8 @@ from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
 from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
-from airflow_sm_plugin.resources.model import ModelSpec, artefact_of
+from airflow_sm_plugin.resources.containers import artefact_of
+from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:

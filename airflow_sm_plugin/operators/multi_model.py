@@ -9,7 +9,8 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, max_map_len
 from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, is_given, whole_number
-from airflow_sm_plugin.exceptions import BatchFailed
+from airflow_sm_plugin.core.text import plural
+from airflow_sm_plugin.exceptions import BatchFailed, PlanNotFound
 from airflow_sm_plugin.links import (
     BatchReportLink,
     EndpointConsoleLink,

@@ -17,6 +17,7 @@ from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
 from airflow_sm_plugin.batches.parallel import bounded_tasks, side_by_side
 from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_inputs_apart
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import Piece, pack

@@ -14,6 +14,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.claim import RACES, fenced_off
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.batches.task_try import Origin
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs

@@ -17,8 +17,8 @@ _SHOWN_RANGES = 10
 """Ranges of map indexes named in an error."""
 
 CLEAR_BATCH = (
-    "correct the cause; then, to try again what failed or is not done, and nothing else, clear the batch tasks with what "
-    "is downstream; clearing this task alone only reads the shards' reports again"
+    "correct the cause; then, to try again what failed or is not done, and nothing else, clear the batch tasks with "
+    "what is downstream; clearing this task alone only reads the shards' reports again"
 )
 """What to do about a failed batch of several tasks."""
 
