@@ -128,11 +128,11 @@ class CompletionQueue:
     def _failure(self, error: ClientError | BotoCoreError, operation: str) -> SageMakerInferenceError:
         code = words_of(error)[0] if isinstance(error, ClientError) else None
         if code in _SLOWER:
-            return Throttled(f"sqs:{operation} {self._url}: AWS answered {code}; a later retry helps")
+            return Throttled(f"sqs:{operation} {self._url}: AWS answered {code}", do="retry later")
         if code in _NO_QUEUE:
             return QueueNotFound(
-                f"the completion queue {self._url} does not exist in this region and account: mend its URL, or create "
-                f"it and subscribe it to the endpoint's SNS topics"
+                f"the completion queue {self._url} does not exist in this region and account",
+                do="correct its URL, or create it and subscribe it to the endpoint's SNS topics",
             )
         return translate(error, f"sqs:{operation} {self._url}")
 

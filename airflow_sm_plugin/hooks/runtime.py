@@ -203,6 +203,12 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
     )
 
 
+_CONTAINER_REMEDIES: Mapping[type[SageMakerInferenceError], str] = {
+    ModelUnavailable: "retry later; where it happens often, give the endpoint more instances, or the model more time",
+    ModelError: "correct the payload, its content_type or the model, as the reason and the log lines require",
+}
+
+
 def _failure(
     error: ClientError | BotoCoreError, request: InvokeRequest, limit: int
 ) -> SageMakerInferenceError:
@@ -211,12 +217,15 @@ def _failure(
     failure, model = failure_of(error), request.target_model or "its model"
     if failure.code == "ModelNotReadyException":
         return ModelLoadTimeout(
-            f"endpoint {request.endpoint_name} did not load {model} in time; a retry may find it loaded"
+            f"endpoint {request.endpoint_name} did not load {model} in time",
+            do="retry: it may be loaded by then; or raise model_load_seconds",
         )
     if failure.code != "ModelError":
         return explained(error, "InvokeEndpoint", request.endpoint_name)
     kind = ModelUnavailable if failure.attempt is Attempt.AGAIN else ModelError
-    text = (failure.original_message or "") if limit else ""
-    error_excerpt = f": {text[:limit]}" if text else ""
     status = failure.original_status or "nothing in time"
-    return kind(f"a container of endpoint {request.endpoint_name} answered {status}{error_excerpt}")
+    return kind(
+        f"a container of endpoint {request.endpoint_name} answered {status}",
+        reason=(failure.original_message or "")[:limit],
+        do=_CONTAINER_REMEDIES[kind],
+    )

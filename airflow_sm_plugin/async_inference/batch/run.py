@@ -154,7 +154,7 @@ class AsyncBatch:
             if plan := await self._chosen_plan():
                 return plan
         raise ServiceUnavailable(
-            f"{self.folder.location}: others planned faster {RACES} times in a row; a retry goes on"
+            f"{self.folder.location}: others planned faster {RACES} times in a row", do="retry, which goes on"
         )
 
     async def _claimed(self) -> Claim:
@@ -296,8 +296,9 @@ class AsyncBatch:
         )
         if lost and len(self._ended) + 1 < self._settings.attempts:
             raise EndpointNotFound(
-                f"endpoint {name} was deleted while {lost} of its requests had no result. What succeeded is kept in "
-                f"{self.folder.location}: deploy the endpoint again and clear this task, which sends the others again"
+                f"endpoint {name} was deleted while {lost} of its requests had no result; what succeeded is kept in "
+                f"{self.folder.location}",
+                do="deploy the endpoint again and clear this task, which sends the others again",
             )
         log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
         return outcome

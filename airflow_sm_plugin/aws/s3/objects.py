@@ -22,9 +22,9 @@ from airflow_sm_plugin.aws.s3.listing import (
     whole_page,
 )
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, conditions, quoted_etag
-from airflow_sm_plugin.aws.s3.stream import Reading, missing
+from airflow_sm_plugin.aws.s3.stream import Reading
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
-from airflow_sm_plugin.core.s3 import Presence, S3Uri
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, object_not_found
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 
@@ -150,7 +150,7 @@ class S3Objects:
     async def _found(self, location: str, part: tuple[int, int] | None) -> bytes:
         body = await self._read(location, part)
         if body is None:
-            raise missing(location)
+            raise object_not_found(location)
         return body
 
     async def _read(self, location: str, part: tuple[int, int] | None) -> bytes | None:
