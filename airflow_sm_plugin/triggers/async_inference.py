@@ -99,7 +99,7 @@ class AsyncInferenceTrigger(OneEventTrigger):
 
     async def _opened(self, stack: AsyncExitStack) -> tuple[S3Objects, AwaitedResults, Wakeup | None]:
         """Open connections. A failure that can pass, such as missing credentials, counts as a failed poll."""
-        failed, connection = FailedPolls(), AwsConnection(**self.aws)
+        failed, connection = FailedPolls(), self.new_connection()
         while True:
             try:
                 async with AsyncExitStack() as opening:

@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.aws.connection import AwsConnection, SharedSession
 from airflow_sm_plugin.aws.errors import meaning
 from airflow_sm_plugin.core.names import created_at, endpoint_log_group
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -148,8 +147,7 @@ class EndpointTrigger(PollingTrigger):
 
     async def _first_lines(self, since: float) -> ContainerLines | None:
         if self._logs is None:
-            connection = AwsConnection(**self.aws, shared=SharedSession(is_logged=True))
-            hook = ContainerLogsHook(**connection.hook_arguments())
+            hook = ContainerLogsHook(**self.new_connection().hook_arguments())
             # As in the provider: a triggerer reads Airflow's connections through the event loop.
             await sync_to_async(lambda: hook.conn_config)()
             self._logs = hook
@@ -203,7 +201,7 @@ class EndpointTrigger(PollingTrigger):
         if state not in _ENDED:
             log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)
             return
-        connection = AwsConnection(**self.aws)
+        connection = self.new_connection()
         hook = SageMakerControlPlaneHook(**connection.hook_arguments())
         is_over = threading.Event()
 

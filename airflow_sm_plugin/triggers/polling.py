@@ -34,7 +34,9 @@ class OneEventTrigger(BaseTrigger):
     The class path and the arguments are stored in Airflow's database: they are public API.
     """
 
+    aws: Mapping[str, Any]
     _has_ended = False
+    _is_connection_logged = False
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -50,6 +52,12 @@ class OneEventTrigger(BaseTrigger):
         is_ours = isinstance(error, SageMakerInferenceError)
         message = str(error) if is_ours else f"{name}: {presentable(str(error))}"
         return {"status": "error", "error": name, "message": message}
+
+    def new_connection(self) -> AwsConnection:
+        """Make a connection with another session each time, since Airflow's may have changed; it is logged once."""
+        connection = AwsConnection(**self.aws, shared=SharedSession(is_logged=self._is_connection_logged))
+        self._is_connection_logged = True
+        return connection
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
@@ -80,6 +88,7 @@ class OneEventTrigger(BaseTrigger):
 
     async def event_here(self) -> dict[str, Any]:
         """Wait in the task's own process, as in the triggerer, and return the event."""
+        self._is_connection_logged = True  # by the task
         payloads: list[dict[str, Any]] = [event.payload async for event in self.run()]
         return payloads[-1]
 
@@ -106,7 +115,6 @@ class PollingTrigger(OneEventTrigger):
         self.poll_interval = poll_interval
         self.aws = dict(aws)
         self._failed = FailedPolls()
-        self._was_connected = False
 
     def arguments(self) -> dict[str, Any]:
         return {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
@@ -138,12 +146,9 @@ class PollingTrigger(OneEventTrigger):
         return None
 
     async def _open_client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
-        # With another session each time, since the connection may have changed.
-        connection = AwsConnection(**self.aws, shared=SharedSession(is_logged=self._was_connected))
-        hook = AwsHook(client_type=self.client_type, **connection.hook_arguments())
+        hook = AwsHook(client_type=self.client_type, **self.new_connection().hook_arguments())
         with stumbles_as_botocore(), connecting():
             client: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
-            self._was_connected = True
             return await stack.enter_async_context(client)
 
     async def _poll_until_over(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client

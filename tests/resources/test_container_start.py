@@ -10,7 +10,12 @@ BEGAN = 1_000.0
 FINE = ContainerLines("group stream", ["Loading the model", "Serving"])
 BROKEN = ContainerLines(
     "group stream",
-    ["Loading the model", "Traceback (most recent call last):", "  import torchx", "ModuleNotFoundError: torchx"],
+    [
+        "Loading the model",
+        "Traceback (most recent call last):",
+        "  import torchx",
+        "ModuleNotFoundError: torchx",
+    ],
 )
 
 

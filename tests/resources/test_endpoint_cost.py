@@ -39,7 +39,9 @@ def test_instances_are_type_and_present_count(variants: Any, counts: Any, text: 
 
 
 def test_counts_are_those_of_the_description() -> None:
-    described = {"ProductionVariants": [{"VariantName": "a", "CurrentInstanceCount": 0}, {"VariantName": "b"}]}
+    described = {
+        "ProductionVariants": [{"VariantName": "a", "CurrentInstanceCount": 0}, {"VariantName": "b"}]
+    }
     assert counts_of(described) == {"a": 0}
     assert counts_of({}) == {}
 
