@@ -247,7 +247,10 @@ class TestBadInput:
 
     def test_a_job_that_does_not_exist(self) -> None:
         message = refusal("no-such-job")
-        assert "AutoMLJobNotFound: there is no AutoML job no-such-job in us-east-1\nDo: correct its name" in message
+        assert (
+            "AutoMLJobNotFound: there is no AutoML job no-such-job in us-east-1\nDo: correct its name"
+            in message
+        )
 
     def test_a_candidate_that_does_not_exist(self, jobs: Jobs) -> None:
         message = refusal(jobs.tuned_binary, candidate_name="no-such-candidate")
