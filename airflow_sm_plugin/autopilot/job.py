@@ -37,7 +37,7 @@ def check_completed(job: Mapping[str, Any]) -> None:
         raise AutoMLJobFailed(
             f"AutoML job {name} ended {status}",
             reason=str(
-                job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "SageMaker gave none"
+                job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"
             ),
             do="run a new job and export that; a job cannot be resumed",
         )

@@ -185,7 +185,7 @@ def test_a_name_taken_by_another_model_is_a_conflict_without_environment_values(
     message = refusal(jobs.ensembled_multiclass, model_name=name)
     assert message.startswith(f"ResourceConflict: model {name} exists already with other content")
     assert "A_TOKEN" in message
-    assert "Choose another name" in message
+    assert "Do: choose another name" in message
     assert "a-secret-value" not in message
 
 
@@ -239,7 +239,7 @@ class TestBadInput:
         message = refusal(jobs.failed)
         assert f"AutoMLJobFailed: AutoML job {jobs.failed} ended Failed" in message
         assert "no_such_column" in message  # SageMaker's own reason
-        assert "Run a new job" in message
+        assert "Do: run a new job" in message
 
     def test_a_stopped_job(self, jobs: Jobs) -> None:
         message = refusal(jobs.stopped)
@@ -255,7 +255,7 @@ class TestBadInput:
     def test_a_candidate_that_does_not_exist(self, jobs: Jobs) -> None:
         message = refusal(jobs.tuned_binary, candidate_name="no-such-candidate")
         assert f"AutoML job {jobs.tuned_binary} has no candidate 'no-such-candidate'" in message
-        assert "leave candidate_name out for the best one" in message
+        assert "leave it out for the best one" in message
 
     def test_a_candidate_name_that_is_only_the_start_of_one(self, account: Account, jobs: Jobs) -> None:
         best = account.sagemaker.describe_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["BestCandidate"]
@@ -356,7 +356,7 @@ def test_a_wait_that_takes_too_long_says_so_and_may_be_retried(
     job = running_job(3600)
     with pytest.raises(AutoMLJobStillRunning) as caught:
         run_task(lambda: export(job, wait_for_job=True, max_wait_seconds=0.2, deferrable=deferrable))
-    assert f"AutoML job {job} was still InProgress after 0 s: raise max_wait_seconds" in str(caught.value)
+    assert f"AutoML job {job} was still InProgress after 0 s\nLeft behind: AutoML job {job} goes on" in str(caught.value)
     assert "costs money" in str(caught.value)
 
 

@@ -576,7 +576,7 @@ class TestRetry:
             assert f"endpoint {name} is Failed with configuration {config} and cannot be changed" in str(
                 caught.value
             )
-            assert "Delete it first (SageMakerDeleteEndpointOperator does)" in str(caught.value)
+            assert "Do: delete it first (SageMakerDeleteEndpointOperator does)" in str(caught.value)
         assert requests.changes() == []
 
 

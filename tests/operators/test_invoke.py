@@ -294,7 +294,7 @@ class TestBadInput:
     def test_an_endpoint_that_does_not_exist(self, input_location: str) -> None:
         error = refusal(invoke("no-such-endpoint", input_location=input_location))
         assert isinstance(error.__context__, EndpointNotFound)
-        assert "no endpoint no-such-endpoint serves in this account and region: deploy it first" in str(error)
+        assert "no endpoint no-such-endpoint serves in this account and region\nDo: deploy it first" in str(error)
 
     def test_an_endpoint_that_is_not_asynchronous(self, account: Account, input_location: str) -> None:
         name = account.deploy()
@@ -310,7 +310,7 @@ class TestBadInput:
             name = account.start_endpoint(asynchronous=True)
             with pytest.raises(EndpointNotInService) as caught:
                 run_task(partial(invoke, name, input_location=input_location))
-        assert f"endpoint {name} is Creating, it serves only InService: wait for it first" in str(
+        assert f"endpoint {name} is Creating, it serves only InService\nDo: wait for it first" in str(
             caught.value
         )
 
@@ -357,7 +357,7 @@ class TestService:
         with answering(Answer(403, "AccessDeniedException", "User is not authorized")) as (forbidding, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", forbidding)
             error = refusal(invoke(endpoint, input_location=input_location))
-        assert "AccessDeniedException: User is not authorized: allow this action to the task's role" in str(
+        assert "AccessDeniedException: User is not authorized\nDo: allow this action to the task's role" in str(
             error
         )
         assert len(asked) == 1

@@ -155,7 +155,7 @@ def test_a_name_taken_by_other_content_is_a_conflict_that_shows_no_value(
     assert f"model {name} exists already with other content" in message
     assert "container 1 Environment (TOKEN)" in message
     assert "container 1 Image" in message
-    assert "Choose another name, leave the name out to derive one from the content, or delete" in message
+    assert "Do: choose another name, leave the name out to derive one from the content, or delete" in message
     out, err = capsys.readouterr()
     assert SECRET not in message + caplog.text + out + err
     assert requests.changes() == []

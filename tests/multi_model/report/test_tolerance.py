@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
+from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, failure_text
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 from tests.multi_model.report.reports import BAD, GOOD, batch_of, failure_row, shard_of, work_of
 
@@ -51,13 +51,12 @@ def test_the_error_has_counts_first_failures_and_locations_but_no_message() -> N
     for part in (
         "7 inputs through endpoint stores",
         "3 of 20 records failed (15 %, tolerated 1 %), in 1 of 3 models",
-        "2 of 3 shards, with 3 inputs, have no report",
+        "2 of 3 shards, with 3 inputs, without a report",
         "1-2",
         "s3://bucket/in/a.tar.gz/1.jsonl from record 4: model a.tar.gz: ModelError (400)",
         "a.tar.gz: RecordTooLarge\nand more",
         "s3://bucket/scored/",
         "s3://b/p/report.html",
-        "clear the batch tasks",
     ):
         assert part in text
     assert "convert" not in text
@@ -87,6 +86,15 @@ def test_a_long_list_of_missing_shards_is_cut() -> None:
 
 
 def test_the_error_counts_unread_inputs() -> None:
-    assert "1 inputs could not be read to their end" in failure_text(
+    assert "1 input could not be read to the end" in failure_text(
         batch_of([shard_of(0, {"a": UNREAD})]), Tolerance(), rows=0
     )
+
+
+def test_the_share_of_failures_contradicts_no_limit() -> None:
+    """A task that failed does not say that it tolerates all failures."""
+    all_tolerated = Tolerance(on_error="tolerate")
+    shard = failed_share(BAD, all_tolerated, is_shard=True)
+    assert shard.endswith("%, no limit in a shard, the merge task decides)")
+    assert failed_share(BAD, all_tolerated).endswith("%, no limit)")
+    assert failed_share(BAD, Tolerance(failure_ratio=0.01)).endswith("%, tolerated 1 %)")
