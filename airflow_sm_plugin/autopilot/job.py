@@ -36,8 +36,6 @@ def check_completed(job: Mapping[str, Any]) -> None:
     if state is JobState.ENDED_BADLY:
         raise AutoMLJobFailed(
             f"AutoML job {name} ended {status}",
-            reason=str(
-                job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"
-            ),
+            reason=str(job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"),
             do="run a new job and export that; a job cannot be resumed",
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, run_of, task_instance_owner, try_of
 from airflow_sm_plugin.core.input_selection import patterns
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import (
@@ -227,6 +227,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if counts.failed:
             self.show_container_logs(
                 since=datetime.fromisoformat(report.started_at).timestamp(),
+                patience=FRESH_LINES_SECONDS,
                 inference_ids=[row.inference_id for row in finished.failures if row.inference_id],
             )
         if self.on_failure == "collect":

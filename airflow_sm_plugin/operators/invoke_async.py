@@ -11,7 +11,7 @@ from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_t
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.async_inference.watch_state import CHECK_IN_SECONDS, ResultOutcome
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, task_instance_owner, try_of
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
@@ -279,7 +279,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is ResultOutcome.FAILED:
             ids = [invocation.inference_id] if invocation.inference_id else []
-            self.show_container_logs(since=invocation.submitted_at, inference_ids=ids)
+            self.show_container_logs(
+                since=invocation.submitted_at, patience=FRESH_LINES_SECONDS, inference_ids=ids
+            )
             raise result.failed(self.endpoint_name)
         is_known = result.presence.output is not Presence.UNKNOWN
         if is_known:

@@ -59,7 +59,9 @@ def test_a_completed_job_passes() -> None:
 def test_a_running_job_is_refused_with_status_and_remedy(status: str) -> None:
     """Also when it has a best candidate already: a better one may come."""
     running = job(status, AutoMLJobSecondaryStatus="ModelTuning", BestCandidate=CANDIDATE)
-    with pytest.raises(AutoMLJobStillRunning, match=f"churn is {status} .ModelTuning.*\nDo: .*wait_for_job=True"):
+    with pytest.raises(
+        AutoMLJobStillRunning, match=f"churn is {status} .ModelTuning.*\nDo: .*wait_for_job=True"
+    ):
         check_completed(running)
 
 

@@ -280,12 +280,15 @@ class TestBadInput:
         missing = f"s3://{account.bucket}/no/such/input.csv"
         error = refusal(invoke(endpoint, input_location=missing))
         assert isinstance(error.__context__, InputNotFound)
-        assert f"the input object {missing} does not exist: upload it first" in str(error)
+        assert f"the input object {missing} does not exist\nDo: upload it first" in str(error)
         assert not requests.count()
 
     def test_a_bucket_that_does_not_exist(self, endpoint: str) -> None:
         error = refusal(invoke(endpoint, input_location="s3://no-such-bucket-anywhere/input.csv"))
         assert isinstance(error.__context__, InputNotFound)
+        assert "the bucket of the input object s3://no-such-bucket-anywhere/input.csv does not exist" in str(
+            error
+        )
 
     def test_the_check_of_the_input_can_be_switched_off(self, account: Account, endpoint: str) -> None:
         missing = f"s3://{account.bucket}/no/such/input.csv"
@@ -294,13 +297,15 @@ class TestBadInput:
     def test_an_endpoint_that_does_not_exist(self, input_location: str) -> None:
         error = refusal(invoke("no-such-endpoint", input_location=input_location))
         assert isinstance(error.__context__, EndpointNotFound)
-        assert "no endpoint no-such-endpoint serves in this account and region\nDo: deploy it first" in str(error)
+        assert "no endpoint no-such-endpoint serves in this account and region\nDo: deploy it first" in str(
+            error
+        )
 
     def test_an_endpoint_that_is_not_asynchronous(self, account: Account, input_location: str) -> None:
         name = account.deploy()
         error = refusal(invoke(name, input_location=input_location))
         assert isinstance(error.__context__, EndpointNotAsynchronous)
-        assert f"endpoint {name} is not asynchronous: deploy it with async_output_path" in str(error)
+        assert f"endpoint {name} is not asynchronous\nDo: deploy it with async_output_path" in str(error)
         account.sagemaker.delete_endpoint(EndpointName=name)
 
     def test_an_endpoint_that_is_still_created_may_be_retried(
@@ -357,8 +362,9 @@ class TestService:
         with answering(Answer(403, "AccessDeniedException", "User is not authorized")) as (forbidding, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", forbidding)
             error = refusal(invoke(endpoint, input_location=input_location))
-        assert "AccessDeniedException: User is not authorized\nDo: allow this action to the task's role" in str(
-            error
+        assert (
+            "AccessDeniedException: User is not authorized\nDo: allow this action to the task's role"
+            in str(error)
         )
         assert len(asked) == 1
 

@@ -212,9 +212,10 @@ class TestWaiting:
             run(failing, body=ROW, inference_id="an-id")
         assert isinstance(caught.value.__context__, AsyncInferenceFailed)
         text = str(caught.value)
-        assert f"inference an-id of endpoint {failing} failed: " in text
+        assert f"inference an-id of endpoint {failing} failed; input inline, failure object s3://" in text
+        assert "\nReason: " in text
         assert "this handler always fails" in text
-        assert "input inline, failure object s3://" in text
+        assert "\nDo: correct the input, its content_type or the model" in text
         log_text = logged()
         assert f"last lines of /aws/sagemaker/Endpoints/{failing}" in log_text
         assert "ValueError: this handler always fails" in log_text
@@ -236,7 +237,7 @@ class TestWaiting:
         assert f"of endpoint {name} had neither output nor failure object 0.5 s after it was sent" in str(
             caught.value
         )
-        assert "It may still come up to 22500 s after it was sent" in str(caught.value)
+        assert "it may still come up to 22500 s after it was sent" in str(caught.value)
         assert "raise max_wait_seconds, or clear the task later" in str(caught.value)
         gate.touch()
         account.sagemaker.delete_endpoint(EndpointName=name)

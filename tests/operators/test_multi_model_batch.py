@@ -182,7 +182,7 @@ def test_failures_that_may_pass_are_left_to_airflows_retries_and_only_those_go_a
     batch.put("b", "x.csv", "three\n")
     ti = TaskInstance(max_tries=1)
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "target_model": "a.tar.gz"}
-    with batch.faults(rule), pytest.raises(BatchUnfinished, match="the retry does it again"):
+    with batch.faults(rule), pytest.raises(BatchUnfinished, match="Do: wait for the retry"):
         run(batch, ti, attempts=1, max_payload_seconds=0.1)
     before = len(batch.invocations())
     again = run(batch, dataclasses.replace(ti, try_number=2), attempts=1)
@@ -193,7 +193,7 @@ def test_failures_that_may_pass_are_left_to_airflows_retries_and_only_those_go_a
 def test_the_last_try_reports_that_failures_might_pass_but_does_not_hide_them(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500}
-    with batch.faults(rule), pytest.raises(BatchUnfinished, match="1 of 1 records failed"):
+    with batch.faults(rule), pytest.raises(BatchUnfinished, match="1 of 1 record failed"):
         run(batch, TaskInstance(max_tries=0), attempts=1, max_payload_seconds=0.1)
 
 
@@ -395,7 +395,7 @@ def test_shards_and_report_of_a_dag_run_created_again_are_its_own(batch: MultiMo
     for work in (run_shard, merged):
         with pytest.raises(PlanReplaced, match="a later plan of this batch"):
             work(first, NOON)
-    with pytest.raises(AirflowFailException, match="have no report"):
+    with pytest.raises(AirflowFailException, match="without a report"):
         merged(second, later)
     assert run_shard(second, later)["records"] == 1
     assert merged(second, later)["records"] == 1
@@ -437,7 +437,7 @@ def test_every_object_is_encrypted_with_the_key_of_the_outputs(account: Account,
         ),
         context_for(TaskInstance(task_id="plan")),
     )
-    with pytest.raises(AirflowFailException, match="have no report"):
+    with pytest.raises(AirflowFailException, match="without a report"):
         run_task(
             lambda: SageMakerMergeBatchReportOperator(
                 task_id="merge",

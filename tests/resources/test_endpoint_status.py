@@ -199,7 +199,9 @@ def test_a_broken_endpoint_is_an_error_with_reason_and_remedy_and_is_not_retried
     assert not error.retryable
     assert all(text in str(error) for text in ("churn", status, OLD, "Reason: no capacity\n", "elete it"))
     # SageMaker leaves only deletion to a Failed one; elsewhere it is not the one thing to do.
-    assert ("cannot be changed" in str(error)) == ("Do: delete it first" in str(error)) == (status == "Failed")
+    assert (
+        ("cannot be changed" in str(error)) == ("Do: delete it first" in str(error)) == (status == "Failed")
+    )
 
 
 @pytest.mark.parametrize("build", [failure, cannot_be_changed])
