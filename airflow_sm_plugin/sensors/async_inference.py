@@ -296,7 +296,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if indices[ResultOutcome.WAITING]:
             raise self._outage(wait)
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
-        self.log.info("%s there", plural(len(outputs), "asynchronous result"))
+        self.log.info("found %s", plural(len(outputs), "asynchronous result"))
         return outputs[0] if wait.awaited.is_one else outputs
 
     def _outage(self, wait: _Wait, in_triggerer: FailedPolls | None = None) -> ServiceUnavailable:

@@ -480,7 +480,9 @@ class TestEveryStatus:
         self, account: Account, name: str, model: str, status: str, deferrable: bool
     ) -> None:
         control(account, "PUT", f"endpoints/{name}/status", {"status": status, "reason": "a fire"})
-        with pytest.raises(AirflowFailException, match=f"is {status} with .*a fire") as caught:
+        with pytest.raises(
+            AirflowFailException, match=f"(?s)is {status} with .*\nReason: .*a fire"
+        ) as caught:
             run_task(partial(deploy, name, model, deferrable=deferrable))
         assert isinstance(caught.value.__context__, EndpointUnchangeable)
         account.sagemaker.delete_endpoint(EndpointName=name)
@@ -502,7 +504,7 @@ class TestEveryStatus:
         self, account: Account, name: str, model: str, deferrable: bool
     ) -> None:
         control(account, "PUT", f"endpoints/{name}/next", {"end": "UpdateRollbackFailed", "reason": "a fire"})
-        with pytest.raises(EndpointFailed, match=r"is UpdateRollbackFailed with .*a fire"):
+        with pytest.raises(EndpointFailed, match=r"(?s)is UpdateRollbackFailed with .*\nReason: .*a fire"):
             run_task(partial(deploy, name, model, deferrable=deferrable))
         assert account.status(name) == "UpdateRollbackFailed"
 
@@ -515,7 +517,7 @@ class TestEveryStatus:
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(deploy, name, model, deferrable=deferrable))
         assert isinstance(caught.value.__context__, EndpointRolledBack)
-        assert f"it serves {serving}. Reason: {reason or 'SageMaker gave no reason'}" in str(caught.value)
+        assert f"it serves {serving}\nReason: {reason or 'SageMaker gave no reason'}" in str(caught.value)
         assert account.status(name) == "InService"
         assert account.configs(name) == []
 

@@ -114,7 +114,8 @@ def test_a_role_that_does_not_come_to_be_known_is_an_error(
     with (
         faults(account, rule(name, NEW_ROLE)),
         pytest.raises(
-            AirflowFailException, match=f"ExecutionRoleNotAssumable: .*repeated for .*See that role {ROLE}"
+            AirflowFailException,
+            match=f"(?s)ExecutionRoleNotAssumable: .*Do: see that role {ROLE}.*repeated for",
         ),
     ):
         run_task(partial(create, name))

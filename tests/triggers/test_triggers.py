@@ -125,7 +125,9 @@ def test_missing_credentials_are_tolerated_for_some_polls_and_then_reported_by_n
         event = event_of(make("absent"))
         assert event["error"] == ServiceUnavailable.__name__
         assert f"{MAX_FAILED_POLLS + 1} failed polls in a row" in event["message"]
-        assert "AWS credentials could not be fetched\nReason: Unable to locate credentials" in event["message"]
+        assert (
+            "AWS credentials could not be fetched\nReason: Unable to locate credentials" in event["message"]
+        )
     assert event_of(_results("absent"))["why"] == "unreachable"
 
 
