@@ -92,7 +92,7 @@ def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> 
 def test_a_shard_without_a_report_fails_the_task_whatever_is_tolerated(account: Account) -> None:
     folder, _ = lay_out(account, [shard_of(0), None])
     with pytest.raises(
-        AirflowFailException, match=r"1 of 2 shards, with 1 inputs, have no report.*map index 1 "
+        AirflowFailException, match=r"1 of 2 shards, with 1 input, without a report.*map index 1 "
     ):
         merge(folder, on_error="tolerate")
     assert json.loads(account.read(folder.report))["shards_missing"] == 1
@@ -114,7 +114,7 @@ def test_failures_can_be_tolerated(account: Account, arguments: dict[str, Any]) 
 
 def test_inputs_that_could_not_be_read_are_tolerated_only_when_asked(account: Account) -> None:
     folder, _ = lay_out(account, [UNREAD])
-    with pytest.raises(AirflowFailException, match="1 inputs could not be read to their end"):
+    with pytest.raises(AirflowFailException, match="1 input could not be read to the end"):
         merge(folder, tolerated_failure_ratio=1)
     assert merge(folder, on_error="tolerate")["inputs_failed"] == 1
 
@@ -134,7 +134,10 @@ def test_without_a_plan_it_points_to_the_plan_task() -> None:
     def make() -> SageMakerMergeBatchReportOperator:
         return SageMakerMergeBatchReportOperator(task_id="merge", plan_location="None", aws_conn_id=None)
 
-    with pytest.raises(AirflowFailException, match=r"the plan task left no plan.*its log"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"(?s)PlanNotFound: the plan task left no plan.*Do: read the log of the plan task",
+    ):
         run_task(make)
 
 
