@@ -219,7 +219,7 @@ def test_while_creating_the_containers_first_errors_are_shown(
     def crash(*_: object) -> None:
         logs.create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-1")
         now = int(time.time() * 1000)
-        events = [
+        events: Any = [
             {"timestamp": now, "message": text} for text in ("Loading", "ImportError: torchx", "giving up")
         ]
         logs.put_log_events(logGroupName=group, logStreamName="AllTraffic/i-1", logEvents=events)

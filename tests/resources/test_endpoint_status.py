@@ -221,9 +221,10 @@ def test_a_failed_rollback_names_what_serves_and_the_remedy(
 def test_no_text_ends_a_sentence_twice(status: str, reason: str) -> None:
     verdict = judge(endpoint(status, OLD, reason), wanted_config=WANTED)
     for build in (failure, cannot_be_changed):
-        text = str(build(verdict, endpoint_name="churn", wanted_config=WANTED))
-        assert f"Reason: {reason}\n" in text
-        assert ".." not in build(verdict, endpoint_name="churn", wanted_config=WANTED).as_sentence
+        error = build(verdict, endpoint_name="churn", wanted_config=WANTED)
+        assert error is not None
+        assert f"Reason: {reason}\n" in str(error)
+        assert ".." not in error.as_sentence
 
 
 def test_a_rollback_names_both_configurations_the_reason_and_a_remedy() -> None:
