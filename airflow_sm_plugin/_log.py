@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._safe_text import presentable
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -24,6 +25,14 @@ class OneLineLog(_Adapter):
             self.logger.log(level, msg, *map(_shown, args), **kwargs)
 
 
+class DebugLog(OneLineLog):
+    """A logger for texts of other libraries that matter to their developers only: all are logged at DEBUG."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - logging's own
+        del level
+        super().log(logging.DEBUG, msg, *args, **kwargs)
+
+
 def get_log(name: str) -> OneLineLog:
     return OneLineLog(logging.getLogger(name), {})
 
@@ -31,4 +40,4 @@ def get_log(name: str) -> OneLineLog:
 def _shown(value: object) -> object:
     if value is None or isinstance(value, int | float) or (isinstance(value, Mapping) and not value):
         return value
-    return presentable(str(value))
+    return presentable(value.as_sentence if isinstance(value, SageMakerInferenceError) else str(value))

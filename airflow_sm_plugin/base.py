@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import (
     AirflowFailException,
+    AirflowSkipException,
     BaseOperator,
     BaseSensorOperator,
     Context,
@@ -27,7 +28,12 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.console import Console
 from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
-from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
+from airflow_sm_plugin.exceptions import (
+    InvalidRequest,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    TaskKilled,
+)
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import forget_links
 from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
@@ -42,6 +48,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
     from airflow_sm_plugin.triggers.polling import PollingTrigger
 
+log = get_log(__name__)
+
 AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
 """Those of the Amazon provider. ``botocore_config`` is not among them: Airflow stores and shows template fields, and a
 proxy's URL can hold a password."""
@@ -52,13 +60,20 @@ GRACE_SECONDS = 120
 
 @contextmanager
 def failing_well() -> Iterator[None]:
-    """Convert an error that is not ``retryable`` to ``AirflowFailException``; let every other error pass."""
+    """Convert an error that is not ``retryable`` to ``AirflowFailException``; let every other error pass.
+
+    Its text is the whole text. The error itself is its ``__context__``, whose stack is logged at DEBUG only.
+    """
     try:
         yield
     except SageMakerInferenceError as error:
         if error.retryable:
             raise
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        log.debug("the stack of the error", exc_info=True)
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+    except AirflowSkipException as skip:
+        log.info("skipped: %s", skip)
+        raise
 
 
 def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError:
@@ -71,7 +86,7 @@ def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError
     kind = getattr(exceptions, str(event.get("error")), None)
     if not (isinstance(kind, type) and issubclass(kind, SageMakerInferenceError)):
         kind = ServiceUnavailable
-    return kind(f"{doing}: {event['message']}")
+    return kind.from_text(str(event["message"])).during(doing)
 
 
 def check_event(doing: str, event: Mapping[str, Any]) -> None:
@@ -252,6 +267,7 @@ class AwsArguments(TemplatedArguments, Killable):
     region_name: str | None
     verify: bool | str | None
     botocore_config: Mapping[str, Any] | None
+    _aws: AwsConnection | None = None
 
     @property
     def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
@@ -261,12 +277,16 @@ class AwsArguments(TemplatedArguments, Killable):
 
     @property
     def aws(self) -> AwsConnection:
-        return AwsConnection(
+        """The connection of the rendered arguments, whose hooks share a session."""
+        connection = AwsConnection(
             aws_conn_id=text(self.aws_conn_id, "aws_conn_id"),
             region_name=text(self.region_name, "region_name"),
             verify=_verify(self.verify),
             botocore_config=self.botocore_config,
         )
+        if self._aws != connection:
+            self._aws = connection
+        return self._aws
 
     def wait_with(
         self, trigger: PollingTrigger | AsyncInferenceTrigger, *, deferrable: bool
@@ -297,6 +317,16 @@ class AwsArguments(TemplatedArguments, Killable):
         from airflow_sm_plugin.hooks.embedded_pages import console_of
 
         return console_of(hook or self.control_plane())
+
+    @contextmanager
+    def naming_what_is_left(self, endpoint_name: str) -> Iterator[None]:
+        """Write to an error of the block, unless it names that already, the endpoint that goes on and costs money."""
+        try:
+            yield
+        except SageMakerInferenceError as error:
+            if not error.left_behind and not isinstance(error, InvalidRequest | TaskKilled):
+                error.left_behind = self.control_plane().left_behind(endpoint_name) or ""
+            raise
 
     def runtime(self) -> SageMakerRuntimeHook:
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook

@@ -101,5 +101,5 @@ def _is_older(created: datetime, context: Context) -> bool:
 
 
 def _aws_of(task: object) -> AwsConnection:
-    names = [field.name for field in fields(AwsConnection) if hasattr(task, field.name)]
+    names = [field.name for field in fields(AwsConnection) if field.compare and hasattr(task, field.name)]
     return AwsConnection(**{name: getattr(task, name) for name in names})

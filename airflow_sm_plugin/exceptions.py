@@ -13,8 +13,8 @@
     │       EndpointNotInService*, EndpointFailed*, EndpointScaled, EndpointUnchangeable, EndpointRolledBack,
     │       EndpointTakenOver, EndpointConfigNotFound*, EndpointDeadlineExceeded*
     ├── InferenceError: InputNotFound, ModelError, ModelUnavailable*, ModelLoadTimeout*, AsyncInferenceFailed,
-    │       AsyncInferenceTimedOut*, FencedOff, PlanReplaced*, InputChanged, OutputMismatch, TargetModelNotFound,
-    │       BatchFailed (BatchUnfinished*), QueueNotFound
+    │       AsyncInferenceTimedOut*, FencedOff, PlanNotFound, PlanReplaced*, InputChanged, OutputMismatch,
+    │       TargetModelNotFound, BatchFailed (BatchUnfinished*), QueueNotFound
     ├── TaskKilled*
     └── ServiceError: AccessDenied, CredentialsExpired*, RequestRefused, PreconditionFailed, Throttled*,
             ServiceUnavailable* (AnswerLost*)
@@ -25,17 +25,25 @@ This module imports nothing of Airflow or AWS.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from airflow_sm_plugin._safe_text import presentable
+
+_SECTIONS = {"Reason": "reason", "Left behind": "left_behind", "Do": "do"}
+"""The names of an error's last lines, and the arguments that they show."""
 
 
 class SageMakerInferenceError(Exception):
     """Root of all errors. A subclass inherits ``retryable`` unless its class statement sets it.
 
-    Credentials in a message (in a proxy's URL, a presigned URL) are masked: it can be shown and logged anywhere.
+    Its text has short lines, the most important first: what happened, ``Reason:``, ``Left behind:``, ``Do:``. Airflow's
+    log, callbacks and e-mails show the same text. Credentials in it (in a proxy's URL, a presigned URL) are masked. A
+    line break inside an argument is escaped.
 
-    :param lines: the message; a line break inside one of them is escaped.
+    :param lines: what happened to what
+    :param reason: the words of SageMaker, of another service, or of the container
+    :param left_behind: what exists now and costs money; empty for nothing
+    :param do: what the reader can do.
     """
 
     retryable: ClassVar[bool] = False
@@ -45,11 +53,39 @@ class SageMakerInferenceError(Exception):
         if retryable is not None:
             cls.retryable = retryable
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *lines: str, reason: str = "", left_behind: str = "", do: str = "") -> None:
         super().__init__(*map(presentable, lines))
+        self.reason = reason
+        self.left_behind = left_behind
+        self.do = do
 
     def __str__(self) -> str:
-        return "\n".join(self.args)
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        sections = {name: getattr(self, argument) for name, argument in _SECTIONS.items()}
+        return [*self.args, *(f"{name}: {presentable(text)}" for name, text in sections.items() if text)]
+
+    @property
+    def as_sentence(self) -> str:
+        """The text in one line, without a full stop at the end, for logs, records and other texts."""
+        lines = self._lines()
+        ended = [line if line.endswith((".", "!", "?", ":")) else f"{line}." for line in lines[:-1]]
+        return " ".join([*ended, *lines[-1:]]).removesuffix(".")
+
+    def during(self, doing: str) -> Self:
+        """Make the same error, with the action that it ended at the beginning of its text."""
+        first, *others = self.args or ("",)
+        sections = {argument: getattr(self, argument) for argument in _SECTIONS.values()}
+        return type(self)(f"{doing}: {first}", *others, **sections)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Make an error of this class from the ``str()`` of another one, such as a trigger's event carries."""
+        lines, sections = text.split("\n"), dict[str, str]()
+        while len(lines) > 1 and (argument := _SECTIONS.get(lines[-1].partition(": ")[0])):
+            sections[argument] = lines.pop().partition(": ")[2]
+        return cls(*lines, **sections)
 
 
 class InvalidRequest(SageMakerInferenceError, ValueError):
@@ -222,6 +258,10 @@ class AsyncInferenceTimedOut(InferenceError, retryable=True):
 
 class FencedOff(InferenceError):
     """A later try of the same task instance has taken over the ledger, so that this process stops."""
+
+
+class PlanNotFound(InferenceError):
+    """The plan task of a batch left no plan, since it failed: its log has the reason."""
 
 
 class PlanReplaced(InferenceError, retryable=True):

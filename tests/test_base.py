@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, Context
+from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException, BaseOperator, Context
 from airflow_sm_plugin.base import Sensitive, broken_wait, failing_well, reveal
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -74,7 +74,31 @@ class TestErrors:
     def test_what_no_retry_mends_becomes_airflows_fail_exception_with_the_name_of_the_cause(self) -> None:
         with pytest.raises(AirflowFailException, match=r"^InvalidName: too long$") as raised, failing_well():
             raise InvalidName("too long")
-        assert isinstance(raised.value.__cause__, InvalidName)
+        assert isinstance(raised.value.__context__, InvalidName)
+        assert raised.value.__suppress_context__  # its text would be logged twice, with both stacks
+
+    def test_airflows_exception_carries_the_whole_text(self) -> None:
+        with pytest.raises(AirflowFailException) as raised, failing_well():
+            raise AccessDenied("it failed", reason="denied", left_behind="an endpoint", do="allow it")
+        assert str(raised.value) == (
+            "AccessDenied: it failed\nReason: denied\nLeft behind: an endpoint\nDo: allow it"
+        )
+
+    def test_the_reason_of_a_skip_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        with pytest.raises(AirflowSkipException), failing_well():
+            raise AirflowSkipException("nothing to report on")
+        assert "skipped: nothing to report on" in caplog.text
+
+    def test_a_triggers_error_comes_back_with_all_its_parts(self) -> None:
+        event = {
+            "status": "error",
+            "error": "AccessDenied",
+            "message": "a poll\nReason: denied\nDo: allow it",
+        }
+        error = broken_wait("waiting for endpoint churn", event)
+        assert isinstance(error, AccessDenied)
+        assert str(error) == "waiting for endpoint churn: a poll\nReason: denied\nDo: allow it"
 
     @pytest.mark.parametrize("error", [ServiceUnavailable("later"), ValueError("not ours")])
     def test_every_other_error_passes_as_it_is(self, error: Exception) -> None:

@@ -155,7 +155,10 @@ def test_a_job_that_completed_explains_nothing(account: Account, job: str, logge
 
 def test_a_task_that_created_no_job_says_so(account: Account, job: str, logged: Logged) -> None:
     TransformJobLogs()(context_of(transform(account, job, ECHO), Instance()))
-    assert f"sagemaker:DescribeTransformJob {job}: AWS answered ValidationException" in logged()
+    assert (
+        f"sagemaker:DescribeTransformJob {job}: AWS answered with an error. Reason: ValidationException"
+        in logged()
+    )
 
 
 def test_a_task_of_another_kind_says_so(logged: Logged) -> None:
@@ -180,7 +183,10 @@ def test_it_uses_the_tasks_own_arguments(account: Account, job: str, logged: Log
     assert run(lambda: transform(account, job, FAILING), TransformJobLogs(lines=0))
     elsewhere = transform(account, job, FAILING, region_name="eu-west-1")
     TransformJobLogs()(context_of(elsewhere, Instance()))
-    assert f"sagemaker:DescribeTransformJob {job}: AWS answered ValidationException" in logged()
+    assert (
+        f"sagemaker:DescribeTransformJob {job}: AWS answered with an error. Reason: ValidationException"
+        in logged()
+    )
 
 
 def test_whatever_goes_wrong_it_raises_nothing(

@@ -81,3 +81,59 @@ def test_an_error_may_have_lines_of_its_own_and_takes_none_from_outside() -> Non
 
 def test_a_wrong_argument_is_a_value_error_as_python_expects() -> None:
     assert issubclass(exceptions.InvalidRequest, ValueError)
+
+
+WHOLE = exceptions.EndpointFailed(
+    "endpoint churn is Failed",
+    reason="no capacity\nin this zone",
+    left_behind="endpoint churn (Failed, ml.m5.xlarge) stays",
+    do="retry later",
+)
+
+
+def test_the_text_has_a_line_for_each_part_the_most_important_first() -> None:
+    assert str(WHOLE).split("\n") == [
+        "endpoint churn is Failed",
+        "Reason: no capacity\\nin this zone",
+        "Left behind: endpoint churn (Failed, ml.m5.xlarge) stays",
+        "Do: retry later",
+    ]
+    assert str(exceptions.EndpointFailed("endpoint churn is Failed")) == "endpoint churn is Failed"
+
+
+def test_what_is_left_behind_can_become_known_later() -> None:
+    error = exceptions.EndpointFailed("it failed", do="retry")
+    error.left_behind = "endpoint churn"
+    assert str(error) == "it failed\nLeft behind: endpoint churn\nDo: retry"
+
+
+def test_in_another_text_it_is_one_line() -> None:
+    assert WHOLE.as_sentence == (
+        "endpoint churn is Failed. Reason: no capacity\\nin this zone. Left behind: endpoint churn (Failed, "
+        "ml.m5.xlarge) stays. Do: retry later"
+    )
+
+
+def test_it_survives_a_triggers_event_and_gets_the_wait_in_front() -> None:
+    """The event has the text; the task makes the error again, and its parts stay apart."""
+    again = exceptions.EndpointFailed.from_text(str(WHOLE)).during("waiting for endpoint churn")
+    assert again.args == ("waiting for endpoint churn: endpoint churn is Failed",)
+    assert (again.left_behind, again.do) == (WHOLE.left_behind, WHOLE.do)
+    assert str(again).split("\n")[1:] == str(WHOLE).split("\n")[1:]
+
+
+def test_a_line_that_only_begins_like_a_part_stays_the_first_line() -> None:
+    assert exceptions.EndpointFailed.from_text("Reason: none").args == ("Reason: none",)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy])
+def test_a_copy_has_all_parts(again: object) -> None:
+    assert str(again(WHOLE)) == str(WHOLE)  # type: ignore[operator]
+
+
+def test_credentials_in_any_part_are_masked() -> None:
+    error = exceptions.EndpointFailed(
+        "a", reason="http://u:pw@h", left_behind="http://u:pw@h", do="http://u:pw@h"
+    )
+    assert "pw" not in str(error)
+    assert "pw" not in error.as_sentence

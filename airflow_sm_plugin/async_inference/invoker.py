@@ -11,7 +11,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.aws.answers import result_locations
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.invoke.errors import explained, unanswered
@@ -77,9 +76,9 @@ class AsyncInvoker:
                 response.get("OutputLocation"), response.get("FailureLocation")
             )
         except ClientError as error:
-            raise explained(error, _OPERATION, request.endpoint_name) from cause_of(error)
+            raise explained(error, _OPERATION, request.endpoint_name) from None
         except BotoCoreError as error:
-            raise unanswered(error, request.endpoint_name) from cause_of(error)
+            raise unanswered(error, request.endpoint_name) from None
         return AsyncInvocation(
             output_location=output,
             failure_location=failure,

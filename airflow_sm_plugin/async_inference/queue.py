@@ -18,7 +18,7 @@ from airflow_sm_plugin.async_inference.watch import AwaitedResults, ObjectKind, 
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of, translate, words_of
+from airflow_sm_plugin.aws.errors import translate, words_of
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -123,16 +123,16 @@ class CompletionQueue:
         try:
             return await self._calls.call(operation, QueueUrl=self._url, **parameters)
         except (ClientError, BotoCoreError) as error:
-            raise self._failure(error, operation) from cause_of(error)
+            raise self._failure(error, operation) from None
 
     def _failure(self, error: ClientError | BotoCoreError, operation: str) -> SageMakerInferenceError:
         code = words_of(error)[0] if isinstance(error, ClientError) else None
         if code in _SLOWER:
-            return Throttled(f"sqs:{operation} {self._url}: AWS answered {code}; a later retry helps")
+            return Throttled(f"sqs:{operation} {self._url}: AWS answered {code}", do="retry later")
         if code in _NO_QUEUE:
             return QueueNotFound(
-                f"the completion queue {self._url} does not exist in this region and account: mend its URL, or create "
-                f"it and subscribe it to the endpoint's SNS topics"
+                f"the completion queue {self._url} does not exist in this region and account",
+                do="correct its URL, or create it and subscribe it to the endpoint's SNS topics",
             )
         return translate(error, f"sqs:{operation} {self._url}")
 

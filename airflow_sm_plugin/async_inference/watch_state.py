@@ -149,7 +149,7 @@ class WatchState:
         if counts.pending <= until_pending:
             return WatchResult("room", counts)
         if self.unreachable(watch, now=now):
-            return WatchResult("unreachable", counts, self.failed.in_a_row)
+            return WatchResult("unreachable", counts, self.failed.in_a_row, self.failed.cause)
         return None
 
 
@@ -162,11 +162,12 @@ def _first(masks: Iterator[int]) -> ResultPosition | None:
 
 @dataclass(frozen=True)
 class WatchResult:
-    """The end of a wait: ``complete``, ``deadline``, ``room`` or ``unreachable``; the counts, and failed polls."""
+    """The end of a wait: ``complete``, ``deadline``, ``room`` or ``unreachable``; counts, failed polls, their cause."""
 
     why: str
     counts: WatchCounts
     failed_polls: int = 0
+    cause: str = ""
 
     def as_mapping(self) -> dict[str, object]:
         return asdict(self)

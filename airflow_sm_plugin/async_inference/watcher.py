@@ -36,6 +36,7 @@ class ResultWatcher:
     def __init__(self, s3: S3Objects) -> None:
         self._s3 = s3
         self._warned: set[str] = set()
+        self._cause = ""
 
     async def poll(
         self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False
@@ -47,13 +48,17 @@ class ResultWatcher:
         :raises RequestRefused: outputs can never exist: their bucket does not
         :raises SageMakerInferenceError: no poll can succeed: no credentials, no region
         """
+        self._cause = self._s3.last_problem = ""
         poll = Poll(watch, state, now=now, thorough=thorough)
         while requests := poll.next_requests():
             listings = [request for request in requests if isinstance(request, ListRequest)]
             heads = [request for request in requests if isinstance(request, HeadRequest)]
             await self._carry_out(listings, poll, at_once=LISTINGS_AT_ONCE)
             await self._carry_out(heads, poll, at_once=HEADS_AT_ONCE)
-        return poll.finish()
+        polled = poll.finish()
+        if not polled.failed.in_a_row:
+            return polled
+        return replace(polled, failed=replace(polled.failed, cause=self._cause or self._s3.last_problem))
 
     async def _carry_out(self, requests: Sequence[Request], poll: Poll, *, at_once: int) -> None:
         queued = iter(requests)
@@ -89,7 +94,7 @@ class ResultWatcher:
     def _answer_of(self, error: ServiceError, request: ListRequest) -> Presence:
         """Judge a failed listing; raise its error when no poll can succeed."""
         if error.retryable:
-            log.info("a failed poll: %s", error)
+            self._cause = error.reason or error.as_sentence
             return Presence.UNKNOWN
         if isinstance(error, RequestRefused) and request.kind is ObjectKind.OUTPUTS:
             raise error
@@ -116,7 +121,7 @@ class ResultWatcher:
         try:
             body = await self._s3.read(location, first_bytes=limit + 4)
         except (ServiceError, InferenceError) as error:
-            return f"its failure object could not be read: {error}"
+            return f"its failure object could not be read: {error.as_sentence}"
         shown = body[:limit].decode(errors="replace" if len(body) <= limit else "ignore")
         return shown if len(body) <= limit else f"{shown}…"
 
@@ -126,7 +131,7 @@ class ResultWatcher:
         try:
             await self._s3.list_names(uri.bucket, uri.key)
         except ServiceError as error:
-            return str(error)
+            return error.as_sentence
         return ""
 
 
@@ -163,8 +168,8 @@ class BlockingWatcher:
         except ServiceError as error:
             if not error.retryable:
                 raise
-            log.info("a failed poll: %s", error)
-            return replace(state, polls=state.polls + 1, failed=state.failed.one_more())
+            failed = state.failed.one_more(error.reason or error.as_sentence)
+            return replace(state, polls=state.polls + 1, failed=failed)
 
     def failure_texts(self, locations: Sequence[str | None], *, limit: int) -> list[str]:
 
@@ -180,7 +185,7 @@ class BlockingWatcher:
         try:
             return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
         except ServiceError as error:
-            return str(error)
+            return error.as_sentence
 
     def write(self, location: str, body: bytes) -> None:
         self._run(lambda s3: s3.write(location, body))

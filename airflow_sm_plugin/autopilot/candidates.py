@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import CandidateNotFound, InvalidRequest, ObjectiveNotMet
 
 CPU = "CPU"
@@ -29,7 +30,8 @@ def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
     if not candidate:
         raise CandidateNotFound(
             f"AutoML job {job['AutoMLJobName']} has no best candidate: it generated candidate definitions only, or "
-            f"every candidate failed; run a job that trains, or name a candidate"
+            f"every candidate failed",
+            do="run a job that trains, or name a candidate",
         )
     return candidate
 
@@ -59,8 +61,9 @@ def candidate_at(
     order = ranked(candidates, best=best)
     if rank > len(order):
         raise CandidateNotFound(
-            f"AutoML job {job_name} has {len(order)} completed candidates with an objective, none of rank {rank}: "
-            f"ask for a rank up to {len(order)}"
+            f"AutoML job {job_name} has {plural(len(order), 'completed candidate')} with an objective, none of rank "
+            f"{rank}",
+            do=f"ask for a rank up to {len(order)}",
         )
     return order[rank - 1]
 
@@ -79,19 +82,22 @@ def containers_of(
         if not containers:
             raise CandidateNotFound(
                 f"candidate {name} of AutoML job {job_name} has no containers for {processing_unit}: it has them for "
-                f"{', '.join(sorted(by_unit))}; choose processing_unit accordingly"
+                f"{', '.join(sorted(by_unit))}",
+                do="choose processing_unit accordingly",
             )
         return list(containers)
     containers = candidate.get("InferenceContainers")
     if not containers:
         raise CandidateNotFound(
             f"candidate {name} of AutoML job {job_name} has no InferenceContainers "
-            f"(candidate status {candidate.get('CandidateStatus', 'unknown')}): choose a completed candidate"
+            f"(candidate status {candidate.get('CandidateStatus', 'unknown')})",
+            do="choose a completed candidate",
         )
     if processing_unit != CPU:
         raise CandidateNotFound(
             f"candidate {name} of AutoML job {job_name} has no containers for {processing_unit}: only those of text "
-            f"and image jobs have; leave processing_unit out"
+            f"and image jobs have",
+            do="leave processing_unit out",
         )
     return list(containers)
 
@@ -124,14 +130,16 @@ def check_objective(candidate: Mapping[str, Any], required: float, *, job_name: 
     objective, name = objective_of(candidate), candidate.get("CandidateName")
     if objective is None:
         raise ObjectiveNotMet(
-            f"candidate {name} of AutoML job {job_name} reports no objective metric, {required:g} is required"
+            f"candidate {name} of AutoML job {job_name} reports no objective metric, {required:g} is required",
+            do="choose another candidate, or leave required_objective out",
         )
     minimised, value = is_minimised(objective), objective["value"]
     if value <= required if minimised else value >= required:
         return
     raise ObjectiveNotMet(
         f"candidate {name} of AutoML job {job_name} has {objective['name']} {value:g}, required is {required:g} or "
-        f"{'less' if minimised else 'more'}: train on other data or for longer, or relax required_objective"
+        f"{'less' if minimised else 'more'}",
+        do="train on other data or for longer, or relax required_objective",
     )
 
 

@@ -30,11 +30,12 @@ def check_completed(job: Mapping[str, Any]) -> None:
     name, status, state = job["AutoMLJobName"], job["AutoMLJobStatus"], job_state(job)
     if state is JobState.RUNNING:
         raise AutoMLJobStillRunning(
-            f"AutoML job {name} is {status} ({job.get('AutoMLJobSecondaryStatus', 'no detail')}): "
-            f"export it when it has completed, or pass wait_for_job=True"
+            f"AutoML job {name} is {status} ({job.get('AutoMLJobSecondaryStatus', 'no detail')})",
+            do="export it when it has completed, or pass wait_for_job=True",
         )
     if state is JobState.ENDED_BADLY:
-        reason = job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"
         raise AutoMLJobFailed(
-            f"AutoML job {name} ended {status}: {reason}. Run a new job and export that; a job cannot be resumed"
+            f"AutoML job {name} ended {status}",
+            reason=str(job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"),
+            do="run a new job and export that; a job cannot be resumed",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin._safe_text import masked
 from airflow_sm_plugin.aws.answers import UnreadableAnswer
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of, status_in, text_of
@@ -43,6 +45,8 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 
+log = get_log(__name__)
+
 _BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
     Meaning.ACCESS_DENIED: AccessDenied,
     Meaning.CREDENTIALS_EXPIRED: CredentialsExpired,
@@ -52,11 +56,19 @@ _BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
     Meaning.TOO_LARGE: RecordTooLarge,
 }
 _REMEDIES: dict[type[SageMakerInferenceError], str] = {
-    AccessDenied: ": allow this action to the task's role",
-    CredentialsExpired: ": renew or mend the credentials, or set the clock; a retry of the task reads them again",
-    ModelUnavailable: ": the call that failed makes its scaling policy start copies, within 5 to 6 minutes; retry",
-    RecordTooLarge: ": send less at once (a serverless endpoint takes 4 MB), or use an asynchronous endpoint",
+    AccessDenied: "allow this action to the task's role",
+    CredentialsExpired: "renew or correct the credentials, or set the clock; a retry of the task reads them again",
+    ModelUnavailable: "retry: the call that failed makes its scaling policy start copies, within 5 to 6 minutes",
+    RecordTooLarge: "send less at once (a serverless endpoint takes 4 MB), or use an asynchronous endpoint",
+    RequestRefused: "correct what the reason names, then clear the task: the same request would be refused again",
+    ServiceUnavailable: "retry later",
+    Throttled: "retry later, or have the account's limit raised",
 }
+_REMEDIES_BY_CODE = {
+    "NoSuchBucket": "create the bucket, or correct its name, region_name or the account",
+    "NoSuchEntity": "create it in IAM, or correct its name or the account (a role can also be given by its ARN)",
+}
+"""Errors whose code says more than their class: S3's, and IAM's."""
 _CREDENTIALS = (
     ConfigNotFound,
     ConfigParseError,
@@ -71,27 +83,30 @@ _CREDENTIALS = (
 )
 """Credentials are missing or incomplete. All of these can pass: a metadata service answers again, files get written."""
 _OF_BOTOCORE: Sequence[
-    tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]
+    tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str, str]
 ] = (
     (
         _CREDENTIALS,
         ServiceUnavailable,
-        "AWS credentials could not be fetched: {}; a later retry may fare better. If none are set, set them or a role",
+        "AWS credentials could not be fetched",
+        "set credentials or a role if there are none; else retry later",
     ),
-    (NoRegionError, InvalidRequest, "no AWS region: pass region_name, or set it in the Airflow connection"),
+    (NoRegionError, InvalidRequest, "no AWS region", "pass region_name, or set it in the Airflow connection"),
     (
         UnreadableAnswer,
         ServiceUnavailable,
-        "{}. Check the endpoint URL, proxy and network; a later retry may fare better",
+        "the answer cannot be used",
+        "check the endpoint URL, proxy and network; a later retry may fare better",
     ),
     (
         (BotoConnectionError, HTTPClientError),
         ServiceUnavailable,
-        "the service did not answer: {}. Check endpoint URL, region, proxy and network; a later retry may fare better",
+        "the service did not answer",
+        "check endpoint URL, region, proxy and network; a later retry may fare better",
     ),
-    (BotoCoreError, ServiceUnavailable, "{}"),
+    (BotoCoreError, ServiceUnavailable, "it failed before an answer came", "retry later"),
 )
-"""The first matching class counts."""
+"""Class, error, what happened, and what to do. The first matching class counts."""
 
 _REFUSED = 400
 
@@ -176,28 +191,33 @@ def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInfere
         code, message = words_of(error)
         kind = _BY_MEANING.get(meaning(error), RequestRefused)
         words = f"{code}: {message}" if message else code
-        return kind(f"{doing}: AWS answered {words}{_REMEDIES.get(kind, '')}")
+        remedy = _REMEDIES_BY_CODE.get(code) or _REMEDIES[kind]
+        return kind(f"{doing}: AWS answered with an error", reason=words, do=remedy)
     if isinstance(error, ParamValidationError):
         return InvalidRequest(
-            f"{doing}: the request is not well formed; botocore names the fields: {_fields(error)}"
+            f"{doing}: the request is not well formed", reason=f"botocore names the fields: {_fields(error)}"
         )
-    kind, text = next((kind, text) for kinds, kind, text in _OF_BOTOCORE if isinstance(error, kinds))
-    return kind(f"{doing}: {text.format(error)}")
+    _log_stack(error, doing)
+    kind, problem, remedy = next(
+        (kind, problem, remedy) for kinds, kind, problem, remedy in _OF_BOTOCORE if isinstance(error, kinds)
+    )
+    return kind(f"{doing}: {problem}", reason=str(error), do=remedy)
 
 
-def cause_of(error: BaseException) -> BaseException | None:
-    """Choose an error to raise from; None where its text, or that of its causes, shows a secret.
+def _log_stack(error: BotoCoreError, doing: str) -> None:
+    """Log the stack of a call without an answer at DEBUG, unless a text in it shows a secret, as a proxy's URL can.
 
-    Airflow logs the whole chain. A proxy's URL can hold a password, a refused parameter can be a payload.
+    The error that is raised instead carries the cause in its text, and hides the stacks of botocore and urllib3.
     """
+    if not log.isEnabledFor(logging.DEBUG):
+        return
     chain: list[BaseException] = []
     led_to: BaseException | None = error
     while led_to is not None and led_to not in chain:  # an error may be raised from itself
         chain.append(led_to)
         led_to = led_to.__cause__ or led_to.__context__
-    texts = [str(each) for each in chain]
-    secret = isinstance(error, ParamValidationError) or any(masked(text) != text for text in texts)
-    return None if secret else error
+    if all(masked(text) == text for text in map(str, chain)):
+        log.debug("%s: the stack of its error", doing, exc_info=error)
 
 
 @contextmanager
@@ -239,4 +259,4 @@ def translated(doing: str) -> Iterator[None]:
         with stumbles_as_botocore():
             yield
     except (ClientError, BotoCoreError) as error:
-        raise translate(error, doing) from cause_of(error)
+        raise translate(error, doing) from None

@@ -11,7 +11,7 @@ from typing import TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, words_of
+from airflow_sm_plugin.aws.errors import meaning, status_of, translate, words_of
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -65,7 +65,7 @@ def presence_after(error: ClientError | BotoCoreError, location: str) -> Presenc
     translated = translate(error, f"s3:HeadObject {location}")
     if translated.retryable:
         return Presence.UNKNOWN
-    raise translated from cause_of(error)
+    raise translated from None
 
 
 async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -85,7 +85,7 @@ async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Re
             if await patience.allows(doing, error):
                 continue
             if isinstance(error, BotoCoreError):
-                raise translate(error, doing) from cause_of(error)
+                raise translate(error, doing) from None
             raise
 
 

@@ -169,6 +169,6 @@ def _not_found(missing: list[ManifestEntry], count: int, manifest: str) -> Input
     ]
     more = f"; and {count - len(missing)} more" if count > len(missing) else ""
     return InputNotFound(
-        f"{subject} of the manifest {manifest} {verb} not exist: {'; '.join(shown)}{more}. Nothing was sent: upload "
-        f"what is missing, or take it out of the manifest"
+        f"{subject} of the manifest {manifest} {verb} not exist: {'; '.join(shown)}{more}. Nothing was sent",
+        do="upload what is missing, or take it out of the manifest",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_sm_plugin.core.text import ordinal
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 MAX_FAILED_POLLS = 20
@@ -17,12 +18,22 @@ MAX_FAILED_POLLS = 20
 
 @dataclass(frozen=True)
 class FailedPolls:
-    """Number of polls in a row that have failed; ``FailedPolls()`` after a successful one and in a restarted wait."""
+    """Number of polls in a row that have failed; ``FailedPolls()`` after a successful one and in a restarted wait.
+
+    :param cause: of the last one, where it is known
+    """
 
     in_a_row: int = 0
+    cause: str = ""
 
-    def one_more(self) -> FailedPolls:
-        return FailedPolls(self.in_a_row + 1)
+    def one_more(self, cause: str = "") -> FailedPolls:
+        return FailedPolls(self.in_a_row + 1, cause)
+
+    def in_words(self, service: str) -> str:
+        """Describe the last failed poll, for the log of a wait that goes on."""
+        cause = f" ({self.cause.removesuffix('.')})" if self.cause else ""
+        times = f"{ordinal(self.in_a_row)} time in a row; gives up after {MAX_FAILED_POLLS}"
+        return f"{service} does not answer{cause}, {times}"
 
     @property
     def too_many(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.core.header_values import unsendable
-from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
+from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, InvalidS3Uri
 
 LONGEST_KEY = 1_024
 """Bytes of a key in UTF-8: S3's limit."""
@@ -126,3 +126,19 @@ def relative_key(prefix: str, key: str) -> str:
         return key[len(prefix) + 1 :]
     top = prefix[: prefix.rfind("/") + 1]
     return key.removeprefix(top)
+
+
+def object_not_found(location: str, *, code: str = "", what: str = "object") -> InputNotFound:
+    """Build the error of an object that does not exist.
+
+    :param code: of S3's answer; a HEAD's does not distinguish a missing bucket
+    :param what: e.g. ``input object``
+    """
+    if code == "NoSuchBucket":
+        return InputNotFound(
+            f"the bucket of the {what} {location} does not exist",
+            do="create the bucket, or correct its name, region_name or the account",
+        )
+    return InputNotFound(
+        f"the {what} {location} does not exist", do="upload it first, or correct its location"
+    )

@@ -61,6 +61,13 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
+def ordinal(number: int) -> str:
+    """Format the position in a row: 1st, 2nd, 3rd, 11th."""
+    is_teen = number % 100 in (11, 12, 13)
+    ending = "th" if is_teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{count(number)}{ending}"
+
+
 def day(epoch_seconds: float) -> str:
     """Format the day of a time in epoch seconds, in UTC: 26 Nov 2026."""
     moment = datetime.fromtimestamp(epoch_seconds, UTC)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from airflow_sm_plugin.exceptions import EndpointScaled, InvalidRequest
+from airflow_sm_plugin.exceptions import EndpointScaled, InvalidRequest, RequestRefused
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
 
 _SCALED = re.compile(r"scalable target|auto scaling|application autoscaling|be deregistered", re.IGNORECASE)
@@ -82,7 +82,11 @@ def is_about_scaling(code: str, message: str) -> bool | None:
 
 
 def scaled_error(
-    endpoint_name: str, scaled: Collection[str], refusal: object = None, *, is_certain: bool = True
+    endpoint_name: str,
+    scaled: Collection[str],
+    refusal: RequestRefused | None = None,
+    *,
+    is_certain: bool = True,
 ) -> EndpointScaled:
     """Build the error of an update that SageMaker refuses because variants are scalable targets.
 
@@ -90,13 +94,13 @@ def scaled_error(
     :param refusal: SageMaker's answer; None where no request was sent
     """
     which = f"variant {', '.join(scaled)}" if scaled else "a variant of it"
-    answer = "" if refusal is None else f". {refusal}"
-    likely = "" if is_certain else " The likely reason:"
+    likely = "" if is_certain else "probably "
     return EndpointScaled(
-        f"endpoint {endpoint_name} cannot be updated:{likely} {which} is registered with Application Auto Scaling, and "
-        f"the update changes its instance type or removes it. It serves what it served. Give on_scaled='rescale', "
-        f"which takes the scaling down, updates, and puts it back; or take it down before "
-        f"(SageMakerScaleEndpointOperator(action='remove')){answer}"
+        f"endpoint {endpoint_name} cannot be updated, and serves what it served: {likely}{which} is registered with "
+        f"Application Auto Scaling, and the update changes its instance type or removes it",
+        reason="" if refusal is None else refusal.reason or refusal.as_sentence,
+        do="give on_scaled='rescale', which takes the scaling down, updates, and puts it back; or take it down before "
+        "(SageMakerScaleEndpointOperator(action='remove'))",
     )
 
 

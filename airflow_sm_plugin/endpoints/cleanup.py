@@ -18,6 +18,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointError,
     SageMakerInferenceError,
     ServiceError,
+    TaskKilled,
 )
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import in_progress, uses_config
@@ -144,15 +145,30 @@ class DeploymentCleanup:
         try:
             yield
         except BaseException as error:
+            problem = ""
             if self.due:
                 is_ours = isinstance(error, SageMakerInferenceError)
-                is_verdict = is_ours and not isinstance(error, ServiceError)
+                is_about_endpoint = is_ours and not isinstance(error, ServiceError)
                 longest = self._options.cleanup_wait
-                self._clean_up(
+                problem = self._clean_up(
                     longest if is_ours else min(longest, _HURRIED_SECONDS),
-                    failed_only=not is_verdict and isinstance(error, Exception),
+                    failed_only=not is_about_endpoint and isinstance(error, Exception),
                 )
+            self._name_what_is_left(error, problem)
             raise
+
+    def _name_what_is_left(self, error: BaseException, problem: str) -> None:
+        """Write to the error, which callbacks and e-mails carry, what exists of the endpoint and why it stays."""
+        if not isinstance(error, SageMakerInferenceError):
+            if problem:
+                error.add_note(f"Left behind: {problem}")
+            return
+        if error.left_behind or not self._work.touched or isinstance(error, TaskKilled):
+            return
+        left = self._hook.left_behind(self._work.endpoint_name)
+        if left is None:
+            left = f"endpoint {self._work.endpoint_name}, if it exists: it could not be described"
+        error.left_behind = f"{left}. {problem}" if left and problem else left
 
     def within(self, max_wait: float) -> None:
         """Delete what can be deleted within so many seconds; 0 sends each deletion once, without a wait."""
@@ -169,35 +185,40 @@ class DeploymentCleanup:
         """Check whether a failure, or a kill, is followed by a cleanup now."""
         return self._options.cleanup_on_failure and self._work.touched and not self._is_over
 
-    def _clean_up(self, max_wait: float, *, failed_only: bool = False) -> None:
+    def _clean_up(self, max_wait: float, *, failed_only: bool = False) -> str:
+        """Clean up; return why the endpoint stays, empty when it does not or was not this task's."""
+        problem = ""
         try:
-            if self._clean_endpoint(max_wait, failed_only=failed_only):
+            is_unknown, problem = self._clean_endpoint(max_wait, failed_only=failed_only)
+            if not is_unknown:
                 self._clean_config(max_wait)
         except SageMakerInferenceError as error:
             name = self._work.endpoint_name
             log.warning("could not clean up all that this task made for endpoint %s: %s", name, error)
+        return problem
 
-    def _clean_endpoint(self, max_wait: float, *, failed_only: bool) -> bool:
-        """Delete the endpoint if it is the task's own; return whether the configuration may be cleaned up next."""
+    def _clean_endpoint(self, max_wait: float, *, failed_only: bool) -> tuple[bool, str]:
+        """Delete the endpoint if it is the task's own.
+
+        :return: whether its state is not known, so that its configuration has to stay; and why the endpoint stays
+        """
         name = self._work.endpoint_name
         try:
             description = self._work.check_endpoint()
             if description is None:
-                return True
+                return False, ""
             if failed_only and description["EndpointStatus"] != "Failed":
                 raise NotCreatedByTask("nothing is known against it, so that a retry goes on with it")
             self._delete_endpoint(description, max_wait)
         except NotCreatedByTask as reason:
             if _ENDPOINT in self._work.created:
-                self._warn_of_endpoint(reason)
-            else:
-                log.info("endpoint %s is not cleaned up: %s", name, reason)
+                return False, self._warn_of_endpoint(reason)
+            log.info("endpoint %s is not cleaned up: %s", name, reason)
+            return False, f"It is not cleaned up: {reason.as_sentence}"
         except SageMakerInferenceError as error:
-            self._warn_of_endpoint(error)
-            return False
-        else:
-            log.info("cleaned up the endpoint %s that this task created", name)
-        return True
+            return True, self._warn_of_endpoint(error)
+        log.info("cleaned up the endpoint %s that this task created", name)
+        return False, ""
 
     def _delete_endpoint(self, description: Mapping[str, Any], max_wait: float) -> None:
         """Delete the described endpoint. One that is Deleting when time is up needs no further call."""
@@ -219,12 +240,16 @@ class DeploymentCleanup:
             if now is not None and now["EndpointStatus"] != "Deleting":
                 raise
 
-    def _warn_of_endpoint(self, reason: object) -> None:
+    def _warn_of_endpoint(self, reason: SageMakerInferenceError) -> str:
         log.warning(
             "could not clean up the endpoint %s that this task created: it stays and costs money until a retry has "
             "gone on with it, or SageMakerDeleteEndpointOperator or a person has deleted it: %s",
             self._work.endpoint_name,
             reason,
+        )
+        return (
+            f"This task created it and could not delete it: {reason.as_sentence}. A retry, "
+            f"SageMakerDeleteEndpointOperator or a person has to"
         )
 
     def _clean_config(self, max_wait: float) -> None:

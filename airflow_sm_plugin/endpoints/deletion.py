@@ -83,6 +83,15 @@ class EndpointDeletion:
         # A retry finds no other configurations once the endpoint is gone: what is deleted must not depend on the try.
         self._configs = list(dict.fromkeys([*served, *hook.configs.made_for(endpoint_name)]))
 
+    @property
+    def found(self) -> list[str]:
+        """List the configurations that were found, and the models that the served one names."""
+        models = {model: None for served in self._served.values() for model in models_of(served)}
+        return [
+            *(f"endpoint configuration {name}" for name in self._configs),
+            *(f"model {name}" for name in models),
+        ]
+
     def is_of(self, description: Mapping[str, Any] | None) -> bool:
         """Check that the endpoint to delete is the described one; None describes that there is none."""
         if description is None or self._endpoint is None:

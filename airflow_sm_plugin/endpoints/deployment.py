@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, is_same
+from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
@@ -29,6 +30,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.resources.endpoint_cost import cost_of
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict, Step, scaled_counts
 
 log = get_log(__name__)
@@ -79,6 +81,7 @@ class Deployment:
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
         self._replaced_config = note.replaced_config
+        self.requested_at = note.requested_at
 
     def note(self, action: str | None) -> DeploymentNote:
         """Collect the state that the next process needs after a deferral."""
@@ -93,6 +96,7 @@ class Deployment:
             replaced_config=self._replaced_config,
             models_created_at=self.spec.models_created_at,
             taken_down=self.scaling.taken_down,
+            requested_at=self.requested_at,
         )
 
     def cleanup_after_kill(self) -> dict[str, Any] | None:
@@ -139,7 +143,7 @@ class Deployment:
         description = self._hook.describe_endpoint(name)
         action = self._advance(description)
         if action is not None:
-            log.info("endpoint %s: %s, configuration %s", name, action, wanted)
+            self._log_request(action, description)
             return action
         verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
         if time.time() >= self.deadline:
@@ -148,6 +152,33 @@ class Deployment:
             )
         log.info("endpoint %s is %s: waiting until it may be changed", name, verdict.status)
         return None
+
+    def _log_request(self, action: str, description: Mapping[str, Any] | None) -> None:
+        """Log what SageMaker was asked for. That it was done is logged by :meth:`log_serving`, perhaps much later."""
+        name, instances = self.spec.endpoint_name, self.spec.instances()
+        if self.requested_at is None and self.pending:
+            status = (description or _CREATED_BY_ANOTHER)["EndpointStatus"]
+            log.info("endpoint %s is %s with the wanted configuration already: waiting for it", name, status)
+        elif self.pending:
+            kind = "creation" if action == "created" else "update"
+            config = self.spec.config_name
+            log.info(
+                "endpoint %s: asked SageMaker for its %s: %s, configuration %s", name, kind, instances, config
+            )
+
+    def log_serving(self, verdict: EndpointVerdict, action: str) -> None:
+        """Log the end of a deployment, and that the endpoint costs money from now on."""
+        name, instances = self.spec.endpoint_name, self.spec.instances(verdict.counts)
+        if verdict.state is EndpointState.WAIT:
+            log.info(
+                "endpoint %s is %s: wait_for_completion is off, so this task does not wait",
+                name,
+                verdict.status,
+            )
+            return
+        took = "" if self.requested_at is None else f" after {duration(time.time() - self.requested_at)}"
+        cost = cost_of(verdict.status, instances)
+        log.info("endpoint %s (%s): %s%s, %s; it %s", name, action, verdict.status, took, instances, cost)
 
     def _advance(self, description: Mapping[str, Any] | None) -> str | None:
         """Take the next step; return the action, None when the endpoint has to be described again."""
@@ -181,6 +212,7 @@ class Deployment:
         self._ensure_config()
         if not self._hook.create_endpoint(self.spec):
             return None
+        self.requested_at = time.time()
         self._work.endpoint_created()
         self._replaced_config = ""
         return "created"
@@ -217,6 +249,7 @@ class Deployment:
                 raise
             self.scaling.take_down(description, served, was_refused=True)
             return None
+        self.requested_at = time.time() if accepted else None
         return "updated" if accepted else None
 
     def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -273,7 +306,10 @@ class Deployment:
             poll_interval=self.options.poll_interval,
         )
         if description is None:
-            raise EndpointNotFound(f"endpoint {name} was deleted meanwhile, and not by this task")
+            raise EndpointNotFound(
+                f"endpoint {name} was deleted meanwhile, and not by this task",
+                do="find out who deletes it; then retry",
+            )
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
 
     def put_back_scaling(self, verdict: EndpointVerdict, action: str) -> None:
@@ -296,7 +332,7 @@ class Deployment:
             raise error
         if verdict.state is EndpointState.WAIT and self.options.wait_for_completion:
             raise endpoint_status.deadline_exceeded(
-                verdict, endpoint_name=name, seconds=self.options.max_wait, cleaned_up=self.cleanup.due
+                verdict, endpoint_name=name, seconds=self.options.max_wait
             )
 
     def update_tags(self, endpoint_arn: str) -> None:

@@ -93,7 +93,7 @@ class DeploymentScaling:
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> bool:
         """Decide whether scaling made SageMaker refuse an update; raise EndpointScaled then, unless ``rescale``."""
-        cause = refusal.__cause__
+        cause = refusal.__context__
         code, message = words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))
         about_scaling = is_about_scaling(code, message)
         if about_scaling is False:
@@ -104,7 +104,7 @@ class DeploymentScaling:
         if self.rescale:
             return True
         name, is_certain = self.spec.endpoint_name, about_scaling is not None
-        raise scaled_error(name, scaled, refusal, is_certain=is_certain) from refusal
+        raise scaled_error(name, scaled, refusal, is_certain=is_certain) from None
 
     def put_back(self, arn: str = "", *, serves: bool = True) -> None:
         """Put back the scaling that any deployment took down, also without ``rescale``: its loss was not asked for.

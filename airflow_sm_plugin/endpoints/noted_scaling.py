@@ -58,8 +58,8 @@ class NotedScaling:
         tags = self._hook.tags_of(arn)
         if tags is None:
             raise AccessDenied(
-                f"on_scaled='rescale' keeps what it takes down in tags of endpoint {self._name}, which cannot be read: "
-                f"allow sagemaker:ListTags, sagemaker:AddTags and sagemaker:DeleteTags"
+                f"on_scaled='rescale' keeps what it takes down in tags of endpoint {self._name}, which cannot be read",
+                do="allow sagemaker:ListTags, sagemaker:AddTags and sagemaker:DeleteTags",
             )
         scalings = [self._described(variant, target) for variant, target in targets.items()]
         self._note(arn, tags, merged(noted_in(tags, self._name), scalings))

@@ -54,6 +54,7 @@ class DeploymentNote:
     :param touched: the task has acted on the endpoint, so that a failure is cleaned up
     :param failed_updates: failed UpdateEndpoint requests
     :param may_be_updating: one of them may have been accepted all the same
+    :param requested_at: when this try asked SageMaker for the creation or update, in epoch seconds
     :param deadline: epoch seconds by which a change in progress must have ended; None begins now
     """
 
@@ -67,6 +68,7 @@ class DeploymentNote:
     replaced_config: str | None = None
     models_created_at: Mapping[str, float] = field(default_factory=dict)
     taken_down: tuple[str, ...] = ()
+    requested_at: float | None = None
 
     def as_mapping(self) -> dict[str, Any]:
         import msgspec  # not while DAG files are parsed

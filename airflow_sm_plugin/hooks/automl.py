@@ -31,8 +31,8 @@ class AutoMLJobs:
             job = self._describe_v1(name, denied)
         if job is None:
             raise AutoMLJobNotFound(
-                f"there is no AutoML job {name} in {self._hook.conn_region_name}: mend its name, region_name or the "
-                f"account"
+                f"there is no AutoML job {name} in {self._hook.conn_region_name}",
+                do="correct its name, region_name or the account",
             )
         return job
 
@@ -54,7 +54,8 @@ class AutoMLJobs:
             if candidate["CandidateName"] == candidate_name:
                 return candidate
         raise CandidateNotFound(
-            f"AutoML job {job_name} has no candidate {candidate_name!r}; leave candidate_name out for the best one"
+            f"AutoML job {job_name} has no candidate {candidate_name!r}",
+            do="correct candidate_name, or leave it out for the best one",
         )
 
     def completed_candidates(self, job_name: str) -> list[Mapping[str, Any]]:

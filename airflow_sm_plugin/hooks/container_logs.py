@@ -1,14 +1,17 @@
-"""The last lines that a container wrote to CloudWatch Logs, copied to the task's log."""
+"""Lines that a container wrote to CloudWatch Logs: the last ones for the task's log, the first ones of a start."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from botocore.config import Config
 
 from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.calls import ClientHook, pages_of
+from airflow_sm_plugin.resources.container_start import ContainerLines
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -26,8 +29,23 @@ _MOST_STREAMS_LISTED = 500
 """Streams among which the latest are searched: ten DescribeLogStreams of 50. In a group with more streams of one prefix
 a later one can be missed."""
 
+_LINES_SEARCHED = 1_000
+"""Last lines of a data log among which those of the failed requests are searched: one page of at most a megabyte."""
+
+_CONNECT_SECONDS, _READ_SECONDS = 5, 20
+"""Time limits of a call, unless shorter ones are set: lines of a log explain something, and hold nothing up. In a VPC
+without a way to CloudWatch Logs each attempt to connect would take a minute."""
+
 _POLLS = 5
 """Polls within the caller's patience. More would only add requests: lines reach CloudWatch after some seconds."""
+
+
+class _WantedLines(NamedTuple):
+    group: str
+    lines: int
+    streams: str
+    since: float | None
+    inference_ids: Collection[str] | None
 
 
 class ContainerLogsHook(ClientHook):
@@ -39,8 +57,25 @@ class ContainerLogsHook(ClientHook):
     def client(self) -> CloudWatchLogsClient:
         return cast("CloudWatchLogsClient", self.get_conn())
 
+    def _get_config(self, config: Config | None = None) -> Config:
+        merged = super()._get_config(config)
+        connect, read = (vars(merged)[name] for name in ("connect_timeout", "read_timeout"))
+        return merged.merge(
+            Config(
+                connect_timeout=min(connect or _CONNECT_SECONDS, _CONNECT_SECONDS),
+                read_timeout=min(read or _READ_SECONDS, _READ_SECONDS),
+            )
+        )
+
     def show_tail(
-        self, group: str, *, lines: int, streams: str = "", patience: float = 0, since: float | None = None
+        self,
+        group: str,
+        *,
+        lines: int,
+        streams: str = "",
+        patience: float = 0,
+        since: float | None = None,
+        inference_ids: Collection[str] | None = None,
     ) -> None:
         """Write the last lines of the group's latest streams to the log, or one line with the reason for their absence.
 
@@ -51,16 +86,21 @@ class ContainerLogsHook(ClientHook):
         :param patience: seconds over which five polls are made while no line is there, since lines reach CloudWatch
             with a delay; default 0, one poll
         :param since: epoch seconds of the earliest lines; default all
+        :param inference_ids: of the requests that failed, where the containers serve other requests too. A data log
+            names the request of each line, so others' lines are left out; other lines are marked as the endpoint's.
+            None where all lines belong to the failure
         """
         if lines <= 0:
             return
         try:
             with translated(f"logs:GetLogEvents {group}"):
-                tails = self._awaited_tails(group, lines, streams, patience, since)
+                tails = self._awaited_tails(
+                    _WantedLines(group, lines, streams, since, inference_ids), patience
+                )
         except SageMakerInferenceError as error:
             self.log.info(
                 "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
-                str(error).rstrip("."),
+                error.reason or error,
                 group,
             )
             return
@@ -68,37 +108,68 @@ class ContainerLogsHook(ClientHook):
             self.log.info("the containers wrote nothing to %s so far", f"{group} {streams}".rstrip())
         for stream, texts in tails.items():
             # Each line is an argument of its own.
-            message = "\n".join(["last lines of %s %s:", *["%s"] * len(texts)])
-            self.log.info(message, group, stream, *texts)
+            is_shared = inference_ids is not None and not _is_data_log(stream)
+            mark = " (of the whole endpoint; may belong to other requests)" if is_shared else ""
+            message = "\n".join(["last lines of %s %s%s:", *["%s"] * len(texts)])
+            self.log.info(message, group, stream, mark, *texts)
 
-    def _awaited_tails(
-        self, group: str, lines: int, streams: str, patience: float, since: float | None
-    ) -> dict[str, list[str]]:
-        tails = self._tails(group, lines, streams, since)
+    def first_lines(self, group: str, *, since: float, lines: int) -> ContainerLines | None:
+        """Read the first lines of the latest stream that was made since; None while there is none.
+
+        :param since: epoch seconds; streams of an earlier endpoint of the same name are older
+        :raises ServiceError: CloudWatch Logs refused or did not answer
+        """
+        with translated(f"logs:GetLogEvents {group}"):
+            try:
+                latest = self._latest_streams(group)
+            except self.client.exceptions.ResourceNotFoundException:
+                return None
+            names = [
+                stream["logStreamName"]
+                for stream in latest
+                if stream.get("creationTime", 0) >= since * 1_000
+                and not _is_data_log(stream["logStreamName"])
+            ]
+            if not names:
+                return None
+            events = self.client.get_log_events(
+                logGroupName=group, logStreamName=names[0], limit=lines, startFromHead=True
+            )["events"]
+        return ContainerLines(
+            f"{group} {names[0]}", [event["message"].rstrip()[:_LONGEST_LINE] for event in events]
+        )
+
+    def _awaited_tails(self, wanted: _WantedLines, patience: float) -> dict[str, list[str]]:
+        tails = self._tails(wanted)
         for _ in range(_POLLS - 1 if patience > 0 else 0):
             if tails:
                 break
             time.sleep(patience / (_POLLS - 1))
-            tails = self._tails(group, lines, streams, since)
+            tails = self._tails(wanted)
         return tails
 
-    def _tails(self, group: str, lines: int, streams: str, since: float | None) -> dict[str, list[str]]:
+    def _tails(self, wanted: _WantedLines) -> dict[str, list[str]]:
+        group = wanted.group
         try:
-            latest = self._streams(group, streams) if streams else self._latest_streams(group)
+            latest = self._streams(group, wanted.streams) if wanted.streams else self._latest_streams(group)
         except self.client.exceptions.ResourceNotFoundException:  # the group is made with the first line
             return {}
         tails: dict[str, list[str]] = {}
         for stream in latest:
             name = stream["logStreamName"]
+            ids = wanted.inference_ids if _is_data_log(name) else None
             events = self.client.get_log_events(
                 logGroupName=group,
                 logStreamName=name,
-                limit=lines,
+                limit=wanted.lines if ids is None else _LINES_SEARCHED,
                 startFromHead=False,
-                startTime=int((since or 0) * 1_000),
+                startTime=int((wanted.since or 0) * 1_000),
             )["events"]
-            if events:
-                tails[name] = [event["message"].rstrip()[:_LONGEST_LINE] for event in events]
+            texts = [event["message"].rstrip()[:_LONGEST_LINE] for event in events]
+            if ids is not None:
+                texts = [text for text in texts if any(f"[{each}]" in text for each in ids)][-wanted.lines :]
+            if texts:
+                tails[name] = texts
         return tails
 
     def _latest_streams(self, group: str) -> Sequence[LogStreamTypeDef]:
@@ -117,6 +188,10 @@ class ContainerLogsHook(ClientHook):
         )
         found = [stream for page in pages for stream in page["logStreams"]]
         return sorted(found, key=lambda stream: stream.get("lastEventTimestamp", 0), reverse=True)[:_STREAMS]
+
+
+def _is_data_log(stream: str) -> bool:
+    return stream.endswith("/data-log")
 
 
 class TransformJobsHook(ClientHook):

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.aws.errors import meaning, translate, translated, words_of
+from airflow_sm_plugin.aws.errors import meaning, translated, words_of
 from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.core.names import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     EndpointConfigNotFound,
@@ -32,6 +33,7 @@ from airflow_sm_plugin.hooks.models import Models
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.resources.endpoint_cost import counts_of, instances_of, left_behind
 from airflow_sm_plugin.resources.model import without_empty
 
 if TYPE_CHECKING:
@@ -139,13 +141,17 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                     return False
                 if _missing_kind(error) == "model":
                     raise ModelNotFound(
-                        f"{translate(error, doing)}. Its endpoint configuration exists: create the model"
-                    ) from error
+                        f"{doing}: a model of endpoint configuration {spec.config_name} does not exist",
+                        reason=words_of(error)[1],
+                        do="create the model, then run this task again",
+                    ) from None
                 if _misses_config(error):
                     raise EndpointConfigNotFound(
-                        f"{translate(error, doing)}. It was created, and created again where it was gone, for "
-                        f"{CONSISTENCY_SECONDS:.0f} s: see what deletes it; a retry starts from the beginning"
-                    ) from error
+                        f"{doing}: endpoint configuration {spec.config_name} was created, and created again where it "
+                        f"was gone, for {CONSISTENCY_SECONDS:.0f} s, and still does not exist",
+                        reason=words_of(error)[1],
+                        do="find out what deletes it; a retry starts from the beginning",
+                    ) from None
                 raise
         return True
 
@@ -201,6 +207,26 @@ class SageMakerControlPlaneHook(SageMakerCalls):
             self.log.info("endpoint %s deleted", name)
         return target is not None
 
+    def left_behind(self, name: str) -> str | None:
+        """Describe an endpoint that a failed task leaves behind: status, instances, cost; by best effort.
+
+        :return: empty when there is none, None where it cannot be described
+        """
+        try:
+            description = self.describe_endpoint(name)
+        except SageMakerInferenceError as error:
+            self.log.debug("what is left of endpoint %s is not known: %s", name, error)
+            return None
+        if description is None:
+            return ""
+        config: Mapping[str, Any] | None = None
+        try:
+            config = self.configs.describe(str(description.get("EndpointConfigName")))
+        except SageMakerInferenceError as error:
+            self.log.debug("the instances of endpoint %s are not known: %s", name, error)
+        instances = instances_of((config or {}).get("ProductionVariants") or (), counts_of(description))
+        return left_behind(name, str(description["EndpointStatus"]), instances)
+
     def request_deletion(self, name: str) -> bool:
         """Ask for an endpoint's deletion; False when a change in progress forbids it now.
 
@@ -213,10 +239,11 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                 if _MAY_NOT_DEREGISTER in words_of(error)[1]:
                     raise AccessDenied(
                         f"endpoint {name} cannot be deleted: it is registered with Application Auto Scaling, and the "
-                        f"role may not end that. Allow application-autoscaling:DeregisterScalableTarget to it "
-                        f"(SageMaker then deregisters by itself), or have another role run "
-                        f"SageMakerScaleEndpointOperator(action='remove')"
-                    ) from error
+                        f"role is not permitted to end that",
+                        do="allow application-autoscaling:DeregisterScalableTarget to the role (SageMaker then "
+                        "deregisters by itself), or have another role run "
+                        "SageMakerScaleEndpointOperator(action='remove')",
+                    ) from None
                 refusal = meaning(error)
                 if refusal not in (Meaning.NOT_FOUND, Meaning.IN_PROGRESS):
                     raise
@@ -253,12 +280,11 @@ class SageMakerControlPlaneHook(SageMakerCalls):
             except TaskKilled:
                 raise
             except SageMakerInferenceError as error:
-                failed = failed.one_more()
+                failed = failed.one_more(error.reason or error.as_sentence)
                 if failed.end_the_wait(error) or (not was_described and time.monotonic() >= give_up):
-                    raise type(error)(
-                        f"the wait for endpoint {name} broke, {failed.in_a_row} failed polls in a row: {error}"
-                    ) from error
-                self.log.warning("the wait for endpoint %s goes on after a failed poll: %s", name, error)
+                    broke = f"the wait for endpoint {name} broke, {plural(failed.in_a_row, 'failed poll')} in a row"
+                    raise error.during(broke) from None
+                self.log.warning("the wait for endpoint %s goes on: %s", name, failed.in_words("SageMaker"))
             else:
                 failed, was_described = FailedPolls(), True
                 self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))

@@ -40,8 +40,9 @@ class EndpointConfigs:
                 names = ", ".join(variant.model_name for variant in spec.variants)
                 raise ModelNotFound(
                     f"endpoint {spec.endpoint_name} cannot be configured: there is no SageMaker model {names} in "
-                    f"{hook.conn_region_name}; create it first"
-                ) from error
+                    f"{hook.conn_region_name}",
+                    do="create it first, or correct its name or region_name",
+                ) from None
         hook.log.info("endpoint configuration %s created", spec.config_name)
         return True
 

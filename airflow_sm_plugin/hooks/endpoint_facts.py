@@ -90,13 +90,18 @@ class EndpointFacts:
             description = await asyncio.to_thread(self._existing)
         except AccessDenied as error:
             raise AccessDenied(
-                f"a killed try left requests in doubt before anything was accepted, and only the endpoint's "
-                f"description says where their results would be: {error}. Pass on_unknown='resend', which sends them "
-                f"again, perhaps a second time"
-            ) from error
+                "a killed try left requests without a known answer before anything was accepted, and only the "
+                "endpoint's description contains the location of their results",
+                reason=error.as_sentence,
+                do="allow sagemaker:DescribeEndpoint, or pass on_unknown='resend', which sends them again, perhaps a "
+                "second time",
+            ) from None
         output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
         if not output.get("S3OutputPath"):
-            raise EndpointNotAsynchronous(f"endpoint {self._name} is not asynchronous: it has no output path")
+            raise EndpointNotAsynchronous(
+                f"endpoint {self._name} is not asynchronous: it has no output path",
+                do="deploy it with async_output_path",
+            )
         return output["S3OutputPath"], output.get("S3FailurePath") or None
 
     async def models(self) -> EndpointModels | None:
@@ -121,7 +126,8 @@ class EndpointFacts:
         description = self._described()
         if description is None:
             raise EndpointNotFound(
-                f"there is no endpoint {self._name} in {self._hook.conn_region_name}: deploy it first, or mend its name"
+                f"there is no endpoint {self._name} in {self._hook.conn_region_name}",
+                do="deploy it first, or correct its name or region_name",
             )
         return description
 
@@ -136,14 +142,14 @@ class EndpointFacts:
         try:
             containers = list(_containers(self._hook, endpoint.get("EndpointConfigName")))
         except (AccessDenied, ModelNotFound) as error:
-            # An endpoint goes on serving when its model is deleted, so this is no verdict.
+            # An endpoint goes on serving when its model is deleted, so this is no failure.
             log.info("the models of endpoint %s cannot be checked: %s", self._name, error)
             return models
         spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
         if not spelled:
             raise EndpointNotMultiModel(
-                f"endpoint {self._name} serves no target models: none of its containers has Mode MultiModel "
-                f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
+                f"endpoint {self._name} serves no target models: none of its containers has Mode MultiModel",
+                do="deploy a model of SageMakerCreateModelOperator(mode='MultiModel')",
             )
         given = dict.fromkeys(filter(None, spelled))
         slashes = {prefix.endswith("/") for prefix in given}
@@ -167,13 +173,14 @@ def _check_multi_model(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
     status = endpoint.get("EndpointStatus")
     if status not in SERVING_STATUSES:
         raise EndpointNotInService(
-            f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
-            f"(SageMakerDeployEndpointOperator does)"
+            f"endpoint {endpoint_name} is {status}, it serves only InService",
+            reason=str(endpoint.get("FailureReason") or ""),
+            do="wait for it first (SageMakerDeployEndpointOperator does)",
         )
     if endpoint.get("AsyncInferenceConfig"):
         raise EndpointNotRealTime(
-            f"endpoint {endpoint_name} is asynchronous, and such an endpoint has no target models: take "
-            f"SageMakerAsyncBatchOperator for it, or deploy a real-time multi-model endpoint"
+            f"endpoint {endpoint_name} is asynchronous, and such an endpoint has no target models",
+            do="use SageMakerAsyncBatchOperator, or deploy a real-time multi-model endpoint",
         )
 
 

@@ -32,8 +32,10 @@ class ModelPackages:
                 answer = self._hook.client.describe_model_package(ModelPackageName=arn)
         except RequestRefused as error:
             raise ModelPackageNotFound(
-                f"there is no model package {arn} to be used in {self._hook.conn_region_name}: {error}"
-            ) from error
+                f"there is no model package {arn} to be used in {self._hook.conn_region_name}",
+                reason=error.reason,
+                do="correct its name, region_name or the account",
+            ) from None
         return cast("Mapping[str, Any]", answer)
 
     def newest(self, group: str, *, require_approved: bool) -> Mapping[str, Any]:
@@ -48,7 +50,7 @@ class ModelPackages:
                 versions = self._versions(group, require_approved=require_approved)
                 return newest(versions, group=group, require_approved=require_approved)
         except RequestRefused as error:
-            raise self._no_group(group, error) from error
+            raise self._no_group(group, error) from None
         except ModelPackageNotFound:
             self._check_group(group)
             raise
@@ -78,5 +80,7 @@ class ModelPackages:
 
     def _no_group(self, group: str, error: RequestRefused) -> ModelPackageNotFound:
         return ModelPackageNotFound(
-            f"there is no model package group {group} in {self._hook.conn_region_name}: {error}"
+            f"there is no model package group {group} in {self._hook.conn_region_name}",
+            reason=error.reason,
+            do="correct its name, region_name or the account",
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.aws.errors import cause_of, meaning, translated, words_of
+from airflow_sm_plugin.aws.errors import meaning, translated, words_of
 from airflow_sm_plugin.core.names import is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
@@ -47,14 +47,14 @@ class Models:
                 break
         else:
             raise ServiceUnavailable(
-                f"model {name} was there at each of {_ATTEMPTS} attempts to create it, and gone right after: see what "
-                f"deletes it; a retry starts from the beginning"
+                f"model {name} was there at each of {_ATTEMPTS} attempts to create it, and gone right after",
+                do="find out what deletes it; a retry starts from the beginning",
             )
         differences = self._differences(spec, existing)
         if differences:
             raise ResourceConflict(
-                f"model {name} exists already with other content: {'; '.join(differences)} differ. "
-                f"Choose another name, leave the name out to derive one from the content, or delete the model"
+                f"model {name} exists already with other content: {'; '.join(differences)} differ",
+                do="choose another name, leave the name out to derive one from the content, or delete the model",
             )
         self._hook.log.info("model %s exists already with the same content: reused", name)
         self._hook.update_tags(str(existing["ModelArn"]), spec.tags)
@@ -101,7 +101,7 @@ class Models:
         )
         if refused is None:
             raise error
-        raise refused from cause_of(error)
+        raise refused from None
 
     def _differences(self, spec: ModelSpec, existing: Mapping[str, Any]) -> list[str]:
         differences = spec.differences(existing)
@@ -121,7 +121,10 @@ class Models:
         """
         description = self.find(name)
         if description is None:
-            raise ModelNotFound(f"there is no SageMaker model {name} in {self._hook.conn_region_name}")
+            raise ModelNotFound(
+                f"there is no SageMaker model {name} in {self._hook.conn_region_name}",
+                do="create it first, or correct its name or region_name",
+            )
         return description
 
     def find_all(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:

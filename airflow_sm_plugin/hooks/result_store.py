@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.aws.errors import meaning, translated
+from airflow_sm_plugin.aws.errors import meaning, translated, words_of
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri, object_not_found
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, RequestRefused
+from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
 from airflow_sm_plugin.resources.containers import artefact_of
 from airflow_sm_plugin.resources.model import ModelSpec
 
@@ -48,9 +48,7 @@ class ResultStoreHook(_S3Hook):
             except ClientError as error:
                 if meaning(error) is not Meaning.NOT_FOUND:
                     raise
-                raise InputNotFound(
-                    f"the object {location} does not exist: upload it first, or mend its name"
-                ) from error
+                raise object_not_found(location, code=words_of(error)[0]) from None
             with closing(response["Body"]) as stream:  # as its own context it is another, that checks nothing
                 return _read(stream, limit)
 
@@ -104,7 +102,7 @@ class ArtefactHook(_S3Hook):
             with translated(f"s3:HeadObject {location}"):
                 return self.client.head_object(Bucket=uri.bucket, Key=uri.key)["ETag"].strip('"')
         except RequestRefused as error:
-            cause = error.__cause__
+            cause = error.__context__
             if isinstance(cause, ClientError) and meaning(cause) is Meaning.NOT_FOUND:
                 self.log.warning(
                     "the artefact %s does not exist: no new model can be made of it, and where one is reused, no "

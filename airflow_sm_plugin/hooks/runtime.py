@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.answers import UnreadableAnswer, result_locations
-from airflow_sm_plugin.aws.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
+from airflow_sm_plugin.aws.errors import meaning, stumbles_as_botocore, translate, translated
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -109,10 +109,10 @@ class SageMakerRuntimeHook(ClientHook):
                     raise RecordTooLarge(
                         f"sagemaker:InvokeEndpoint {request.endpoint_name}, payload of {len(request.body)} bytes: "
                         f"{TOO_LARGE_PERHAPS}"
-                    ) from _harmless(error)
+                    ) from None
                 late = wanted is Attempt.MODEL_LOADS and time.monotonic() - began >= model_load_seconds
                 if wanted is Attempt.FINAL or failed >= attempts or late:
-                    raise _failure(error, request, error_text_limit) from _harmless(error)
+                    raise _failure(error, request, error_text_limit) from None
                 answered = error
             # Outside the handler: an exception of the pause must not carry a container's words in its context.
             self._pause(request.endpoint_name, answered, call, sleep)
@@ -137,10 +137,10 @@ class SageMakerRuntimeHook(ClientHook):
                     answer = self.client.invoke_endpoint_async(**parameters)
             except ClientError as error:
                 if meaning(error) not in _NOT_ACCEPTED or attempt == attempts:
-                    raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from cause_of(error)
+                    raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from None
                 self._pause(request.endpoint_name, error, attempt, time.sleep)
             except BotoCoreError as error:
-                raise unanswered(error, request.endpoint_name) from _harmless(error)
+                raise unanswered(error, request.endpoint_name) from None
             else:
                 try:
                     output, failure = result_locations(
@@ -203,9 +203,10 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
     )
 
 
-def _harmless(error: ClientError | BotoCoreError) -> BaseException | None:
-    """Return the error unless its text shows a secret: a container's full text, or a parameter's value."""
-    return None if failure_of(error).code == "ModelError" else cause_of(error)
+_CONTAINER_REMEDIES: Mapping[type[SageMakerInferenceError], str] = {
+    ModelUnavailable: "retry later; where it happens often, give the endpoint more instances, or the model more time",
+    ModelError: "correct the payload, its content_type or the model, as the reason and the log lines require",
+}
 
 
 def _failure(
@@ -216,12 +217,15 @@ def _failure(
     failure, model = failure_of(error), request.target_model or "its model"
     if failure.code == "ModelNotReadyException":
         return ModelLoadTimeout(
-            f"endpoint {request.endpoint_name} did not load {model} in time; a retry may find it loaded"
+            f"endpoint {request.endpoint_name} did not load {model} in time",
+            do="retry: it may be loaded by then; or raise model_load_seconds",
         )
     if failure.code != "ModelError":
         return explained(error, "InvokeEndpoint", request.endpoint_name)
     kind = ModelUnavailable if failure.attempt is Attempt.AGAIN else ModelError
-    text = (failure.original_message or "") if limit else ""
-    error_excerpt = f": {text[:limit]}" if text else ""
     status = failure.original_status or "nothing in time"
-    return kind(f"a container of endpoint {request.endpoint_name} answered {status}{error_excerpt}")
+    return kind(
+        f"a container of endpoint {request.endpoint_name} answered {status}",
+        reason=(failure.original_message or "")[:limit],
+        do=_CONTAINER_REMEDIES[kind],
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from airflow_sm_plugin.aws.errors import translated
+from airflow_sm_plugin.aws.hook import connecting
 from airflow_sm_plugin.core.names import tags_to_write, users_tags
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
 from airflow_sm_plugin.hooks.calls import ClientHook, pages_of
@@ -28,7 +29,7 @@ class SageMakerCalls(ClientHook):
         """Resolve a role given by name or ARN; only a name costs an ``iam:GetRole``."""
         if role.startswith("arn:"):
             return role
-        with translated(f"iam:GetRole {role}"):
+        with translated(f"iam:GetRole {role}"), connecting():
             return str(self.expand_role(role))
 
     def tags_of(self, arn: str) -> Mapping[str, str] | None:

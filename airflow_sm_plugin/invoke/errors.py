@@ -51,25 +51,28 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
     reason = meaning(error)
     if reason is Meaning.NOT_FOUND:
         return EndpointNotFound(
-            f"no endpoint {endpoint_name} serves in this account and region: deploy it first, or mend its name"
+            f"no endpoint {endpoint_name} serves in this account and region",
+            do="deploy it first, or correct its name, region_name or the account",
         )
     if reason is Meaning.WRONG_KIND and operation == "InvokeEndpoint":
         return EndpointNotRealTime(
-            f"endpoint {endpoint_name} is asynchronous: use SageMakerInvokeEndpointAsyncOperator"
+            f"endpoint {endpoint_name} is asynchronous", do="use SageMakerInvokeEndpointAsyncOperator"
         )
     if reason is Meaning.NOT_MULTI_MODEL:
         return EndpointNotMultiModel(
-            f"endpoint {endpoint_name} serves no target models: deploy it with a model of mode MultiModel, or do "
-            f"without target_model"
+            f"endpoint {endpoint_name} serves no target models",
+            do="deploy it with a model of mode MultiModel, or leave target_model out",
         )
     if reason is Meaning.NO_MODEL_DATA:
         return TargetModelNotFound(
-            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: "
-            f"{words_of(error)[1]}"
+            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix",
+            reason=words_of(error)[1],
+            do="upload it there, or correct target_model",
         )
     if reason is Meaning.WRONG_KIND:
         return EndpointNotAsynchronous(
-            f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
+            f"endpoint {endpoint_name} is not asynchronous",
+            do="deploy it with async_output_path, or use SageMakerInvokeEndpointOperator",
         )
     return translate(error, f"sagemaker:{operation} {endpoint_name}")
 
@@ -78,5 +81,5 @@ def unanswered(error: BotoCoreError, endpoint_name: str) -> SageMakerInferenceEr
     """Make the error for an InvokeEndpointAsync without an answer: it may have been accepted."""
     doing = f"sagemaker:InvokeEndpointAsync {endpoint_name}"
     if isinstance(error, HTTPClientError) and not isinstance(error, BotoConnectionError):
-        return AnswerLost(f"{doing}: sent, but no answer came: {error}. It may have been accepted")
+        return AnswerLost(f"{doing}: sent, but no answer came; it may have been accepted", reason=str(error))
     return translate(error, doing)

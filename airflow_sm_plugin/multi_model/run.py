@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.template_values import whole_number
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
     ModelError,
@@ -42,7 +42,7 @@ class BatchOutcome:
 
     :param summary: for XCom
     :param page_location: of the report for people
-    :param retryable: inputs with a failure that a retry can mend
+    :param retryable: inputs with a failure that a retry can end
     :param groups: of the failures, the greatest first
     """
 
@@ -58,19 +58,15 @@ class BatchOutcome:
         containers = (ModelError.__name__, ModelUnavailable.__name__)
         return any(group.error in containers for _, group in self.groups)
 
-    def in_words(self, tolerance: Tolerance, then: str) -> str:
-        """Describe the failures, for an error's text.
-
-        :param then: advice to the reader
-        """
+    def failure_lines(self, tolerance: Tolerance, *, is_shard: bool) -> list[str]:
+        """Describe the failures, for an error's text."""
         unread = self.counts.inputs_unread
-        lines = [
-            failed_share(self.counts, tolerance)
-            + (f"; {unread} inputs could not be read to their end." if unread else "."),
+        share = failed_share(self.counts, tolerance, is_shard=is_shard)
+        return [
+            f"{share}; {plural(unread, 'input')} could not be read to the end" if unread else share,
             *group_lines(self.groups, _SHOWN),
-            f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip(),
+            "All are listed in the .errors.jsonl beside the outputs",
         ]
-        return "\n".join(map(presentable, lines))
 
 
 async def run_one_shard(

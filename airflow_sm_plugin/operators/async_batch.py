@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, run_of, task_instance_owner, try_of
 from airflow_sm_plugin.batches.report.elements import group_line
 from airflow_sm_plugin.core.input_selection import patterns
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import (
@@ -180,12 +181,15 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
-            return self._run(context, settings, console, resumes=False)
+            with self.naming_what_is_left(self.endpoint_name):
+                return self._run(context, settings, console, resumes=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         with self.reading_arguments():
-            self._check_event(event)
-            return self._run(context, self._settings(context), self.console(), resumes=True)
+            settings = self._settings(context)
+            with self.naming_what_is_left(self.endpoint_name):
+                self._check_event(event)
+                return self._run(context, settings, self.console(), resumes=True)
 
     def _run(
         self, context: Context, settings: BatchSettings, console: Console, *, resumes: bool
@@ -233,9 +237,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             if isinstance(step, Finished):
                 return step, ""
             self.log.info(
-                "endpoint %s: %d results are waited for; state in %s",
+                "endpoint %s: waiting for %s; state in %s",
                 self.endpoint_name,
-                step.pending,
+                plural(step.pending, "result"),
                 batch.folder.location,
             )
             return step, await batch.publish_wait()
@@ -274,20 +278,24 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            self.show_container_logs()
+            self.show_container_logs(
+                since=datetime.fromisoformat(report.started_at).timestamp(),
+                patience=FRESH_LINES_SECONDS,
+                inference_ids=finished.failed_ids,
+            )
         if self.on_failure == "collect":
             return report.summary()
-        lines = [
-            f"{counts.unsuccessful} of {counts.total} inputs have no output of endpoint {self.endpoint_name}: {counts}."
-        ]
+        verb = "has" if counts.unsuccessful == 1 else "have"
+        inputs = f"{counts.unsuccessful} of {plural(counts.total, 'input')}"
+        lines = [f"{inputs} {verb} no output of endpoint {self.endpoint_name}: {counts}"]
         lines += [group_line("", group, "input") for group in report.failures[:_SHOWN_GROUPS]]
         if len(report.failures) > _SHOWN_GROUPS:
             rest = sum(group.count for group in report.failures[_SHOWN_GROUPS:])
             lines.append(f"and {plural(rest, 'more input')}")
-        lines.append(
-            f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
+        lines.append(f"All are listed below {report.failures_location}")
+        raise AsyncInferenceFailed(
+            *lines, do="correct the cause, then clear this task to send those again; outputs are kept"
         )
-        raise AsyncInferenceFailed(*lines)
 
     def _settings(self, context: Context) -> BatchSettings:
         """Check all arguments before inputs are listed."""

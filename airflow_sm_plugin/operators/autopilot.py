@@ -14,7 +14,9 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator, check_event
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
+from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
+from airflow_sm_plugin.resources.containers import artefact_of
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.tags import read_tags
 
@@ -113,8 +115,9 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._export(hook, job)
         raise AutoMLJobStillRunning(
             f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{seconds(self.max_wait_seconds, 'max_wait_seconds'):.0f} s: raise max_wait_seconds or retry later. "
-            f"The job goes on, and costs money while it does"
+            f"{duration(seconds(self.max_wait_seconds, 'max_wait_seconds'))}",
+            left_behind=f"AutoML job {self.auto_ml_job_name} goes on, and costs money until it ends",
+            do="retry later, or raise max_wait_seconds",
         )
 
     def _check_arguments(self) -> None:
@@ -172,20 +175,23 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
         name, arn, created = hook.models.create(spec)
+        objective = autopilot.objective_of(candidate)
         self.log.info(
-            "model %s %s from candidate %s of AutoML job %s, response keys %s",
+            "model %s %s from candidate %s of AutoML job %s (%s), response keys %s, artefact %s",
             name,
             "created" if created else "reused",
             candidate["CandidateName"],
             self.auto_ml_job_name,
+            f"{objective['name']} {objective['value']:g}" if objective else "no objective",
             ", ".join(keys) or "as they are",
+            ", ".join(filter(None, map(artefact_of, spec.containers))) or "none",
         )
         return {
             "model_name": name,
             "model_arn": arn,
             "auto_ml_job_name": self.auto_ml_job_name,
             "candidate_name": candidate["CandidateName"],
-            "objective": autopilot.objective_of(candidate),
+            "objective": objective,
             "inference_response_keys": keys,
         }
 
@@ -210,6 +216,6 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             autopilot.check_objective(candidate, choice.required_objective, job_name=name)
         except ObjectiveNotMet as unmet:
             if choice.skips:
-                raise AirflowSkipException(str(unmet)) from unmet
+                raise AirflowSkipException(unmet.as_sentence) from None
             raise
         return candidate

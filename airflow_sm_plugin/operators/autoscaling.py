@@ -95,7 +95,8 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             variant = ScaledVariant(self.endpoint_name, self.variant_name).checked()
             scaler = EndpointScaling(self.aws)
             applies = self.action == "apply"
-            result = self._apply(variant, scaler, context) if applies else self._remove(variant, scaler)
+            with self.naming_what_is_left(variant.endpoint_name):
+                result = self._apply(variant, scaler, context) if applies else self._remove(variant, scaler)
             NotedScaling(self.control_plane(), variant.endpoint_name, scaler).give_up([variant.variant_name])
             return {"endpoint_name": variant.endpoint_name, "variant_name": variant.variant_name, **result}
 
@@ -112,7 +113,8 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         description = hook.describe_endpoint(variant.endpoint_name)
         if description is None:
             raise EndpointNotFound(
-                f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
+                f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}",
+                do="deploy it first, or correct its name or region_name",
             )
         persist_endpoint(context, self.console(hook), endpoint_name=variant.endpoint_name)
         config = self._config(hook, description.get("EndpointConfigName"))

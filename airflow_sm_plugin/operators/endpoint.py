@@ -256,13 +256,16 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     ) -> dict[str, Any]:
         if verdict.state in (EndpointState.FAILED, EndpointState.ROLLED_BACK):
             self.container_logs().show_tail(
-                endpoint_log_group(self.endpoint_name), lines=deployment.options.container_log_lines
+                endpoint_log_group(self.endpoint_name),
+                lines=deployment.options.container_log_lines,
+                since=deployment.requested_at,
             )
         if verdict.state is EndpointState.SERVING:
             deployment.cleanup.no_more()
         deployment.put_back_scaling(verdict, action)
         deployment.check(verdict)
         deployment.cleanup.no_more()
+        deployment.log_serving(verdict, action)
         if verdict.state is EndpointState.SERVING and (action == "updated" or try_of(context).number > 1):
             deployment.earlier.tidy()
         result = deployment.result(verdict) | {"action": action}
@@ -320,6 +323,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             deadline=deployment.deadline if action is None else time.time() + deployment.options.max_wait,
             poll_interval=deployment.options.poll_interval,
             cleanup=deployment.cleanup_after_kill(),
+            container_log_lines=deployment.options.container_log_lines,
             aws=self.aws.as_mapping(),
         )
 

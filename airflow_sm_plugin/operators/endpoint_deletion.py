@@ -76,24 +76,31 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             with_scaling = boolean(self.remove_scaling, "remove_scaling")
             max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
             poll_interval = seconds(self.poll_interval, "poll_interval", positive=True)
-            deletion = EndpointDeletion(self.control_plane(), name)
-            scaling = remove_for_good(self.control_plane(), self.aws, name) if with_scaling else []
-            existed = {f"scaling {resource}": True for resource in scaling}
-            existed[f"endpoint {name}"] = deletion.delete_endpoint(
-                max_wait=max_wait, poll_interval=poll_interval
-            )
             # Only the configuration has the models' names: a retry needs it while one of the models is left.
             named = list(
                 dict.fromkeys(as_text(model, "model_names") for model in model_names if is_given(model))
             )
-            models = deletion.delete_models(named, of_configs=with_models)
-            existed |= {f"model {model}": model_existed for model, model_existed in models.items()}
-            if with_config:
-                configs = deletion.delete_configs().items()
-                existed |= {
-                    f"endpoint configuration {config}": config_existed for config, config_existed in configs
-                }
+            with self.naming_what_is_left(name):
+                deletion = EndpointDeletion(self.control_plane(), name)
+                scaling = remove_for_good(self.control_plane(), self.aws, name) if with_scaling else []
+                existed = {f"scaling {resource}": True for resource in scaling}
+                existed[f"endpoint {name}"] = deletion.delete_endpoint(
+                    max_wait=max_wait, poll_interval=poll_interval
+                )
+                models = deletion.delete_models(named, of_configs=with_models)
+                existed |= {f"model {model}": model_existed for model, model_existed in models.items()}
+                if with_config:
+                    configs = deletion.delete_configs().items()
+                    existed |= {
+                        f"endpoint configuration {config}": config_existed
+                        for config, config_existed in configs
+                    }
             deleted = [resource for resource in existed if existed[resource]]
             missing = [resource for resource in existed if not existed[resource]]
-            self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
+            stays = [resource for resource in deletion.found if resource not in existed]
+            self.log.info("deleted: %s", ", ".join(deleted) or "nothing")
+            if missing:
+                self.log.info("did not exist any more: %s", ", ".join(missing))
+            if stays:
+                self.log.info("stays, and costs nothing: %s", ", ".join(stays))
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}

@@ -58,14 +58,15 @@ class InvocationOperator(SageMakerInferenceOperator):
             if status in SERVING_STATUSES:
                 raise EndpointNotInService(
                     f"SageMaker did not find endpoint {self.endpoint_name} when it was invoked, and it is {status} "
-                    f"now: it was created or changed a moment ago, so that a retry finds it",
+                    f"now: it was created or changed a moment ago",
                     *error.args[1:],  # what a batch has done is kept
-                ) from error
+                    do="retry: it will be found",
+                ) from None
             raise EndpointNotInService(
-                f"endpoint {self.endpoint_name} is {status}, it serves only InService: wait for it first "
-                f"(SageMakerDeployEndpointOperator does)",
+                f"endpoint {self.endpoint_name} is {status}, it serves only InService",
                 *error.args[1:],
-            ) from error
+                do="wait for it first (SageMakerDeployEndpointOperator does)",
+            ) from None
 
     def keep_link(self, context: Context) -> Console:
         """Store the endpoint for the task's links, and return where they lead."""
@@ -73,12 +74,20 @@ class InvocationOperator(SageMakerInferenceOperator):
         persist_endpoint(context, console, endpoint_name=self.endpoint_name)
         return console
 
-    def show_container_logs(self, *, since: float | None = None, patience: float = 0) -> None:
+    def show_container_logs(
+        self, *, since: float | None, inference_ids: Collection[str], patience: float = 0
+    ) -> None:
+        """Show the containers' last lines after a failure: of the failed requests, or marked as the endpoint's.
+
+        :param since: epoch seconds before which nothing belongs to this task; None where that is not known
+        :param inference_ids: of the requests that failed, as far as they are known
+        """
         self.container_logs().show_tail(
             endpoint_log_group(self.endpoint_name),
             lines=whole_number(self.container_log_lines, "container_log_lines"),
             since=since,
             patience=patience,
+            inference_ids=inference_ids,
         )
 
     def _endpoint_status(self) -> str | None:

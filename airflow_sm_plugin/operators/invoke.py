@@ -143,7 +143,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             request = self._request_without_body(context).checked()
             request = replace(request, body=self._payload(settings.body_location)).checked()
             console = self.keep_link(context)
-            with self.explaining(), self._showing_logs():
+            with self.explaining(), self._showing_logs(request.inference_id):
                 self.check_not_killed()
                 reply = self.runtime().invoke_endpoint(
                     request,
@@ -223,13 +223,14 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         }
 
     @contextmanager
-    def _showing_logs(self) -> Iterator[None]:
+    def _showing_logs(self, inference_id: str | None) -> Iterator[None]:
         """Show the container's last log lines after a failure, without those of earlier invocations."""
         started = time.time()
         try:
             yield
         except (ModelError, ModelUnavailable):
-            self.show_container_logs(since=started, patience=FRESH_LINES_SECONDS)
+            ids = [inference_id] if inference_id else []
+            self.show_container_logs(since=started, patience=FRESH_LINES_SECONDS, inference_ids=ids)
             raise
 
 

@@ -11,7 +11,7 @@ from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_t
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.async_inference.watch_state import CHECK_IN_SECONDS, ResultOutcome
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, task_instance_owner, try_of
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
@@ -285,7 +285,10 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if result.outcome is ResultOutcome.FAILED:
             if invocation.failure_location is not None:
                 persist_location(context, self.console(), FailuresLink, invocation.failure_location)
-            self.show_container_logs()
+            ids = [invocation.inference_id] if invocation.inference_id else []
+            self.show_container_logs(
+                since=invocation.submitted_at, patience=FRESH_LINES_SECONDS, inference_ids=ids
+            )
             raise result.failed(self.endpoint_name)
         is_known = result.presence.output is not Presence.UNKNOWN
         if is_known:
@@ -294,7 +297,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if not is_over and (is_known or event["why"] == "deadline"):
             return None
         waited, lives = self._wait_seconds(), self._seconds_to_live()
-        raise self.run_until_killed(missing(self.aws, result, self.endpoint_name, waited=waited, lives=lives))
+        cause = str(event.get("cause", ""))
+        error = missing(self.aws, result, self.endpoint_name, waited=waited, lives=lives, cause=cause)
+        raise self.run_until_killed(error)
 
     def _returned(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
@@ -310,5 +315,6 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             await record_loss(self.aws, wait.state, wait.task_try, options=options)
         raise EndpointNotFound(
             f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
-            f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"
+            f"its queue went with it, and no result will come",
+            do="deploy it, then clear the task to send the input again",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
 from airflow_sm_plugin.batches.folder import ERRORS
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, is_given, whole_number
-from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
+from airflow_sm_plugin.core.text import plural
+from airflow_sm_plugin.exceptions import BatchFailed, PlanNotFound
 from airflow_sm_plugin.links import (
     BatchReportLink,
     EndpointConsoleLink,
@@ -204,8 +204,6 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     reports are in the plan's folder, where no other batch replaces them, with copies ``report.json`` and
     ``report.html`` below the batch's outputs. A report whose counts do not add up is not written.
 
-    The last line of the log is ``batch report:`` and the summary as a JSON object.
-
     Returns on XCom: ``{"endpoint_name", "inputs", "inputs_failed", "inputs_carried", "inputs_passed_over", "records",
     "succeeded", "failed", "models", "models_failed", "invocations", "retries", "seconds", "shards", "shards_missing",
     "plan_digest", "started_at", "finished_at", "outputs", "report_location", "report_page_location"}``.
@@ -220,7 +218,8 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1
     :param failure_rows: number of groups of failures in the error, each of one model, error class and kind of message
         (cut to 200 characters), those of most records first; default 5
-    :raises InvalidRequest: an argument breaks a limit, or the plan task left no plan
+    :raises InvalidRequest: an argument breaks a limit
+    :raises PlanNotFound: the plan task left no plan
     :raises InputNotFound: the plan does not exist any more
     :raises BatchFailed: more failed than is tolerated, or a shard did not finish; both reports are written, with what
         such a shard did and the error that stopped it
@@ -259,7 +258,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         self.output_acl = output_acl
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_sm_plugin.multi_model.report.tolerance import failure_text, group_lines
+        from airflow_sm_plugin.multi_model.report.tolerance import advice, failure_text, group_lines
 
         with self.reading_arguments():
             location = self._checked_location()
@@ -269,8 +268,9 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             report = self.run_until_killed(self._merge(location, context, console))
             self._publish(context, report, console)
             if report.missing_shards or tolerance.is_exceeded(report.total):
-                text = failure_text(report, tolerance, rows=rows, clear=self._clear)
-                raise BatchFailed(*text.split("\n"))
+                lines = failure_text(report, tolerance, rows=rows).split("\n")
+                left = self.control_plane().left_behind(report.plan.endpoint_name)
+                raise BatchFailed(*lines, left_behind=left or "", do=advice(report, self._clear))
             for line in group_lines(report.failure_groups, rows):
                 self.log.warning("%s", line)
             return report.summary()
@@ -308,16 +308,15 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         if report.total.failed:
             persist_location(context, console, FailuresLink, folder, ending=ERRORS)
         self.log.info(
-            "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards unfinished; report %s/report.html",
+            "endpoint %s: %s, %s, %d failed, %d of %s unfinished; report %s/report.html",
             report.plan.endpoint_name,
-            report.plan.inputs,
-            report.total.records,
+            plural(report.plan.inputs, "input"),
+            plural(report.total.records, "record"),
             report.total.records_failed,
             len(report.missing_shards),
-            report.plan.shards,
+            plural(report.plan.shards, "shard"),
             report.plan.outputs.rstrip("/"),
         )
-        self.log.info("batch report: %s", json.dumps(report.summary()))
 
     def _checked_location(self) -> str:
         if self.plan_location == "":
@@ -325,8 +324,9 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
                 "the plan task was asked for an estimate only: there is nothing to report on"
             )
         if not is_given(self.plan_location):
-            raise InvalidRequest(
-                "the plan task left no plan, so there is nothing to report on: it failed, and its log says why"
+            raise PlanNotFound(
+                "the plan task left no plan, so there is nothing to report on",
+                do="read the log of the plan task, which failed; then clear that task with what is downstream",
             )
         S3Uri.parse(self.plan_location, name="plan_location")
         return str(self.plan_location)

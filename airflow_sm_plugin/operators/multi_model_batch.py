@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -206,7 +205,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
                 persist_location(context, console, OutputsLink, f"{self.outputs.rstrip('/')}/")
             pages: list[str] = []
             try:
-                with self.explaining():
+                with self.naming_what_is_left(self.endpoint_name), self.explaining():
                     advance = self._outcome(context, console, pages)
                     outcome = self.run_until_killed(advance, loop_factory=quick_loop)
             finally:
@@ -216,28 +215,24 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
                 folder = f"{self.outputs.rstrip('/')}/"
                 persist_location(context, console, FailuresLink, folder, ending=ERRORS)
             if outcome.has_failed_containers:
-                self.show_container_logs(since=started)
-            self._conclude(context, outcome, tolerance)
+                self.show_container_logs(since=started, inference_ids=())
+            self.log.info("batch report: %s", outcome.page_location)
+            with self.naming_what_is_left(self.endpoint_name):
+                self._conclude(context, outcome, tolerance)
             return outcome.summary
 
     def _conclude(self, context: Context, outcome: BatchOutcome, tolerance: Tolerance) -> None:
-        """Log the failures or raise them, and log the report."""
-        error: BatchFailed | None = None
+        """Log the failures or raise them."""
+        lines = outcome.failure_lines(tolerance, is_shard=is_given(self.shard))
         if outcome.retryable and _has_tries_left(context):
-            words = outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
-            error = BatchUnfinished(*words.split("\n"))
-        elif tolerance.is_exceeded(outcome.counts):
+            raise BatchUnfinished(*lines, do="wait for the retry: some of that may pass, and is done again")
+        if tolerance.is_exceeded(outcome.counts):
             kind = BatchUnfinished if outcome.retryable else BatchFailed
-            words = outcome.in_words(
-                tolerance, "Mend the cause, then clear this task to try those again; outputs are kept"
-            )
-            error = kind(*words.split("\n"))
-        elif outcome.counts.failed:
-            for line in outcome.in_words(tolerance, "").split("\n"):
+            remedy = "correct the cause, then clear this task to try those again; outputs are kept"
+            raise kind(*lines, do=remedy)
+        if outcome.counts.failed:
+            for line in lines:
                 self.log.warning("%s", line)
-        self.log.info("batch report: %s", json.dumps(outcome.summary))
-        if error is not None:
-            raise error
 
     async def _outcome(self, context: Context, console: Console, pages: list[str]) -> BatchOutcome:
         """Run the batch; add the location of the page that was written, also before an error."""

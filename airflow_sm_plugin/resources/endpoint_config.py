@@ -11,6 +11,7 @@ from airflow_sm_plugin.core.names import ENDPOINT_TAG, MOST_OWN_TAGS, check_name
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import mapping, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.endpoint_cost import instances_of
 from airflow_sm_plugin.resources.model import without_empty
 from airflow_sm_plugin.resources.tags import as_tags, check_tags
 
@@ -95,6 +96,10 @@ class EndpointConfigSpec:
         if self.is_serverless:
             self._check_serverless()
         return self
+
+    def instances(self, counts: Mapping[str, int] | None = None) -> str:
+        """Describe the instances, as :func:`~airflow_sm_plugin.resources.endpoint_cost.instances_of` does."""
+        return instances_of([variant.parameters() for variant in self.variants], counts)
 
     def _check_serverless(self) -> None:
         if self.async_section is not None:

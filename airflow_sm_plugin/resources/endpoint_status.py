@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,
@@ -22,6 +23,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
 )
 from airflow_sm_plugin.resources.endpoint_config import Variant
+from airflow_sm_plugin.resources.endpoint_cost import counts_of
 
 
 class EndpointState(enum.Enum):
@@ -35,19 +37,23 @@ class EndpointState(enum.Enum):
 
 @dataclass(frozen=True)
 class EndpointVerdict:
-    """A judged description."""
+    """A judged description.
+
+    :param counts: the instances that each production variant has, where the description shows them
+    """
 
     state: EndpointState
     status: str
     config_name: str
     reason: str
     arn: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
 
-    def as_mapping(self) -> dict[str, str]:
+    def as_mapping(self) -> dict[str, Any]:
         return {**vars(self), "state": self.state.value}
 
     @classmethod
-    def from_mapping(cls, value: Mapping[str, str]) -> EndpointVerdict:
+    def from_mapping(cls, value: Mapping[str, Any]) -> EndpointVerdict:
         import msgspec  # not while DAG files are parsed
 
         return msgspec.convert(value, cls)
@@ -75,7 +81,8 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
         state = EndpointState.WAIT
     else:
         state = EndpointState.FAILED
-    return EndpointVerdict(state, status, config, reason, str(description.get("EndpointArn", "")))
+    arn, counts = str(description.get("EndpointArn", "")), counts_of(description)
+    return EndpointVerdict(state, status, config, reason, arn, counts)
 
 
 def uses_config(description: Mapping[str, Any] | None, config_name: str) -> bool:
@@ -102,37 +109,43 @@ def failure(
     :param replaced_config: the configuration before the update, empty where there was none; None where that is not
         known. SageMaker rolls back to this one only: any other was deployed by another task
     """
-    reason = _sentence(verdict.reason)
     if verdict.state is EndpointState.ROLLED_BACK and not verdict.config_name:
         return ServiceUnavailable(
             f"endpoint {endpoint_name} is {verdict.status}, but DescribeEndpoint does not name the configuration that "
-            f"it serves, so that it may or may not be {wanted_config}; a retry checks again"
+            f"it serves, so that it may or may not be {wanted_config}",
+            do="retry, which checks again",
         )
     if verdict.state is EndpointState.ROLLED_BACK and replaced_config not in (None, verdict.config_name):
         return EndpointTakenOver(
             f"another deployment has moved endpoint {endpoint_name} to configuration {verdict.config_name}, while this "
-            f"task waited for {wanted_config}. It serves, and is left as it is. Run this task again only if "
-            f"{wanted_config} is to replace it; have one task at a time deploy an endpoint (max_active_runs=1, or a "
-            f"pool of one slot)"
+            f"task waited for {wanted_config}",
+            do=f"run this task again only if {wanted_config} is to replace it; have one task at a time deploy an "
+            f"endpoint (max_active_runs=1, or a pool of one slot)",
         )
     if verdict.state is EndpointState.ROLLED_BACK:
         return EndpointRolledBack(
             f"endpoint {endpoint_name} did not take configuration {wanted_config}: SageMaker rolled back and it "
-            f"serves {verdict.config_name}. Reason: {reason} Mend what the reason, the containers' logs or the alarms "
-            f"of the deployment_config report, then run the task again: unchanged, {wanted_config} would be rolled "
-            f"back again"
+            f"serves {verdict.config_name}",
+            reason=verdict.reason,
+            do=f"correct what the reason, the containers' logs or the alarms of the deployment_config report, then run "
+            f"the task again: unchanged, {wanted_config} would be rolled back again",
         )
     if verdict.status == "Deleting":
-        given = "" if verdict.reason == _NO_REASON else f" Reason: {reason}"
         return EndpointFailed(
             f"endpoint {endpoint_name} is Deleting: a person, or another task, is deleting it while this task waits "
-            f"for it to serve {wanted_config}.{given} A retry waits until it is gone, and creates it again: find out "
-            f"first who deletes it"
+            f"for it to serve {wanted_config}",
+            reason="" if verdict.reason == _NO_REASON else verdict.reason,
+            do="find out first who deletes it; a retry waits until it is gone, and creates it again",
         )
     if verdict.state is EndpointState.FAILED:
+        mixed = verdict.status == "UpdateRollbackFailed"
         return EndpointFailed(
-            f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}. "
-            f"Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
+            f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}",
+            reason=verdict.reason,
+            left_behind=_mix_of(verdict, wanted_config) if mixed else "",
+            do=_END_OF_MIX
+            if mixed
+            else "correct what the reason or the containers' logs report; a retry starts again",
         )
     return None
 
@@ -148,66 +161,61 @@ def cannot_be_changed(
 
     SageMaker permits only the deletion of a Failed endpoint; in the other statuses this package refuses a change.
     """
-    state = f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}"
-    reason = _sentence(verdict.reason)
     delete = "(SageMakerDeleteEndpointOperator does)"
-    if verdict.status == "Failed":
-        return EndpointUnchangeable(
-            f"{state} and cannot be changed. Reason: {reason} Delete it first {delete}, give on_failed='recreate', or "
-            f"take another name"
-        )
-    if verdict.status == "OutOfService":
-        return EndpointUnchangeable(
-            f"{state}: it takes no requests. Reason: {reason} Find out why; then update it by hand, or delete it "
-            f"{delete} and run the task again"
-        )
+    effect, remedy, left = {
+        "Failed": (
+            " and cannot be changed",
+            f"delete it first {delete}, give on_failed='recreate', or take another name",
+            "",
+        ),
+        "OutOfService": (
+            ": it takes no requests",
+            f"find out why; then update it by hand, or delete it {delete} and run the task again",
+            "",
+        ),
+    }.get(verdict.status, (" and is left as it is", _END_OF_MIX, _mix_of(verdict, wanted_config)))
     return EndpointUnchangeable(
-        f"{state} and is left as it is. Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
+        f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}{effect}",
+        reason=verdict.reason,
+        left_behind=left,
+        do=remedy,
     )
 
 
-def _serving_a_mix(verdict: EndpointVerdict, wanted_config: str) -> str:
-    """Name the remedy for an update whose rollback failed too; empty for another status."""
-    if verdict.status != "UpdateRollbackFailed":
-        return ""
+def _mix_of(verdict: EndpointVerdict, wanted_config: str) -> str:
+    """Describe what serves after an update failed and its rollback did too."""
     is_wanted = verdict.config_name == wanted_config
     other = "the configuration that it was to take" if is_wanted else wanted_config
-    return (
-        f" An update failed and its rollback did too: instances of {verdict.config_name}, and perhaps of {other}, "
-        f"go on serving and cost money. Mend the reason (capacity, permissions, the container); then update it by hand "
-        f"to the configuration that is to stay, or, if it may be down meanwhile, delete it "
-        f"(SageMakerDeleteEndpointOperator does) and run the task again"
-    )
+    return f"instances of {verdict.config_name}, and perhaps of {other}, go on serving and cost money"
+
+
+_END_OF_MIX = (
+    "correct the reason (capacity, permissions, the container); then update it by hand to the configuration that is to "
+    "stay, or, if it may be down meanwhile, delete it (SageMakerDeleteEndpointOperator does) and run the task again"
+)
+"""What to do when an update failed and its rollback did too."""
 
 
 def deadline_exceeded(
-    verdict: EndpointVerdict, *, endpoint_name: str, seconds: float, cleaned_up: bool = False
+    verdict: EndpointVerdict, *, endpoint_name: str, seconds: float
 ) -> EndpointDeadlineExceeded:
-    """Build the error of a wait that ran out of time. ``cleaned_up``: an endpoint that is Creating is deleted next."""
-    meanwhile = f"Meanwhile {_MEANWHILE.get(verdict.status, 'it is still there')}"
-    if cleaned_up and verdict.status == "Creating":
-        meanwhile = "What this task made of it is deleted again: the task's log says how that ended"
-    logs = "" if verdict.status == "Deleting" else ", or check the endpoint's CloudWatch logs"
+    """Build the error of a wait that ran out of time."""
+    logs = "" if verdict.status == "Deleting" else ", or read the endpoint's CloudWatch logs"
     return EndpointDeadlineExceeded(
-        f"endpoint {endpoint_name} was still {verdict.status} after {seconds:.0f} s; raise max_wait_seconds{logs}. "
-        f"{meanwhile}"
+        f"endpoint {endpoint_name} was still {verdict.status} after {duration(seconds)}",
+        reason=_MEANWHILE.get(verdict.status, ""),
+        do=f"raise max_wait_seconds{logs}",
     )
 
 
 _MEANWHILE = {
-    "Creating": "SageMaker goes on creating it, and it costs money once its containers run (then it has a log group). "
-    "One that will never serve stays Creating for up to an hour, about half of that where there is no capacity, and "
-    "cannot be deleted until it is Failed",
+    "Creating": "SageMaker goes on creating it; one that will never serve stays Creating for up to an hour, about half "
+    "of that where there is no capacity",
     "Updating": "SageMaker goes on with the update, or with taking it back, and a retry waits for it again",
     "SystemUpdating": "SageMaker goes on with an update of its own, and a retry waits for it again",
     "RollingBack": "SageMaker goes on rolling back, and a retry waits for it again",
     "Deleting": "SageMaker goes on deleting it, and a retry waits for it again",
-    "InService": "it serves and costs money",
 }
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class Step(enum.Enum):

@@ -237,22 +237,22 @@ class _Refusal(NamedTuple):
 
 _REFUSALS: Mapping[Meaning, _Refusal] = {
     Meaning.MODEL_DATA_MISSING: _Refusal(
-        ModelDataNotFound, "Upload the artefact, or mend its location in model_data_url or the container"
+        ModelDataNotFound, "upload the artefact, or correct its location in model_data_url or the container"
     ),
     Meaning.MODEL_DATA_UNREADABLE: _Refusal(
         ModelDataNotAccessible,
-        "See that the bucket exists and lies in region {region}, and allow role {role} to s3:GetObject and "
+        "see that the bucket exists and lies in region {region}, and allow role {role} to s3:GetObject and "
         "s3:ListBucket there (and to kms:Decrypt, if a key of yours encrypts the artefact)",
     ),
     Meaning.IMAGE_UNREADABLE: _Refusal(
         ImageNotAccessible,
-        "See that the image and its tag exist in region {region}, allow role {role} to pull from ECR, and, if the "
+        "see that the image and its tag exist in region {region}, allow role {role} to pull from ECR, and, if the "
         "repository is another account's, have its policy admit this one",
     ),
     Meaning.ROLE_NOT_ASSUMABLE: _Refusal(
         ExecutionRoleNotAssumable,
-        "It was repeated for {waited:.0f} s, since a new role is not seen at once. See that role {role} exists and "
-        "that its trust policy lets sagemaker.amazonaws.com assume it",
+        "see that role {role} exists and that its trust policy lets sagemaker.amazonaws.com assume it; the request was "
+        "repeated for {waited:.0f} s, since a new role is not seen at once",
     ),
 }
 
@@ -270,4 +270,4 @@ def refusal(
         return None
     error, remedy = _REFUSALS[meaning]
     remedy = remedy.format(region=region, role=role, waited=waited)
-    return error(f"model {model_name} is not created. SageMaker answered: {message} {remedy}")
+    return error(f"model {model_name} is not created", reason=message, do=remedy)

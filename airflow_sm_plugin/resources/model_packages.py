@@ -30,15 +30,16 @@ def check_approved(package: Mapping[str, Any]) -> None:
     state = package.get("ModelPackageStatus", "Completed")
     if state != "Completed":
         raise ModelPackageNotApproved(
-            f"model package {arn} is {state}, only a Completed one can become a model: choose another version"
+            f"model package {arn} is {state}, only a Completed one can become a model",
+            do="choose another version",
         )
     approval = package.get("ModelApprovalStatus")
     if approval is None and not package.get("ModelPackageGroupName"):
         return
     if approval != APPROVED:
         raise ModelPackageNotApproved(
-            f"model package {arn} is {approval or 'neither approved nor rejected'}, not {APPROVED}: approve it in the "
-            f"Model Registry first"
+            f"model package {arn} is {approval or 'neither approved nor rejected'}, not {APPROVED}",
+            do="approve it in the Model Registry first",
         )
 
 
@@ -52,7 +53,7 @@ def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approve
     wanted, remedy = "approved version", "approve one in the Model Registry first"
     if not require_approved:
         wanted, remedy = "usable version", "register one first"
-    raise ModelPackageNotFound(f"model package group {group} has no {wanted}: {remedy}")
+    raise ModelPackageNotFound(f"model package group {group} has no {wanted}", do=remedy)
 
 
 def environment_of(package: Mapping[str, Any]) -> dict[str, str]:

@@ -246,20 +246,22 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
     name, status = variant.endpoint_name, str(description.get("EndpointStatus"))
     if status == "Failed":
         raise EndpointUnchangeable(
-            f"endpoint {name} is Failed and cannot be scaled: delete it and deploy it again. "
-            f"Reason: {description.get('FailureReason') or 'none given'}"
+            f"endpoint {name} is Failed and cannot be scaled",
+            reason=str(description.get("FailureReason") or "SageMaker gave none"),
+            do="delete it and deploy it again",
         )
     summaries = description.get("ProductionVariants") or ()
     variants = {str(summary.get("VariantName")): summary for summary in summaries}
     if not variants and status in SERVING_STATUSES:
         raise EndpointNotInService(
             f"endpoint {name} is {status}, but DescribeEndpoint names no production variants of it, so that nothing "
-            f"can be scaled; a retry checks again"
+            f"can be scaled",
+            do="retry, which checks again",
         )
     if not variants or status == "Deleting":
         raise EndpointNotInService(
-            f"endpoint {name} is {status}: its variants can be scaled once it is InService; scale it after the task "
-            f"that deploys it and waits"
+            f"endpoint {name} is {status}: its variants can be scaled once it is InService",
+            do="scale it after the task that deploys it and waits",
         )
     if variant.variant_name not in variants:
         raise InvalidRequest(

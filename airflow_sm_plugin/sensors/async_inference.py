@@ -22,10 +22,12 @@ from airflow_sm_plugin.async_inference.watch import AwaitedResults, ResultPositi
 from airflow_sm_plugin.async_inference.watch_state import ResultOutcome, WatchState
 from airflow_sm_plugin.base import GRACE_SECONDS, SageMakerInferenceSensor, broken_wait, task_instance_owner
 from airflow_sm_plugin.batches.folder import state_folder
+from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, text
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -183,7 +185,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             if result is not None:
                 return result
             if event["why"] == "unreachable":
-                raise self._outage(wait, event["failed_polls"])
+                raise self._outage(wait, FailedPolls(event["failed_polls"], event.get("cause", "")))
             self._defer(context, wait)  # S3 does not answer just now
         return None
 
@@ -221,7 +223,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         state = self._state = self._s3().poll(wait.watch, before, now=now, thorough=thorough)
         self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.positions))
         if state.failed.in_a_row:
-            self.log.warning("S3 gave no useful answer at %d polls in a row", state.failed.in_a_row)
+            pending = plural(state.counts(wait.watch).pending, "result")
+            self.log.warning("the wait for %s goes on: %s", pending, state.failed.in_words("S3"))
         forbidden = state.forbidden(wait.watch)
         if forbidden and not before.forbidden(wait.watch):
             self.log.warning(
@@ -293,11 +296,11 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if failed:
             raise AsyncInferenceFailed(*self._failures(wait.awaited, failed))
         if timed_out:
-            raise AsyncInferenceTimedOut(self._time_out(wait, state, timed_out))
+            raise self._time_out(wait, state, timed_out)
         if indices[ResultOutcome.WAITING]:
             raise self._outage(wait)
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
-        self.log.info("%d asynchronous results are there", len(outputs))
+        self.log.info("found %s", plural(len(outputs), "asynchronous result"))
         return outputs[0] if wait.awaited.is_one else outputs
 
     def _keep_links(
@@ -314,14 +317,16 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             if known:
                 persist_location(context, console, FailuresLink, _shared(known))
 
-    def _outage(self, wait: _Wait, failed_polls: int = 0) -> ServiceUnavailable:
-        """Make the error of a wait without S3's answers; *failed_polls* is the triggerer's count."""
+    def _outage(self, wait: _Wait, in_triggerer: FailedPolls | None = None) -> ServiceUnavailable:
+        """Make the error of a wait without S3's answers; *in_triggerer* are the failed polls there."""
         state, first = self._state, self._state.first_pending(wait.watch) or wait.positions[0]
         location = wait.watch.folders[first.folder].output(first.position)
+        failed = max(in_triggerer or state.failed, state.failed, key=lambda polls: polls.in_a_row)
         return ServiceUnavailable(
-            f"S3 gave no useful answer at {max(failed_polls, state.failed.in_a_row)} polls in a row; "
-            f"{state.counts(wait.watch).pending} invocations are pending, the first is {location}. They go on in "
-            f"SageMaker; a retry polls again. {self._s3().trouble_at(location) or 'it answers again now'}"
+            f"S3 did not answer, {plural(failed.in_a_row, 'failed poll')} in a row; "
+            f"{plural(state.counts(wait.watch).pending, 'result')} pending, the first is {location}",
+            reason=failed.cause or self._s3().trouble_at(location) or "it answers again now",
+            do="retry, which polls again: the invocations go on in SageMaker",
         )
 
     def _collected(
@@ -334,7 +339,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return awaited.collected(failed=failed, timed_out=timed_out, texts=texts)
 
     def _failures(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> list[str]:
-        lines = [f"{len(failed)} of {len(awaited.invocations)} asynchronous inferences failed."]
+        lines = [f"{len(failed)} of {plural(len(awaited.invocations), 'asynchronous inference')} failed."]
         shown = failed[:_SHOWN_FAILURES]
         for index, failure_text in zip(shown, self._texts(awaited, shown), strict=True):
             invocation = awaited.invocations[index]
@@ -349,22 +354,33 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return self._s3().failure_texts(locations, limit=self.failure_text_limit)
 
     def _show_logs(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> None:
-        if self.container_log_lines > 0:
-            for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
-                self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
+        if self.container_log_lines <= 0:
+            return
+        invocations = [awaited.invocations[index] for index in failed]
+        sent = [invocation.submitted_at for invocation in invocations if invocation.submitted_at is not None]
+        for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
+            self.container_logs().show_tail(
+                endpoint_log_group(name),
+                lines=self.container_log_lines,
+                since=min(sent, default=None),
+                inference_ids=[each.inference_id for each in invocations if each.inference_id],
+            )
 
-    def _time_out(self, wait: _Wait, state: WatchState, timed_out: Sequence[int]) -> str:
+    def _time_out(self, wait: _Wait, state: WatchState, timed_out: Sequence[int]) -> AsyncInferenceTimedOut:
         first = wait.awaited.invocations[timed_out[0]]
-        why = self._gone_endpoints(wait.awaited, timed_out)
+        reasons = [self._gone_endpoints(wait.awaited, timed_out)]
         if state.forbidden(wait.watch):
-            why += " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
+            reasons.append(
+                "S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
+            )
         if trouble := self._s3().trouble_at(first.output_location):
-            why += f" S3 answers there: {trouble}."
-        return (
-            f"{len(timed_out)} of {len(wait.positions)} asynchronous inferences had neither output nor failure "
-            f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{why} Raise timeout "
-            f"where a queue or a cold endpoint takes longer: it counts from submission where that is known, so a "
-            f"retry with this one ends at once; without a failure path failed ones show no more than this"
+            reasons.append(f"S3 answers there: {trouble}.")
+        return AsyncInferenceTimedOut(
+            f"{len(timed_out)} of {plural(len(wait.positions), 'asynchronous inference')} had neither output nor "
+            f"failure object after {self.result_timeout:.0f} s, the first is {first.output_location}",
+            reason=" ".join(filter(None, reasons)),
+            do="raise timeout where a queue or a cold endpoint takes longer: it counts from submission where that is "
+            "known, so a retry with this one ends at once; without a failure path failed ones show no more than this",
         )
 
     def _gone_endpoints(self, awaited: AwaitedInvocations, timed_out: Sequence[int]) -> str:
@@ -374,7 +390,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if not gone:
             return ""
         return (
-            f" There is no endpoint {' nor '.join(gone)}: its queue went with it, and no result will come. Deploy it "
+            f"There is no endpoint {' nor '.join(gone)}: its queue went with it, and no result will come. Deploy it "
             f"and send the inputs again."
         )
 
@@ -394,7 +410,10 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             final = isinstance(error, AirflowFailException | AsyncInferenceTimedOut)
             if self.never_fail or (self.soft_fail and final):
                 asks = "soft_fail" if self.soft_fail else "never_fail"
-                raise AirflowSkipException(f"skipped, as {asks} asks: {error}") from error
+                words = error.as_sentence if isinstance(error, SageMakerInferenceError) else str(error)
+                reason = f"skipped, as {asks} asks: {words}"
+                self.log.info("%s", reason)
+                raise AirflowSkipException(reason) from None
             raise
 
 

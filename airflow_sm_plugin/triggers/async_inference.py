@@ -16,6 +16,7 @@ from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.failed_polls import FailedPolls
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
 from airflow_sm_plugin.triggers.polling import SHORTEST_PAUSE, OneEventTrigger
 
@@ -37,8 +38,8 @@ class AsyncInferenceTrigger(OneEventTrigger):
 
     State is kept in memory, two bits a result: a restarted triggerer polls once for all unfinished results. The event
     is ``{"status": "over", "why": "complete" | "deadline" | "room" | "unreachable", "counts": {"succeeded", "failed",
-    "timed_out", "pending"}, "failed_polls", "note"}``, or ``{"status": "error", "error", "message", "note"}``; the task
-    then polls again.
+    "timed_out", "pending"}, "failed_polls", "cause", "note"}``, or ``{"status": "error", "error", "message", "note"}``;
+    the task then polls again.
 
     :param watch: :meth:`AwaitedResults.as_mapping`; or
     :param watch_location: ``s3://bucket/key`` of that mapping as JSON; it is read once
@@ -98,7 +99,7 @@ class AsyncInferenceTrigger(OneEventTrigger):
 
     async def _opened(self, stack: AsyncExitStack) -> tuple[S3Objects, AwaitedResults, Wakeup | None]:
         """Open connections. A failure that can pass, such as missing credentials, counts as a failed poll."""
-        failed, connection = FailedPolls(), AwsConnection(**self.aws)
+        failed, connection = FailedPolls(), self.new_connection()
         while True:
             try:
                 async with AsyncExitStack() as opening:
@@ -108,10 +109,10 @@ class AsyncInferenceTrigger(OneEventTrigger):
                     stack.push_async_exit(opening.pop_all())
                     return s3, watch, wakeup
             except ServiceError as error:
-                failed = failed.one_more()
+                failed = failed.one_more(error.reason or error.as_sentence)
                 if failed.end_the_wait(error) or time.time() >= self.deadline + OUTAGE_SECONDS:
                     raise
-                log.info("tolerated: %s", error)
+                log.warning("the wait for results goes on: %s", failed.in_words("S3"))
             await asyncio.sleep(min(self.poll_interval, self._time_left(self.deadline)))
 
     async def _read_watch(self, s3: S3Objects) -> AwaitedResults:
@@ -147,7 +148,8 @@ class AsyncInferenceTrigger(OneEventTrigger):
             if result is not None:
                 return result
             if state.failed.in_a_row:
-                log.info("S3 gave no useful answer at %d polls in a row", state.failed.in_a_row)
+                pending = plural(state.counts(watch).pending, "result")
+                log.warning("the wait for %s goes on: %s", pending, state.failed.in_words("S3"))
             log.debug("%s", state.counts(watch))
             longest = self._time_left(min(self.deadline, watch.last_deadline))
             if wakeup is None or state.failed.in_a_row:
@@ -161,7 +163,7 @@ class AsyncInferenceTrigger(OneEventTrigger):
             return WatchResult("deadline", state.counts(watch))
         if now < self.deadline + OUTAGE_SECONDS:
             return None
-        return WatchResult("unreachable", state.counts(watch), state.failed.in_a_row)
+        return WatchResult("unreachable", state.counts(watch), state.failed.in_a_row, state.failed.cause)
 
     def _time_left(self, deadline: float) -> float:
         """Compute the longest pause before the next poll: until the deadline, then the pause of an outage."""

@@ -26,6 +26,7 @@ class AutoMLJobTrigger(PollingTrigger):
     ) -> None:
         super().__init__(deadline=deadline, poll_interval=poll_interval, aws=aws)
         self.job_name = job_name
+        self.awaited = f"AutoML job {job_name}"
 
     def arguments(self) -> dict[str, Any]:
         return {"job_name": self.job_name} | super().arguments()

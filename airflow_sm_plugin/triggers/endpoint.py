@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from abc import abstractmethod
@@ -14,16 +15,18 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import meaning
+from airflow_sm_plugin.core.names import created_at, endpoint_log_group
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.endpoints.ownership import EndpointClaim
-from airflow_sm_plugin.exceptions import EndpointNotFound, SageMakerInferenceError, TaskKilled
+from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotFound, SageMakerInferenceError, TaskKilled
+from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.container_start import ContainerLines, ContainerStart
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step
 from airflow_sm_plugin.triggers.polling import PollingTrigger
 
@@ -52,11 +55,16 @@ _LONGEST_PAUSE = 2.0
 """Seconds between polls of an endpoint that is still being created when its task is killed: there is little time."""
 
 
+_LINES_READ = 100
+"""First lines of a container that are searched for errors."""
+
+
 class EndpointTrigger(PollingTrigger):
     """The base of the triggers that wait for an endpoint and the configuration wanted for it.
 
     :param note: values for the task, returned in the event (``dag.test()`` loses ``defer``'s own kwargs)
     :param cleanup: :meth:`Deployment.cleanup_after_kill`: the work to delete when the task is killed during the wait
+    :param container_log_lines: 0 shows nothing of the containers' logs while the endpoint is Creating
     """
 
     client_type = "sagemaker"
@@ -71,12 +79,17 @@ class EndpointTrigger(PollingTrigger):
         poll_interval: float,
         aws: Mapping[str, Any],
         cleanup: Mapping[str, Any] | None = None,
+        container_log_lines: int = 0,
     ) -> None:
         super().__init__(deadline=deadline, poll_interval=poll_interval, aws=aws)
         self.endpoint_name = endpoint_name
+        self.awaited = f"endpoint {endpoint_name}"
         self.wanted_config = wanted_config
         self.note = dict(note)
         self.cleanup_after_kill = None if cleanup is None else dict(cleanup)
+        self.container_log_lines = container_log_lines
+        self._start: ContainerStart | None = None
+        self._logs: ContainerLogsHook | None = None
 
     def arguments(self) -> dict[str, Any]:
         own = {
@@ -84,6 +97,7 @@ class EndpointTrigger(PollingTrigger):
             "wanted_config": self.wanted_config,
             "note": self.note,
             "cleanup": self.cleanup_after_kill,
+            "container_log_lines": self.container_log_lines,
         }
         return own | super().arguments()
 
@@ -103,7 +117,42 @@ class EndpointTrigger(PollingTrigger):
                 raise
         log.debug("endpoint %s is %s", self.endpoint_name, (description or {}).get("EndpointStatus", "gone"))
         result = self.judged(description, is_late=now >= self.deadline)
-        return None if result is None else {"status": "over", **result, "note": self.note}
+        if result is not None:
+            return {"status": "over", **result, "note": self.note}
+        if description is not None:
+            await self.while_waiting(description, now=now)
+        return None
+
+    async def while_waiting(self, description: Mapping[str, Any], *, now: float) -> None:
+        """Report what is known of the containers of an endpoint that is Creating: no event of SageMaker does."""
+        is_creating = description.get("EndpointStatus") == "Creating" and not _is_serverless(description)
+        if not is_creating or self.container_log_lines <= 0:
+            return
+        began = created_at(description)
+        start = self._start = self._start or ContainerStart(
+            self.endpoint_name, began=now if began is None else began
+        )
+        if not start.is_due(now):
+            return
+        try:
+            found = await self._first_lines(start.began)
+        except SageMakerInferenceError as error:
+            denied = isinstance(error, AccessDenied)
+            self._start, report = start.unchecked(error.as_sentence, now=now, is_denied=denied)
+        else:
+            self._start, report = start.checked(found, now=now)
+        if report is not None:
+            level = logging.WARNING if report.is_warning else logging.INFO
+            log.log(level, "\n".join(["%s"] * (1 + len(report.lines))), report.message, *report.lines)
+
+    async def _first_lines(self, since: float) -> ContainerLines | None:
+        if self._logs is None:
+            hook = ContainerLogsHook(**self.new_connection().hook_arguments())
+            # As in the provider: a triggerer reads Airflow's connections through the event loop.
+            await sync_to_async(lambda: hook.conn_config)()
+            self._logs = hook
+        group = endpoint_log_group(self.endpoint_name)
+        return await asyncio.to_thread(self._logs.first_lines, group, since=since, lines=_LINES_READ)
 
     async def on_kill(self) -> None:
         """Delete what the task created, and put back the scaling that it took down.
@@ -152,14 +201,15 @@ class EndpointTrigger(PollingTrigger):
         if state not in _ENDED:
             log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)
             return
-        hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
+        connection = self.new_connection()
+        hook = SageMakerControlPlaneHook(**connection.hook_arguments())
         is_over = threading.Event()
 
         def check_in_time() -> None:
             if is_over.is_set():
                 raise TaskKilled("the triggerer waits no longer for the cleaning up")
 
-        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=check_in_time)
+        scaling = EndpointScaling(connection, before_call=check_in_time)
         hook.before_call = check_in_time
         # As in the provider: a triggerer reads Airflow's connections through the event loop.
         await sync_to_async(lambda: [each.conn_config for each in (hook, scaling.variants, scaling.alarms)])()
@@ -208,6 +258,13 @@ class EndpointTrigger(PollingTrigger):
                 noted.warn(problem, taken_down)
 
 
+def _is_serverless(description: Mapping[str, Any]) -> bool:
+    """Recognize an endpoint whose containers run for requests only."""
+    keys = ("CurrentServerlessConfig", "DesiredServerlessConfig")
+    variants = description.get("ProductionVariants") or ()
+    return any(variant.get(key) for variant in variants for key in keys)
+
+
 class EndpointChangeableTrigger(EndpointTrigger):
     """End when nothing is in progress that forbids the next step, or the deadline passed; the task then acts again.
 
@@ -227,7 +284,10 @@ class EndpointServingTrigger(EndpointTrigger):
 
     def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
         if description is None:
-            raise EndpointNotFound(f"there is no endpoint {self.endpoint_name}: it was deleted meanwhile")
+            raise EndpointNotFound(
+                f"there is no endpoint {self.endpoint_name}: it was deleted meanwhile",
+                do="find out who deletes it; then run the task again",
+            )
         verdict = judge(description, wanted_config=self.wanted_config)
         waits = verdict.state is EndpointState.WAIT
         return None if waits and not is_late else {"verdict": verdict.as_mapping()}

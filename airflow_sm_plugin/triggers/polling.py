@@ -14,10 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin._safe_text import presentable, storable
-from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
-from airflow_sm_plugin.aws.hook import AwsHook
+from airflow_sm_plugin.aws.connection import AwsConnection, SharedSession
+from airflow_sm_plugin.aws.errors import is_about_credentials, stumbles_as_botocore, translate
+from airflow_sm_plugin.aws.hook import AwsHook, connecting
 from airflow_sm_plugin.core.failed_polls import FailedPolls
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
@@ -33,7 +34,9 @@ class OneEventTrigger(BaseTrigger):
     The class path and the arguments are stored in Airflow's database: they are public API.
     """
 
+    aws: Mapping[str, Any]
     _has_ended = False
+    _is_connection_logged = False
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -49,6 +52,12 @@ class OneEventTrigger(BaseTrigger):
         is_ours = isinstance(error, SageMakerInferenceError)
         message = str(error) if is_ours else f"{name}: {presentable(str(error))}"
         return {"status": "error", "error": name, "message": message}
+
+    def new_connection(self) -> AwsConnection:
+        """Make a connection with another session each time, since Airflow's may have changed; it is logged once."""
+        connection = AwsConnection(**self.aws, shared=SharedSession(is_logged=self._is_connection_logged))
+        self._is_connection_logged = True
+        return connection
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
@@ -73,12 +82,13 @@ class OneEventTrigger(BaseTrigger):
             raise
         except Exception as error:  # noqa: BLE001 - without an event the task would hang
             payload = self.error_event(error)
-            log.warning("%s failed: %s", type(self).__name__, payload["message"])
+            log.warning("%s failed: %s", type(self).__name__, str(payload["message"]).replace("\n", ". "))
         self._has_ended = True
         yield TriggerEvent(storable(payload))
 
     async def event_here(self) -> dict[str, Any]:
         """Wait in the task's own process, as in the triggerer, and return the event."""
+        self._is_connection_logged = True  # by the task
         payloads: list[dict[str, Any]] = [event.payload async for event in self.run()]
         return payloads[-1]
 
@@ -96,6 +106,8 @@ class PollingTrigger(OneEventTrigger):
     """
 
     client_type: ClassVar[str]
+    awaited: str
+    """The awaited resource, for the log."""
 
     def __init__(self, *, deadline: float, poll_interval: float, aws: Mapping[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow annotates only in part
@@ -134,8 +146,8 @@ class PollingTrigger(OneEventTrigger):
         return None
 
     async def _open_client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
-        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
-        with stumbles_as_botocore():
+        hook = AwsHook(client_type=self.client_type, **self.new_connection().hook_arguments())
+        with stumbles_as_botocore(), connecting():
             client: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
             return await stack.enter_async_context(client)
 
@@ -160,12 +172,12 @@ class PollingTrigger(OneEventTrigger):
 
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
         """Count a failed poll; raise its error, translated, if there were too many or no later poll can succeed."""
-        self._failed = self._failed.one_more()
-        doing = f"{type(self).__name__}, {self._failed.in_a_row} failed polls in a row"
+        doing = f"{plural(self._failed.in_a_row + 1, 'failed poll')} in a row"
         if isinstance(error, ServiceError):
-            translated_error: SageMakerInferenceError = type(error)(f"{doing}: {error}")
+            translated_error: SageMakerInferenceError = error.during(doing)
         else:
             translated_error = translate(error, doing)
+        self._failed = self._failed.one_more(translated_error.reason or translated_error.as_sentence)
         if self._failed.end_the_wait(translated_error) or time.time() >= self.deadline:
-            raise translated_error from cause_of(error)
-        log.warning("tolerated, the wait goes on: %s", translated_error)
+            raise translated_error from None
+        log.warning("the wait for %s goes on: %s", self.awaited, self._failed.in_words("SageMaker"))

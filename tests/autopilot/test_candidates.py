@@ -59,7 +59,9 @@ def test_a_completed_job_passes() -> None:
 def test_a_running_job_is_refused_with_status_and_remedy(status: str) -> None:
     """Also when it has a best candidate already: a better one may come."""
     running = job(status, AutoMLJobSecondaryStatus="ModelTuning", BestCandidate=CANDIDATE)
-    with pytest.raises(AutoMLJobStillRunning, match=f"churn is {status} .ModelTuning.*wait_for_job=True"):
+    with pytest.raises(
+        AutoMLJobStillRunning, match=f"churn is {status} .ModelTuning.*\nDo: .*wait_for_job=True"
+    ):
         check_completed(running)
 
 
@@ -76,7 +78,7 @@ def test_a_job_that_ended_badly_is_refused_with_sagemakers_reason(
     status: str, details: dict[str, str], reason: str
 ) -> None:
     """Also when it has a best candidate: stopped jobs do."""
-    with pytest.raises(AutoMLJobFailed, match=f"churn ended {status}: {reason}"):
+    with pytest.raises(AutoMLJobFailed, match=f"churn ended {status}\nReason: {reason}\nDo: "):
         check_completed(job(status, BestCandidate=CANDIDATE, **details))
 
 
@@ -185,7 +187,7 @@ class TestProcessingUnits:
     def test_a_missing_unit_is_refused_with_the_existing_ones(self) -> None:
         candidate = self.CANDIDATE | {"InferenceContainerDefinitions": {"GPU": [{"Image": "gpu"}]}}
         with pytest.raises(
-            CandidateNotFound, match=r"text-1 of AutoML job text has no containers for CPU: .* GPU;"
+            CandidateNotFound, match=r"text-1 of AutoML job text has no containers for CPU: .* GPU\nDo: "
         ):
             containers_of(candidate, job_name="text")
 

@@ -44,3 +44,12 @@ def test_a_failed_poll_does_not_change_the_count_it_was_added_to() -> None:
     polls = after(3)
     polls.one_more()
     assert polls == after(3)
+
+
+def test_a_failed_poll_is_described_with_its_cause_and_the_limit() -> None:
+    polls = after(2).one_more('Could not connect to the endpoint URL: "http://127.0.0.1:1/".')
+    assert polls.in_words("S3") == (
+        'S3 does not answer (Could not connect to the endpoint URL: "http://127.0.0.1:1/"), 3rd time in a row; '
+        f"gives up after {MAX_FAILED_POLLS}"
+    )
+    assert after(1).in_words("SageMaker").startswith("SageMaker does not answer, 1st time in a row")

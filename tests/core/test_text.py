@@ -11,6 +11,7 @@ from airflow_sm_plugin.core.text import (
     day,
     duration,
     legible,
+    ordinal,
     period,
     plural,
     share,
@@ -89,3 +90,10 @@ def test_a_long_name_loses_its_middle() -> None:
 
 def test_control_characters_are_replaced_and_lines_stay() -> None:
     assert legible("a\x00b\x1bc\x85d\ne\tf") == "a\ufffdb\ufffdc\ufffdd\ne\tf"
+
+
+def test_positions_in_a_row_have_their_endings() -> None:
+    numbers = (1, 2, 3, 4, 11, 12, 13, 21, 22, 111, 112)
+    assert [ordinal(number) for number in numbers] == (
+        ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "111th", "112th"]
+    )

@@ -16,7 +16,7 @@ from airflow_sm_plugin.endpoints.changes import (
     scaled_error,
     variant_names,
 )
-from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
+from airflow_sm_plugin.exceptions import InvalidRequest, RequestRefused, SageMakerInferenceError
 from airflow_sm_plugin.resources.endpoint_config import (
     EndpointConfigSpec,
     Variant,
@@ -212,12 +212,11 @@ def test_words_tell_whether_a_refusal_is_about_scaling(
 
 
 def test_an_error_for_scaling_states_its_certainty_and_sagemakers_answer() -> None:
-    assert "The likely reason: variant v is registered" in str(
-        scaled_error("e", ["v"], "refused", is_certain=False)
-    )
-    certain = str(scaled_error("e", ["v"], "refused"))
-    assert "likely" not in certain
-    assert certain.endswith("refused")
+    refusal = RequestRefused("sagemaker:UpdateEndpoint e", reason="ValidationException: it scales")
+    assert "probably variant v is registered" in str(scaled_error("e", ["v"], refusal, is_certain=False))
+    certain = str(scaled_error("e", ["v"], refusal))
+    assert "probably" not in certain
+    assert "\nReason: ValidationException: it scales\nDo: give on_scaled='rescale'" in certain
 
 
 @pytest.mark.parametrize(

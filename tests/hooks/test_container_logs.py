@@ -148,7 +148,7 @@ def test_without_permission_one_line_says_which_and_where(
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         show(group)
     (hint,) = hints(said())
-    assert f"logs:GetLogEvents {group}: AWS answered AccessDeniedException: not authorized" in hint
+    assert "no container logs here: AccessDeniedException: not authorized. Allow" in hint
     assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in hint
 
 
@@ -166,3 +166,37 @@ def test_a_missing_group_a_dead_service_and_a_missing_region_raise_nothing(
     assert "the containers wrote nothing to /no/such/group" in text
     assert "the service did not answer" in text
     assert "no AWS region" in text
+
+
+MARK = " (of the whole endpoint; may belong to other requests)"
+
+
+def test_lines_of_an_endpoint_are_marked_and_a_data_logs_lines_are_those_of_the_failed_requests(
+    logs: CloudWatchLogsClient, group: str, said: Said
+) -> None:
+    write(logs, group, "AllTraffic/i-1", ["Traceback of another request"])
+    data_log = [
+        "10:00:[sagemaker logs] [other] failed",
+        "10:00:[sagemaker logs] [ours] 415 for application/x",
+    ]
+    write(logs, group, "AllTraffic/i-1/data-log", data_log)
+    ContainerLogsHook(aws_conn_id=None).show_tail(group, lines=20, inference_ids=["ours"])
+    text = said()
+    assert f"last lines of {group} AllTraffic/i-1{MARK}:\nTraceback of another request" in text
+    assert f"last lines of {group} AllTraffic/i-1/data-log:\n{data_log[1]}" in text
+    assert "[other]" not in text
+
+
+def test_the_first_lines_are_those_of_the_endpoint_that_has_the_name_now(
+    logs: CloudWatchLogsClient, group: str
+) -> None:
+    """Its log group stays when an endpoint is deleted."""
+    hook = ContainerLogsHook(aws_conn_id=None)
+    write(logs, group, "AllTraffic/i-0", ["of the earlier endpoint"], age=600)
+    began = time.time()
+    assert hook.first_lines(group, since=began + 3_600, lines=5) is None
+    assert hook.first_lines("/no/such/group", since=0, lines=5) is None
+    write(logs, group, "AllTraffic/i-1", [f"line {number}" for number in range(9)])
+    found = hook.first_lines(group, since=began - 1, lines=2)
+    assert found is not None
+    assert (found.stream, list(found.lines)) == (f"{group} AllTraffic/i-1", ["line 0", "line 1"])

@@ -262,7 +262,7 @@ def outcome(ready: Callable[[], object]) -> object:
     try:
         return ready()
     except SageMakerInferenceError as error:
-        if not str(error).isprintable():
+        if not all(map(str.isprintable, str(error).splitlines())):
             raise
         return error
 

@@ -120,7 +120,7 @@ def test_failures_fail_the_task_and_say_which_why_and_where(account: Account, ba
         f"first {inputs}00001.txt",
         "ordered to fail: this",
         "failures/",
-        "Clear this task",
+        "clear this task",
     ):
         assert part in text
 

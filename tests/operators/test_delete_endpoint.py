@@ -120,7 +120,7 @@ def test_an_endpoint_that_does_not_go_in_time_may_be_retried_and_keeps_its_confi
     with account.settings(endpoint_deleting_seconds=3600):
         with pytest.raises(
             EndpointDeadlineExceeded,
-            match=f"endpoint {endpoint} was still Deleting after .* goes on deleting it",
+            match=f"(?s)endpoint {endpoint} was still Deleting after .* goes on deleting it",
         ) as caught:
             run_task(partial(delete, endpoint, max_wait_seconds=0.2))
         assert "creating" not in str(caught.value)

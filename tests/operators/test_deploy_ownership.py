@@ -205,7 +205,7 @@ class TestTakenOver:
         theirs = run_task(partial(deploy, name, other_model, deferrable=deferrable), context_for(other_run()))
         with pytest.raises(AirflowFailException, match="another deployment has moved") as caught:
             make().execute_complete(context_for(), event_of(rebuilt(deferral.trigger)))
-        assert isinstance(caught.value.__cause__, EndpointTakenOver)
+        assert isinstance(caught.value.__context__, EndpointTakenOver)
         described = account.sagemaker.describe_endpoint(EndpointName=name)
         assert described["EndpointStatus"] == "InService"
         assert described["EndpointConfigName"] == theirs["endpoint_config_name"]

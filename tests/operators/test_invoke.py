@@ -273,19 +273,22 @@ class TestBadInput:
 
     def test_custom_attributes_have_an_error_of_their_own(self) -> None:
         assert isinstance(
-            refusal(invoke("e", body="x", custom_attributes="\t")).__cause__, InvalidCustomAttributes
+            refusal(invoke("e", body="x", custom_attributes="\t")).__context__, InvalidCustomAttributes
         )
 
     def test_an_input_that_does_not_exist(self, account: Account, endpoint: str, requests: Requests) -> None:
         missing = f"s3://{account.bucket}/no/such/input.csv"
         error = refusal(invoke(endpoint, input_location=missing))
-        assert isinstance(error.__cause__, InputNotFound)
-        assert f"the input object {missing} does not exist: upload it first" in str(error)
+        assert isinstance(error.__context__, InputNotFound)
+        assert f"the input object {missing} does not exist\nDo: upload it first" in str(error)
         assert not requests.count()
 
     def test_a_bucket_that_does_not_exist(self, endpoint: str) -> None:
         error = refusal(invoke(endpoint, input_location="s3://no-such-bucket-anywhere/input.csv"))
-        assert isinstance(error.__cause__, InputNotFound)
+        assert isinstance(error.__context__, InputNotFound)
+        assert "the bucket of the input object s3://no-such-bucket-anywhere/input.csv does not exist" in str(
+            error
+        )
 
     def test_the_check_of_the_input_can_be_switched_off(self, account: Account, endpoint: str) -> None:
         missing = f"s3://{account.bucket}/no/such/input.csv"
@@ -293,14 +296,16 @@ class TestBadInput:
 
     def test_an_endpoint_that_does_not_exist(self, input_location: str) -> None:
         error = refusal(invoke("no-such-endpoint", input_location=input_location))
-        assert isinstance(error.__cause__, EndpointNotFound)
-        assert "no endpoint no-such-endpoint serves in this account and region: deploy it first" in str(error)
+        assert isinstance(error.__context__, EndpointNotFound)
+        assert "no endpoint no-such-endpoint serves in this account and region\nDo: deploy it first" in str(
+            error
+        )
 
     def test_an_endpoint_that_is_not_asynchronous(self, account: Account, input_location: str) -> None:
         name = account.deploy()
         error = refusal(invoke(name, input_location=input_location))
-        assert isinstance(error.__cause__, EndpointNotAsynchronous)
-        assert f"endpoint {name} is not asynchronous: deploy it with async_output_path" in str(error)
+        assert isinstance(error.__context__, EndpointNotAsynchronous)
+        assert f"endpoint {name} is not asynchronous\nDo: deploy it with async_output_path" in str(error)
         account.sagemaker.delete_endpoint(EndpointName=name)
 
     def test_an_endpoint_that_is_still_created_may_be_retried(
@@ -310,7 +315,7 @@ class TestBadInput:
             name = account.start_endpoint(asynchronous=True)
             with pytest.raises(EndpointNotInService) as caught:
                 run_task(partial(invoke, name, input_location=input_location))
-        assert f"endpoint {name} is Creating, it serves only InService: wait for it first" in str(
+        assert f"endpoint {name} is Creating, it serves only InService\nDo: wait for it first" in str(
             caught.value
         )
 
@@ -357,8 +362,9 @@ class TestService:
         with answering(Answer(403, "AccessDeniedException", "User is not authorized")) as (forbidding, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", forbidding)
             error = refusal(invoke(endpoint, input_location=input_location))
-        assert "AccessDeniedException: User is not authorized: allow this action to the task's role" in str(
-            error
+        assert (
+            "AccessDeniedException: User is not authorized\nDo: allow this action to the task's role"
+            in str(error)
         )
         assert len(asked) == 1
 

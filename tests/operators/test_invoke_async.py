@@ -210,11 +210,12 @@ class TestWaiting:
     ) -> None:
         with pytest.raises(AirflowFailException) as caught:
             run(failing, body=ROW, inference_id="an-id")
-        assert isinstance(caught.value.__cause__, AsyncInferenceFailed)
+        assert isinstance(caught.value.__context__, AsyncInferenceFailed)
         text = str(caught.value)
-        assert f"inference an-id of endpoint {failing} failed: " in text
+        assert f"inference an-id of endpoint {failing} failed; input inline, failure object s3://" in text
+        assert "\nReason: " in text
         assert "this handler always fails" in text
-        assert "input inline, failure object s3://" in text
+        assert "\nDo: correct the input, its content_type or the model" in text
         log_text = logged()
         assert f"last lines of /aws/sagemaker/Endpoints/{failing}" in log_text
         assert "ValueError: this handler always fails" in log_text
@@ -236,7 +237,7 @@ class TestWaiting:
         assert f"of endpoint {name} had neither output nor failure object 0.5 s after it was sent" in str(
             caught.value
         )
-        assert "It may still come up to 22500 s after it was sent" in str(caught.value)
+        assert "it may still come up to 22500 s after it was sent" in str(caught.value)
         assert "raise max_wait_seconds, or clear the task later" in str(caught.value)
         gate.touch()
         account.sagemaker.delete_endpoint(EndpointName=name)
@@ -260,7 +261,7 @@ class TestWaiting:
         with pytest.raises(AirflowFailException) as caught:
             run(name, body=str(gate), max_wait_seconds=0.5)
         gate.touch()
-        assert isinstance(caught.value.__cause__, EndpointNotFound)
+        assert isinstance(caught.value.__context__, EndpointNotFound)
         assert f"endpoint {name} was deleted while inference" in str(caught.value)
 
     def test_a_deletion_is_noticed_long_before_the_deadline_and_what_is_deployed_again_gets_the_input_again(
@@ -332,7 +333,7 @@ class TestWaiting:
         before = invocations_of(account, endpoint)
         with pytest.raises(AirflowFailException) as caught:
             run(endpoint, body=ROW, completion_queue=f"{account.url}/123456789012/no-such-queue")
-        assert isinstance(caught.value.__cause__, QueueNotFound)
+        assert isinstance(caught.value.__context__, QueueNotFound)
         assert invocations_of(account, endpoint) == before
 
     def test_the_deferral_is_small_holds_no_secret_and_knows_the_longest_regular_wait(
@@ -514,7 +515,7 @@ class TestBadInput:
     ) -> None:
         with pytest.raises(AirflowFailException) as caught:
             invoke("endpoint", **{"body": "x"} | arguments).execute(context_for())
-        assert isinstance(caught.value.__cause__, InvalidRequest)
+        assert isinstance(caught.value.__context__, InvalidRequest)
         assert says in str(caught.value)
         assert not requests.count()
 

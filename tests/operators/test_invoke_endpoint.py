@@ -406,7 +406,7 @@ class TestWhatIsTriedAgain:
     def test_a_container_that_is_busy_may_answer_at_a_later_attempt_or_task(
         self, calls: Callable[[], list[Any]], endpoint: str, status: int
     ) -> None:
-        with pytest.raises(ModelUnavailable, match=f"answered {status}: .*raised-by-the-container"):
+        with pytest.raises(ModelUnavailable, match=f"answered {status}\nReason: .*raised-by-the-container"):
             run(endpoint, body=f"status {status}", attempts=2, container_log_lines=0)
         assert len(calls()) == 2
 
@@ -514,7 +514,7 @@ class TestAContainerThatFails:
         patient(endpoint)
         message = str(refusal(endpoint, body="status 500"))
         assert message.startswith(
-            f"ModelError: a container of endpoint {endpoint} answered 500: raised-by-the-container xxx"
+            f"ModelError: a container of endpoint {endpoint} answered 500\nReason: raised-by-the-container xxx"
         )
         assert len(message) < 1200
         assert CONTAINER_LINE in logged()

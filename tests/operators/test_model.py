@@ -150,12 +150,12 @@ def test_a_name_taken_by_other_content_is_a_conflict_that_shows_no_value(
     )
     with pytest.raises(AirflowFailException) as caught:
         run_task(other)
-    assert isinstance(caught.value.__cause__, ResourceConflict)
+    assert isinstance(caught.value.__context__, ResourceConflict)
     message = str(caught.value)
     assert f"model {name} exists already with other content" in message
     assert "container 1 Environment (TOKEN)" in message
     assert "container 1 Image" in message
-    assert "Choose another name, leave the name out to derive one from the content, or delete" in message
+    assert "Do: choose another name, leave the name out to derive one from the content, or delete" in message
     out, err = capsys.readouterr()
     assert SECRET not in message + caplog.text + out + err
     assert requests.changes() == []

@@ -57,7 +57,9 @@ def test_a_missing_artefact_is_refused_at_once_and_not_retried(
     account: Account, name: str, requests: Requests
 ) -> None:
     location = f"s3://{account.bucket}/missing/model.tar.gz"
-    with pytest.raises(AirflowFailException, match=f"ModelDataNotFound: .*{location}.*Upload the artefact"):
+    with pytest.raises(
+        AirflowFailException, match=f"(?s)ModelDataNotFound: .*{location}.*Do: upload the artefact"
+    ):
         run_task(partial(create, name, model_data_url=location))
     assert requests.count()["CreateModel"] == 1
     assert account.models(name) == []
@@ -65,14 +67,14 @@ def test_a_missing_artefact_is_refused_at_once_and_not_retried(
 
 def test_a_bucket_that_is_not_there_is_reported_with_the_role(name: str) -> None:
     location = f"s3://{unique('bucket')}/model.tar.gz"
-    with pytest.raises(AirflowFailException, match=f"ModelDataNotAccessible: .*{location}.*role {ROLE}"):
+    with pytest.raises(AirflowFailException, match=f"(?s)ModelDataNotAccessible: .*{location}.*role {ROLE}"):
         run_task(partial(create, name, model_data_url=location))
 
 
 def test_one_container_of_a_pipeline_without_its_artefact_is_enough(account: Account, name: str) -> None:
     there, missing = account.upload_model(), f"s3://{account.bucket}/missing.tar.gz"
     pipeline = [{"Image": IMAGE, "ModelDataUrl": url} for url in (there, missing)]
-    with pytest.raises(AirflowFailException, match=f"ModelDataNotFound: .*{missing}"):
+    with pytest.raises(AirflowFailException, match=f"(?s)ModelDataNotFound: .*{missing}"):
         run_task(partial(create, name, image=None, containers=pipeline))
 
 
@@ -114,7 +116,8 @@ def test_a_role_that_does_not_come_to_be_known_is_an_error(
     with (
         faults(account, rule(name, NEW_ROLE)),
         pytest.raises(
-            AirflowFailException, match=f"ExecutionRoleNotAssumable: .*repeated for .*See that role {ROLE}"
+            AirflowFailException,
+            match=f"(?s)ExecutionRoleNotAssumable: .*Do: see that role {ROLE}.*repeated for",
         ),
     ):
         run_task(partial(create, name))

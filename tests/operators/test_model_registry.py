@@ -30,7 +30,7 @@ def create(**arguments: Any) -> SageMakerCreateModelOperator:  # noqa: ANN401 - 
 def refusal(kind: type[SageMakerInferenceError], **arguments: Any) -> str:  # noqa: ANN401 - the operator's own
     with pytest.raises(AirflowFailException) as caught:
         create(**arguments).execute(context_for())
-    assert isinstance(caught.value.__cause__, kind)
+    assert isinstance(caught.value.__context__, kind)
     return str(caught.value)
 
 
@@ -166,11 +166,11 @@ class TestBadInput:
     def test_a_group_without_an_approved_version(self, account: Account, group: str) -> None:
         register(account, group, approval="Rejected")
         message = refusal(ModelPackageNotFound, model_package_group_name=group)
-        assert f"model package group {group} has no approved version: approve one" in message
+        assert f"model package group {group} has no approved version\nDo: approve one" in message
 
     def test_a_group_without_any_version(self, group: str) -> None:
         message = refusal(ModelPackageNotFound, model_package_group_name=group, require_approved=False)
-        assert f"model package group {group} has no usable version: register one first" in message
+        assert f"model package group {group} has no usable version\nDo: register one first" in message
 
     def test_a_group_that_does_not_exist(self) -> None:
         message = refusal(ModelPackageNotFound, model_package_group_name="no-such-group")

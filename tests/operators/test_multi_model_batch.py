@@ -184,7 +184,7 @@ def test_failures_that_may_pass_are_left_to_airflows_retries_and_only_those_go_a
     batch.put("b", "x.csv", "three\n")
     ti = TaskInstance(max_tries=1)
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "target_model": "a.tar.gz"}
-    with batch.faults(rule), pytest.raises(BatchUnfinished, match="the retry does it again"):
+    with batch.faults(rule), pytest.raises(BatchUnfinished, match="Do: wait for the retry"):
         run(batch, ti, attempts=1, max_payload_seconds=0.1)
     before = len(batch.invocations())
     again = run(batch, dataclasses.replace(ti, try_number=2), attempts=1)
@@ -195,7 +195,7 @@ def test_failures_that_may_pass_are_left_to_airflows_retries_and_only_those_go_a
 def test_the_last_try_reports_that_failures_might_pass_but_does_not_hide_them(batch: MultiModel) -> None:
     batch.put("a", "x.csv", "one\n")
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500}
-    with batch.faults(rule), pytest.raises(BatchUnfinished, match="1 of 1 records failed"):
+    with batch.faults(rule), pytest.raises(BatchUnfinished, match="1 of 1 record failed"):
         run(batch, TaskInstance(max_tries=0), attempts=1, max_payload_seconds=0.1)
 
 

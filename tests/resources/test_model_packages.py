@@ -49,7 +49,7 @@ def test_an_approved_package_may_become_a_model() -> None:
 )
 def test_any_other_is_refused_with_the_remedy(approval: str | None, state: str) -> None:
     with pytest.raises(
-        ModelPackageNotApproved, match=rf"churn/1 {state}.*: approve it in the Model Registry"
+        ModelPackageNotApproved, match=rf"(?s)churn/1 {state}.*\nDo: approve it in the Model Registry"
     ):
         check_approved(version(1, approval))
 
@@ -80,9 +80,9 @@ def test_no_more_of_a_listing_is_read_than_needed() -> None:
 
 
 def test_a_group_without_such_a_version_is_an_error_with_the_remedy() -> None:
-    with pytest.raises(ModelPackageNotFound, match="group churn has no approved version: approve one"):
+    with pytest.raises(ModelPackageNotFound, match="group churn has no approved version\nDo: approve one"):
         newest([version(1, "Rejected")], group="churn", require_approved=True)
-    with pytest.raises(ModelPackageNotFound, match="group churn has no usable version: register one"):
+    with pytest.raises(ModelPackageNotFound, match="group churn has no usable version\nDo: register one"):
         newest([version(1, status="Failed")], group="churn", require_approved=False)
 
 

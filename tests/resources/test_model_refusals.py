@@ -22,9 +22,9 @@ MEANINGS = {
 }
 """The meanings of CreateModel's recorded answers; the others are mistakes in the request."""
 ERRORS = {
-    Meaning.MODEL_DATA_MISSING: (exceptions.ModelDataNotFound, "Upload the artefact"),
+    Meaning.MODEL_DATA_MISSING: (exceptions.ModelDataNotFound, "upload the artefact"),
     Meaning.MODEL_DATA_UNREADABLE: (exceptions.ModelDataNotAccessible, f"allow role {ROLE} to s3:GetObject"),
-    Meaning.ROLE_NOT_ASSUMABLE: (exceptions.ExecutionRoleNotAssumable, f"See that role {ROLE} exists"),
+    Meaning.ROLE_NOT_ASSUMABLE: (exceptions.ExecutionRoleNotAssumable, f"see that role {ROLE} exists"),
     Meaning.IMAGE_UNREADABLE: (exceptions.ImageNotAccessible, f"allow role {ROLE} to pull from ECR"),
 }
 OF_CREATE_MODEL = [row for row in recorded_answers().values() if row.operation == "CreateModel"]
@@ -68,8 +68,8 @@ def test_each_refusal_becomes_an_error_with_subject_and_remedy(situation: str) -
     kind, remedy = ERRORS[meaning]
     assert type(error) is kind
     assert not error.retryable
-    assert f"model churn is not created. SageMaker answered: {text}" in str(error)
-    assert remedy in str(error)
+    assert str(error).startswith(f"model churn is not created\nReason: {text}\nDo: ")
+    assert remedy in error.do
 
 
 @pytest.mark.parametrize("meaning", [one for one in Meaning if one not in ERRORS])

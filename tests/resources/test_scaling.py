@@ -271,7 +271,7 @@ def test_a_serving_endpoint_described_without_variants_is_not_waited_for(
 
 def test_a_failed_endpoint_is_refused_with_its_reason() -> None:
     failed = description(EndpointStatus="Failed", FailureReason="no capacity", ProductionVariants=None)
-    with pytest.raises(EndpointUnchangeable, match=r"churn is Failed.* Reason: no capacity"):
+    with pytest.raises(EndpointUnchangeable, match=r"churn is Failed.*\nReason: no capacity\nDo: delete it"):
         plan_scaling(CHURN, SCALING, failed)
 
 

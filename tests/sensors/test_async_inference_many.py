@@ -96,7 +96,7 @@ def test_collecting_reads_a_bounded_number_of_texts(account: Account) -> None:
 def test_an_unknown_wish_is_refused(run: Callable[..., Any]) -> None:
     with pytest.raises(AirflowFailException, match="on_failure must be one of fail, collect") as raised:
         run(output_location="s3://b/1", on_failure="ignore")
-    assert isinstance(raised.value.__cause__, InvalidRequest)
+    assert isinstance(raised.value.__context__, InvalidRequest)
 
 
 def test_a_deferred_wait_for_many_keeps_what_it_waits_for_in_s3_where_asked(account: Account) -> None:

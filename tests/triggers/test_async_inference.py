@@ -66,6 +66,7 @@ def test_outputs_and_failures_are_reported_by_listings(account: Account) -> None
         "why": "complete",
         "counts": counts,
         "failed_polls": 0,
+        "cause": "",
         "note": {"remember": "me"},
     }
 

@@ -277,8 +277,9 @@ class RoundProgress:
         self._state = state = await ResultWatcher(self.s3).poll(watch, before, now=now, thorough=True)
         if state.unreachable(watch, now=now):
             raise ServiceUnavailable(
-                f"S3 gave no useful answer ({plural(state.failed.in_a_row, 'poll')} in a row); SageMaker works on what "
-                f"was sent, and a retry polls again"
+                f"S3 did not answer, {plural(state.failed.in_a_row, 'failed poll')} in a row",
+                reason=state.failed.cause,
+                do="retry, which polls again: SageMaker works on what was sent",
             )
         return state.counts(watch)
 

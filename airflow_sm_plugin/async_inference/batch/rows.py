@@ -41,6 +41,9 @@ _EXPIRED = "there was neither an output nor a failure object by the deadline"
 _IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
 _AMBIGUOUS = "its output and its failure object have one location, so that either may have been written there"
 
+_FAILED_IDS = 100
+"""Failed requests whose lines of the containers' logs are shown."""
+
 
 @dataclass(frozen=True)
 class EndedRound:
@@ -73,6 +76,8 @@ class RowWriter:
     def __post_init__(self) -> None:
         self._watcher = ResultWatcher(self.s3)
         self._failures = FailureGroups(most=MOST_SHOWN)
+        self.failed_ids: list[str] = []
+        """Inference ids of the first failed requests."""
         self._slots = asyncio.Semaphore(_TEXTS_AT_ONCE)
         self._earlier: dict[int, list[Row]] = {}
         self._loading = asyncio.Lock()
@@ -129,6 +134,8 @@ class RowWriter:
         if failures := [row for row in rows if row.status is not Status.SUCCEEDED]:
             for row in failures:
                 self._failures.add(row.failure)
+                if row.inference_id and len(self.failed_ids) < _FAILED_IDS:
+                    self.failed_ids.append(row.inference_id)
             location = self.folder.failures_of(shard)
             await self.s3.write(location, _lines(failures), content_type="application/jsonl")
         return RowCounts.of(rows)

@@ -74,9 +74,13 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of a batch."""
+    """The end of a batch.
+
+    :param failed_ids: inference ids of the first failed requests; empty where an earlier try wrote the report
+    """
 
     report: Report
+    failed_ids: Sequence[str] = ()
 
 
 class AsyncBatch:
@@ -190,7 +194,7 @@ class AsyncBatch:
             if plan := await self._chosen_plan():
                 return plan
         raise ServiceUnavailable(
-            f"{self.folder.location}: others planned faster {RACES} times in a row; a retry goes on"
+            f"{self.folder.location}: others planned faster {RACES} times in a row", do="retry, which goes on"
         )
 
     async def _claimed(self) -> Claim:
@@ -332,8 +336,9 @@ class AsyncBatch:
         )
         if lost and len(self._ended) + 1 < self._settings.attempts:
             raise EndpointNotFound(
-                f"endpoint {name} was deleted while {lost} of its requests had no result. What succeeded is kept in "
-                f"{self.folder.location}: deploy the endpoint again and clear this task, which sends the others again"
+                f"endpoint {name} was deleted while {lost} of its requests had no result; what succeeded is kept in "
+                f"{self.folder.location}",
+                do="deploy the endpoint again and clear this task, which sends the others again",
             )
         log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
         return outcome
@@ -347,8 +352,8 @@ class AsyncBatch:
         writer = RowWriter(self._s3, self._settings, plan, folder, self._ended, carried_from=earlier)
         report = await writer.write()
         log.info("%s: %s", report.report_location, report.counts)
-        return self._finished(report)
+        return self._finished(report, writer.failed_ids)
 
-    def _finished(self, report: Report) -> Finished:
+    def _finished(self, report: Report, failed_ids: Sequence[str] = ()) -> Finished:
         self.page_location = report.report_page_location
-        return Finished(report)
+        return Finished(report, failed_ids)

@@ -262,13 +262,13 @@ class Submission:
             self._put_off(sending, error)
 
     def _refuse(self, sending: _Sending, error: SageMakerInferenceError) -> None:
-        refused = self.record.refused(sending.number, type(error).__name__, str(error))
+        refused = self.record.refused(sending.number, type(error).__name__, error.as_sentence)
         log.warning("%s: %s was refused: %s", self.about, sending.request.input_location, error)
         if refused >= BLOCK and not self.record.anything_accepted:
             self._not_accepted += self.record.forget_refusals()
             self.stop(
-                type(error)(
-                    f"{self.about} refused each of the first {refused} inputs, so no more were sent; the last: {error}"
+                error.during(
+                    f"{self.about} refused each of the first {refused} inputs, so no more were sent; the last"
                 )
             )
 

@@ -11,8 +11,8 @@ from airflow_sm_plugin.async_inference.single.state import arguments_digest, sta
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_input_location
-from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_input_location, object_not_found
+from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
 from airflow_sm_plugin.invoke.async_request import MAX_INLINE_BYTES, AsyncRequest
 
 log = get_log(__name__)
@@ -86,6 +86,8 @@ class RequestInput:
         self._s3 = s3
         self._takes_bodies = takes_bodies
         self._presence = Presence.PRESENT
+        self._refusal = ""
+        """S3's code where it refused a listing."""
         self.etag: str | None = None
 
     async def poll(self) -> None:
@@ -107,6 +109,7 @@ class RequestInput:
             page = await self._s3.list_objects(uri.bucket, uri.key)
         except ServiceError as error:
             log.debug("no listing of %s: %s", location, error)
+            self._refusal = error.reason.partition(":")[0]
         else:
             self.etag = next((listed.etag for listed in page.objects if listed.key == uri.key), None)
         return Presence.PRESENT if self.etag else await self._s3.presence(location)
@@ -117,10 +120,8 @@ class RequestInput:
         :raises InputNotFound: it does not exist
         """
         if self._presence is Presence.ABSENT:
-            raise InputNotFound(
-                f"the input object {self._sending.request.input_location} does not exist: upload it first, or mend "
-                f"input_location"
-            )
+            location = str(self._sending.request.input_location)
+            raise object_not_found(location, code=self._refusal, what="input object")
 
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
         """Upload a body that cannot go inline, or check the input object, just before the request is sent.

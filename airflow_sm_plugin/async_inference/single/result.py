@@ -69,9 +69,11 @@ class AsyncResult:
     def failed(self, endpoint_name: str) -> AsyncInferenceFailed:
         invocation = self.invocation
         return AsyncInferenceFailed(
-            f"inference {invocation.inference_id} of endpoint {endpoint_name} failed: {self.failure_text} (input "
-            f"{invocation.input_location or 'inline'}, failure object {invocation.failure_location}). Clear the task "
-            f"to send the input again"
+            f"inference {invocation.inference_id} of endpoint {endpoint_name} failed; input "
+            f"{invocation.input_location or 'inline'}, failure object {invocation.failure_location}",
+            reason=self.failure_text,
+            do="correct the input, its content_type or the model, as the reason requires; then clear the task, which "
+            "sends it again",
         )
 
 
@@ -124,7 +126,13 @@ async def poll_until_known(poll: Callable[[], Awaitable[_T]], is_known: Callable
 
 
 async def missing(
-    connection: AwsConnection, result: AsyncResult, endpoint_name: str, *, waited: float, lives: float
+    connection: AwsConnection,
+    result: AsyncResult,
+    endpoint_name: str,
+    *,
+    waited: float,
+    lives: float,
+    cause: str = "",
 ) -> AsyncInferenceTimedOut | ServiceUnavailable:
     """Make the error of an inference that has neither output nor failure object.
 
@@ -132,29 +140,36 @@ async def missing(
 
     :param waited: seconds
     :param lives: RequestTTL + InvocationTimeout, in seconds
+    :param cause: of the last poll that failed, where it is known
     """
     invocation, presence = result.invocation, result.presence
     inference = f"inference {invocation.inference_id} of endpoint {endpoint_name}"
     if presence.output is Presence.UNKNOWN:
+        if not cause:
+            async with S3Objects.open(connection) as s3:
+                cause = await ResultWatcher(s3).trouble_at(invocation.output_location)
         return ServiceUnavailable(
-            f"S3 does not answer whether the output of {inference}, {invocation.output_location}, exists. It goes on "
-            f"in SageMaker; a retry polls again"
+            f"S3 does not answer whether the output of {inference}, {invocation.output_location}, exists",
+            reason=cause or "it answers again now",
+            do="retry, which polls again: the inference goes on in SageMaker",
         )
-    why = ""
+    reasons = []
     if Presence.FORBIDDEN in (presence.output, presence.failure):
-        why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there."
+        reasons.append("S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there.")
     async with S3Objects.open(connection) as s3:
         locations = filter(None, (invocation.output_location, invocation.failure_location))
         troubles = [await ResultWatcher(s3).trouble_at(location) for location in locations]
     if trouble := "; ".join(dict.fromkeys(filter(None, troubles))):
-        why += f" S3 answers there: {trouble}."
-    remedy = "Raise max_wait_seconds where a queue or a cold endpoint takes longer"
+        reasons.append(f"S3 answers there: {trouble}.")
+    remedy = "raise max_wait_seconds where a queue or a cold endpoint takes longer"
     if waited < lives:
         remedy = (
-            f"It may still come up to {lives:g} s after it was sent. max_wait_seconds counts from then, so a retry "
-            f"that does not send it again ends at once: raise max_wait_seconds, or clear the task later"
+            f"raise max_wait_seconds, or clear the task later: it may still come up to {lives:g} s after it was sent. "
+            f"max_wait_seconds counts from then, so a retry that does not send it again ends at once"
         )
     return AsyncInferenceTimedOut(
         f"{inference} had neither output nor failure object {waited:g} s after it was sent; its output is expected at "
-        f"{invocation.output_location}.{why} {remedy}; without a failure path a failed one shows no more than this"
+        f"{invocation.output_location}",
+        reason=" ".join(reasons),
+        do=f"{remedy}; without a failure path a failed one shows no more than this",
     )

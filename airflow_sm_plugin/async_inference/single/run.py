@@ -297,7 +297,7 @@ class SingleInvocation:
         try:
             return await self._endpoint.output_paths()
         except (ServiceError, EndpointNotFound, EndpointNotAsynchronous) as error:
-            log.info("the locations of results cannot be predicted: %s", error.__cause__ or error)
+            log.info("the locations of results cannot be predicted: %s", error)
             return None
 
     async def _presence(self, invocation: AsyncInvocation | None) -> ResultPresence:
@@ -348,7 +348,7 @@ class SingleInvocation:
                 is_over = attempt == ATTEMPTS or self._is_killed.is_set()
                 can_pass = self._sending.resend if lost is error else isinstance(error, _NOT_ACCEPTED)
                 if is_over or not can_pass or await self._pause(error, attempt):
-                    raise lost or error from error.__cause__
+                    raise lost or error from None
 
     async def _pause(self, error: SageMakerInferenceError, attempt: int) -> bool:
         """Wait before the next attempt; return True as soon as the task is killed."""

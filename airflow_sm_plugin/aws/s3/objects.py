@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
+from airflow_sm_plugin.aws.errors import meaning, status_of, translate, translated
 from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, presence_after, repeated
 from airflow_sm_plugin.aws.s3.listing import (
     ListedObject,
@@ -22,9 +22,9 @@ from airflow_sm_plugin.aws.s3.listing import (
     whole_page,
 )
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, conditions, quoted_etag
-from airflow_sm_plugin.aws.s3.stream import Reading, missing
+from airflow_sm_plugin.aws.s3.stream import Reading
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
-from airflow_sm_plugin.core.s3 import Presence, S3Uri
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, object_not_found
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 
@@ -39,10 +39,12 @@ class S3Objects:
     One of those that fails is a failed poll: whoever waits counts them. Nothing here logs content.
 
     :attr calls: the bare calls, each sent once
+    :attr last_problem: the error of the last :meth:`presence` that S3 did not answer
     """
 
     def __init__(self, calls: AwsCalls, options: ObjectOptions = PLAIN) -> None:
         self.calls = calls
+        self.last_problem = ""
         self._options = options
 
     @classmethod
@@ -92,7 +94,10 @@ class S3Objects:
         try:
             await self._head(uri)
         except (ClientError, BotoCoreError) as error:
-            return presence_after(error, location)
+            presence = presence_after(error, location)
+            if presence is Presence.UNKNOWN:
+                self.last_problem = translate(error, f"s3:HeadObject {location}").reason
+            return presence
         return Presence.PRESENT
 
     async def stat(self, location: str) -> ListedObject | Presence:
@@ -110,7 +115,7 @@ class S3Objects:
                 return Presence.ABSENT
             if meaning(error) is Meaning.ACCESS_DENIED:
                 return Presence.FORBIDDEN
-            raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
+            raise translate(error, f"s3:HeadObject {location}") from None
 
     async def _head(self, uri: S3Uri) -> ListedObject:
         response = await self.calls.call("HeadObject", Bucket=uri.bucket, Key=uri.key)
@@ -145,7 +150,7 @@ class S3Objects:
     async def _found(self, location: str, part: tuple[int, int] | None) -> bytes:
         body = await self._read(location, part)
         if body is None:
-            raise missing(location)
+            raise object_not_found(location)
         return body
 
     async def _read(self, location: str, part: tuple[int, int] | None) -> bytes | None:
@@ -164,7 +169,7 @@ class S3Objects:
                 return b""
             if meaning(error) is Meaning.NOT_FOUND:
                 return None
-            raise translate(error, f"s3:GetObject {location}") from cause_of(error)
+            raise translate(error, f"s3:GetObject {location}") from None
 
     async def chunks(self, location: str, *, etag: str | None, start: int = 0) -> AsyncGenerator[bytes]:
         """Yield an object's bytes in pieces of up to 64 KiB; it is never in memory as a whole.
@@ -238,7 +243,7 @@ class S3Objects:
             await repeated(f"s3:PutObject {location}", put)
         except ClientError as error:
             if not is_race_lost(error) or not (only_if_new or if_match is not None):
-                raise translate(error, f"s3:PutObject {location}") from cause_of(error)
+                raise translate(error, f"s3:PutObject {location}") from None
             if attempts > 1 and await self._holds(location, body):
                 return
             what = "written it before" if only_if_new else "replaced or deleted it"

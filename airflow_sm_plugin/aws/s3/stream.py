@@ -9,15 +9,11 @@ from dataclasses import dataclass, field
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.calls import AwsCalls
-from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate
+from airflow_sm_plugin.aws.errors import meaning, status_of, translate, words_of
 from airflow_sm_plugin.aws.retry import CHANGED, NOTHING_IN_RANGE, Patience
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri, object_not_found
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import InputNotFound, SageMakerInferenceError
-
-
-def missing(location: str) -> InputNotFound:
-    return InputNotFound(f"the object {location} does not exist: upload it first, or mend its name")
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 
 @dataclass
@@ -64,11 +60,11 @@ class Reading:
         if self.done and isinstance(error, ClientError) and status_of(error) == NOTHING_IN_RANGE:
             self._is_over = True  # it ends here
         elif not await self._patience.allows(f"s3:GetObject {self.location}", error):
-            raise self._unreadable(error) from cause_of(error)
+            raise self._unreadable(error) from None
 
     def _unreadable(self, error: ClientError | BotoCoreError) -> SageMakerInferenceError:
         if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:
-            return missing(self.location)
+            return object_not_found(self.location, code=words_of(error)[0])
         if isinstance(error, ClientError) and status_of(error) == CHANGED:
             return self.changed(f"s3:GetObject {self.location}: another process wrote it meanwhile")
         return translate(error, f"s3:GetObject {self.location}")

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.answers import UnreadableAnswer
-from airflow_sm_plugin.aws.errors import cause_of, status_of, translate, translated
+from airflow_sm_plugin.aws.errors import status_of, translate, translated
 from airflow_sm_plugin.aws.retry import NOT_FOUND, is_race_lost, is_upload_gone, repeated
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, conditions
@@ -171,7 +171,7 @@ async def abort_upload(s3: S3Objects, location: str, upload: str) -> None:
         await repeated(doing, lambda: s3.calls.call("AbortMultipartUpload", **parameters))
     except ClientError as error:
         if status_of(error) != NOT_FOUND:
-            raise translate(error, doing) from cause_of(error)
+            raise translate(error, doing) from None
 
 
 def _named(location: str, *, name: str = "location") -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.aws.errors import cause_of, translate
+from airflow_sm_plugin.aws.errors import translate
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.exceptions import EndpointNotInService, ModelLoadTimeout, RecordTooLarge, Throttled
 from airflow_sm_plugin.invoke.errors import explained, failure_of
@@ -172,7 +172,7 @@ class Attempts:
                 denial = explained(error, "InvokeEndpoint", name)
             else:
                 denial = translate(error, f"sagemaker:InvokeEndpoint {name}")
-            is_proved = self.conclusions.denied_by_endpoint(job, denial, cause_of(error))
+            is_proved = self.conclusions.denied_by_endpoint(job, denial)
         else:
             of_payload = judgement
             is_proved = self.conclusions.denied_by_model(job)

@@ -69,9 +69,7 @@ class Conclusions:
         is_suspect = judgement.error in _OF_ENDPOINT and self._succeeded_at < job.began
         return is_suspect and self.is_serving(now)
 
-    def denied_by_endpoint(
-        self, job: Job, denial: SageMakerInferenceError, cause: BaseException | None
-    ) -> bool:
+    def denied_by_endpoint(self, job: Job, denial: SageMakerInferenceError) -> bool:
         """Count a payload that the endpoint denied; report whether the model does not serve.
 
         :raises SageMakerInferenceError: the denial, when the endpoint does not serve
@@ -83,7 +81,7 @@ class Conclusions:
         of_model = model.evidence.denied(began=job.began, first=first)
         others = self.payloads.schedule.busy() - self._denied_models
         if of_all and (len(self._denied_models) >= _MODELS or not others) and self._concludes():
-            raise denial from cause
+            raise denial
         return of_model and bool(others or self._others_answered(model)) and self._concludes(model)
 
     def denied_by_model(self, job: Job) -> bool:

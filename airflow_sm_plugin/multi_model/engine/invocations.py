@@ -106,7 +106,9 @@ class Invocations:
         payloads.settled(model)
 
     def _refused(self, job: Job, error: SageMakerInferenceError) -> None:
-        self.attempts.refused(job, Judgement(PayloadFate.FAILED, type(error), None, message=str(error)))
+        self.attempts.refused(
+            job, Judgement(PayloadFate.FAILED, type(error), None, message=error.as_sentence)
+        )
 
     def _attributes(self, job: Job) -> str | None:
         own = job.open_input.batch_input.custom_attributes

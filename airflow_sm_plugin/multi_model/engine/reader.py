@@ -209,7 +209,7 @@ class Reader:
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error
-        message = str(error)[: max(self.settings.error_text_limit, _LEAST_TEXT)]
+        message = error.as_sentence[: max(self.settings.error_text_limit, _LEAST_TEXT)]
         byte, record = open_input.read_to
         self.results.put(open_input, FailedRecords(byte, byte, record, None, type(error), None, message, 0))
 

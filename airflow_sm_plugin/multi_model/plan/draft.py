@@ -17,6 +17,7 @@ from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
 from airflow_sm_plugin.batches.parallel import bounded_tasks, side_by_side
 from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_inputs_apart
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import Piece, pack
@@ -245,11 +246,13 @@ def _report_missing(missing: Sequence[str], endpoint: EndpointModels, *, fail: b
         return
     prefixes = ", ".join(endpoint.prefixes)
     more = f" and {len(missing) - _MAX_NAMES_SHOWN} more" if len(missing) > _MAX_NAMES_SHOWN else ""
-    message = f"{len(missing)} target models have no artefact below {prefixes}: "
+    verb = "has" if len(missing) == 1 else "have"
+    message = f"{plural(len(missing), 'target model')} {verb} no artefact below {prefixes}: "
     message += ", ".join(missing[:_MAX_NAMES_SHOWN]) + more
     if fail:
         raise TargetModelNotFound(
-            f"{message}. Nothing was planned: upload them, correct target_model, or set on_missing_model='record' to "
-            f"have their inputs' records counted as failed"
+            f"nothing was planned: {message}",
+            do="upload what is missing, correct target_model, or set on_missing_model='record' to have its inputs' "
+            "records counted as failed",
         )
     log.warning("%s; the records of their inputs will fail", message)

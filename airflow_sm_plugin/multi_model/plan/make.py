@@ -14,6 +14,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.claim import RACES, fenced_off
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.batches.task_try import Origin
+from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
@@ -58,18 +59,19 @@ async def make_plan(s3: S3Objects, settings: PlanSettings, endpoint: EndpointMod
         if await store.choose(stored.folder, settings.writer, after=latest):
             plan = stored.plan
             log.info(
-                "plan of %d inputs of %d models, %d bytes, in %d shards; %d inputs were finished before; location: %s",
-                plan.inputs,
-                plan.models,
-                plan.bytes,
-                plan.shards,
+                "plan of %s of %s, %s, in %s; finished before: %d; location: %s",
+                plural(plan.inputs, "input"),
+                plural(plan.models, "model"),
+                plural(plan.bytes, "byte"),
+                plural(plan.shards, "shard"),
                 plan.carried,
                 stored.folder.location,
             )
             return stored
         log.info("another process planned this batch meanwhile; its plan is read")
     raise ServiceUnavailable(
-        f"{settings.folder.location}: {RACES} other processes planned this batch meanwhile; a retry plans again"
+        f"{settings.folder.location}: {RACES} other processes planned this batch meanwhile",
+        do="retry, which plans again",
     )
 
 

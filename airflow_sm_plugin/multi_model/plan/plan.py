@@ -147,8 +147,9 @@ def read_state(body: bytes, kind: type[_State], *, location: str, batch: str) ->
     if stored_format != FORMAT:
         raise ResourceConflict(
             f"another version of airflow-sm-plugin began the batch in {batch}: {location} has format {stored_format}, "
-            f"this version reads {FORMAT}. Finish the batch with that version, or delete {batch} and clear the task "
-            f"that plans: then everything is processed again"
+            f"this version reads {FORMAT}",
+            do=f"finish the batch with that version, or delete {batch} and clear the task that plans: then everything "
+            f"is processed again",
         )
     return msgspec.json.decode(body, type=kind)
 

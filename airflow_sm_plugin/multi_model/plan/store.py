@@ -92,7 +92,8 @@ class PlanFence:
         if choice.plan_location != self._plan.location:
             raise PlanReplaced(
                 f"{choice.plan_location} counts, a later plan of this batch: this task stops, which works on "
-                f"{self._plan.location}. A retry works on the plan that its plan task returned last"
+                f"{self._plan.location}",
+                do="retry, which works on the plan that its plan task returned last",
             )
         self._last_checked = latest
 
@@ -113,7 +114,8 @@ async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
     body = await s3.read_if_any(folder.plan)
     if body is None:
         raise InputNotFound(
-            f"there is no plan at {folder.plan}: it was deleted, or never finished; run the plan task again"
+            f"there is no plan at {folder.plan}: it was deleted, or never finished",
+            do="run the plan task again",
         )
     return read_state(body, MultiModelPlan, location=folder.plan, batch=folder.batch.location)
 

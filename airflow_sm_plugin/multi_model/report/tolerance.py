@@ -50,13 +50,10 @@ class Tolerance:
         return float(self.on_error == "tolerate") if self.failure_ratio is None else self.failure_ratio
 
 
-def failure_text(
-    report: BatchReport, tolerance: Tolerance, *, rows: int, clear: str = "the batch tasks with downstream"
-) -> str:
-    """Describe a failed batch: counts, what stopped shards, the failures by kind, the reports, what to do.
+def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
+    """Describe a failed batch: counts, what stopped shards, the failures by kind, the reports.
 
     :param rows: groups of failures named at most, the greatest first
-    :param clear: the tasks to clear
     """
     about = f"batch of {plural(report.plan.inputs, 'input')} through endpoint {report.plan.endpoint_name}"
     outputs = report.plan.outputs.rstrip("/")
@@ -65,8 +62,7 @@ def failure_text(
         f"{about}: {_counts(report, tolerance)}.",
         *(f"Reason: {stop_line(stop, report.plan.shards)}" for stop in report.stops),
         *group_lines(report.failure_groups, rows),
-        f"{where}{report.report_page_location}.",
-        f"Do: {advice(report, clear)}",
+        f"{where}{report.report_page_location}",
     ]
     return "\n".join(map(presentable, lines))
 
@@ -135,9 +131,13 @@ def _in_ranges(numbers: Iterable[int]) -> str:
     return ", ".join([*shown, "…"] if len(ranges) > _SHOWN_RANGES else shown)
 
 
-def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
+def failed_share(total: ModelCounts, tolerance: Tolerance, *, is_shard: bool = False) -> str:
+    """Describe the failed records and how many are tolerated.
+
+    :param is_shard: whether the task does one shard of a plan: then the task that merges the reports decides
+    """
     share = 100 * total.records_failed / total.records if total.records else 0.0
-    return (
-        f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "
-        f"{100 * tolerance.ratio:.3g} %)"
-    )
+    tolerated = f"tolerated {100 * tolerance.ratio:.3g} %"
+    if tolerance.ratio >= 1:
+        tolerated = "no limit in a shard, the merge task decides" if is_shard else "no limit"
+    return f"{total.records_failed} of {plural(total.records, 'record')} failed ({share:.3g} %, {tolerated})"

@@ -66,8 +66,8 @@ async def read_journal(
     if length is None:
         raise ResourceConflict(
             f"the journal below {folder.journal} is not complete: parts of it were deleted, so it is unknown which "
-            f"records have a result. Restore them, or remove {folder.journal} and clear the task: then "
-            f"the whole shard is done again"
+            f"records have a result",
+            do=f"restore them, or remove {folder.journal} and clear the task: then the whole shard is done again",
         )
     journal = Journal(group_of, keep=keep)
     for first in range(0, length, _AT_ONCE):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.text import duration
+from airflow_sm_plugin.core.text import duration, plural
 
 log = get_log(__name__)
 
@@ -14,6 +14,9 @@ _EVERY_SECONDS = 5.0
 """Seconds between two lines of progress: 720 in the log of an hour, and a stalled batch shows within seconds."""
 _ESTIMATE_SHARE, _ESTIMATE_SECONDS = 0.1, 15.0
 """Before that share is done, and so many seconds have passed, cold starts hide how long the rest takes."""
+
+_FEW_SECONDS = 10
+"""Less than that is not estimated: the last inputs end at very different times."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,10 +50,13 @@ class BatchProgress:
     def begin(self, *, models: int) -> None:
         """Log the work left, and the work of earlier processes."""
         left = self.total_inputs - self.inputs_before
-        log.info("%s: %d inputs of %d models to do, %d bytes", self.about, left, models, self.left_bytes)
+        work = (
+            f"{plural(left, 'input')} of {plural(models, 'model')} to do, {plural(self.left_bytes, 'byte')}"
+        )
+        log.info("%s: %s", self.about, work)
         if self.inputs_before or self.records_before:
-            counts = (self.inputs_before, self.records_before)
-            log.info("%s: goes on: %d inputs are done, %d records have results", self.about, *counts)
+            done = f"{plural(self.inputs_before, 'input')} done, {plural(self.records_before, 'record')} with results"
+            log.info("%s: goes on: %s", self.about, done)
 
     def report(self, *, warm: int, loading: int, in_flight: int, bound: int, repeats: int) -> None:
         """Log the progress if the last line is five seconds old.
@@ -63,9 +69,10 @@ class BatchProgress:
         settled = self.records + self.records_failed
         rate = (settled - self._reported_records) / (now - self._reported)
         text = (
-            f"{self.inputs_before + self.inputs} of {self.total_inputs} inputs, {self.records_before + settled} "
-            f"records ({self.records_failed} failed in this try), {rate:.0f} records/s; {warm} models warm, {loading} "
-            f"loading; {in_flight} of {bound} invocations in flight, {repeats} repeated; {self._left(now)}"
+            f"{self.inputs_before + self.inputs} of {plural(self.total_inputs, 'input')}, "
+            f"{plural(self.records_before + settled, 'record')} ({self.records_failed} failed in this try), "
+            f"{rate:.0f} records/s; {plural(warm, 'model')} warm, {loading} loading; {in_flight} of "
+            f"{plural(bound, 'invocation')} in flight, {repeats} repeated; {self._left(now)}"
         )
         log.info("%s: %s", self.about, text)
         self._reported, self._reported_records = now, settled
@@ -76,4 +83,5 @@ class BatchProgress:
         passed = now - self._began
         if share <= 0 or (share < _ESTIMATE_SHARE and passed < _ESTIMATE_SECONDS):
             return "time left unknown yet"
-        return f"about {duration(round(passed * max(0.0, 1 - share) / share))} left"
+        seconds = round(passed * max(0.0, 1 - share) / share)
+        return "a few seconds left" if seconds < _FEW_SECONDS else f"about {duration(seconds)} left"

@@ -110,7 +110,7 @@ def run_batch(
     try:
         summary = run_task(make)
     except AirflowFailException as error:
-        raise error.__cause__ or error from None
+        raise error.__context__ or error from None
     finished = operators[-1].finished
     assert finished is not None
     assert summary == finished.report.summary()

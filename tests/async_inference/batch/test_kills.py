@@ -193,7 +193,7 @@ def test_of_two_tries_at_once_the_later_one_goes_on_and_the_other_stops(
         error = orphan.exception()
         batch.check(retry.result())
     assert isinstance(error, AirflowFailException)
-    assert isinstance(error.__cause__, FencedOff)
+    assert isinstance(error.__context__, FencedOff)
     assert set(batch.times_invoked().values()) == {1}
 
 
@@ -264,6 +264,6 @@ def test_what_a_later_try_finished_an_earlier_ones_event_does_not_touch(gated: G
     done = gated.first.again(2).run()
     with pytest.raises(AirflowFailException) as caught:
         gated.first.resume(gated.deferral, event)
-    assert isinstance(caught.value.__cause__, FencedOff)
+    assert isinstance(caught.value.__context__, FencedOff)
     gated.check(gated.first.again(3).run())
     assert gated.first.again(3).run() == done

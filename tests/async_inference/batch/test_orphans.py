@@ -142,7 +142,7 @@ class Meeting:
 
 
 def is_fenced_off(error: BaseException) -> bool:
-    return isinstance(error, AirflowFailException) and isinstance(error.__cause__, FencedOff)
+    return isinstance(error, AirflowFailException) and isinstance(error.__context__, FencedOff)
 
 
 @pytest.mark.usefixtures("_growing_patience")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
+from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, advice, failed_share, failure_text
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, StopReason
 from tests.multi_model.report.reports import (
     BAD,
@@ -64,9 +64,9 @@ def test_the_error_has_counts_groups_of_failures_locations_and_what_to_do() -> N
         "batch of 4 inputs through endpoint stores: 3 of 20 records failed (15 %, tolerated 1 %), in 1 of 2 models.",
         f"6 records of model a.tar.gz: ModelError (400): could not convert 'abc'; first {SOURCE} records 4 to 6",
         "and 1 record in 1 further group of failures",
-        f"{OUTPUTS}; the report is s3://b/p/report.html.",
-        "Do: correct the cause, then clear the batch tasks with downstream: only what failed is sent",
+        f"{OUTPUTS}; the report is s3://b/p/report.html",
     ]
+    assert advice(report, "s.batch") == "correct the cause, then clear s.batch: only what failed is sent"
 
 
 def test_the_error_of_a_stopped_batch_has_the_reason_and_what_was_done() -> None:
@@ -74,15 +74,15 @@ def test_the_error_of_a_stopped_batch_has_the_reason_and_what_was_done() -> None
     done = shard_of(0, {"a.tar.gz": ModelCounts(inputs=1, records=5)}, stopped=stopped)
     plan = plan_of(inputs=5, shards=2)
     report = merged(plan, [], [(work_of(0, {"a.tar.gz": 3}), done), (work_of(1, {"b.tar.gz": 2}), None)])
-    lines = failure_text(report, Tolerance(), rows=5, clear="s.batch with downstream").split("\n")
+    lines = failure_text(report, Tolerance(), rows=5).split("\n")
     assert lines[:2] == [
         "batch of 5 inputs through endpoint stores: 1 input done; 2 of 2 shards stopped, with 4 inputs left.",
         "Reason: 1 of 2 shards (map index 0) stopped: EndpointNotFound: there is no endpoint stores",
     ]
     assert lines[2].startswith("Reason: 1 of 2 shards (map index 1) did not finish and left no error")
     assert (
-        lines[-1]
-        == "Do: deploy endpoint stores, then clear s.batch with downstream: only what is not done is sent"
+        advice(report, "s.batch with downstream")
+        == "deploy endpoint stores, then clear s.batch with downstream: only what is not done is sent"
     )
 
 
@@ -122,3 +122,12 @@ def test_a_long_list_of_missing_shards_is_cut() -> None:
     text = failure_text(batch_of(reported, missing), Tolerance(), rows=0)
     assert "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, …" in text
     assert len(text) < 700
+
+
+def test_the_share_of_failures_contradicts_no_limit() -> None:
+    """A task that failed does not say that it tolerates all failures."""
+    all_tolerated = Tolerance(on_error="tolerate")
+    shard = failed_share(BAD, all_tolerated, is_shard=True)
+    assert shard.endswith("%, no limit in a shard, the merge task decides)")
+    assert failed_share(BAD, all_tolerated).endswith("%, no limit)")
+    assert failed_share(BAD, Tolerance(failure_ratio=0.01)).endswith("%, tolerated 1 %)")
