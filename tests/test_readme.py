@@ -47,7 +47,7 @@ def test_every_import_it_names_works() -> None:
 def test_it_is_short() -> None:
     assert len(README.splitlines()) <= 150
     (code,) = blocks("python")
-    assert max(map(len, code.splitlines())) <= 120
+    assert max(map(len, code.splitlines())) <= 96
 
 
 def test_its_picture_is_small() -> None:

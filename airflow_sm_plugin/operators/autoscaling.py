@@ -22,17 +22,17 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     """Register a production variant with Application Auto Scaling, or deregister it. Both can be repeated.
 
     An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it
-    scales in to no instance when idle; a step scaling policy with its CloudWatch alarm starts the first instance when a
-    request waits, since target tracking alone can let a few requests wait for ever. A **real-time** endpoint scales by
+    scales in to no instance when idle. A step scaling policy with its CloudWatch alarm then starts the first instance
+    when a request waits: target tracking alone can let a few requests wait for ever. A **real-time** endpoint scales by
     target tracking on invocations per instance, down to one instance. A serverless variant scales by itself.
 
     ``action="apply"`` puts the wanted policies and removes those of an earlier run of this operator that are no longer
     wanted; other policies remain. ``action="remove"`` deregisters the variant, which keeps its instances, and deletes
     its policies and our alarm; a missing variant or endpoint is no error.
 
-    Both delete the record, in the endpoint's tags, of scaling that ``SageMakerDeployEndpointOperator`` removed and has
-    not restored, so that no later deployment restores it (needs ``sagemaker:DescribeEndpoint``, ``ListTags`` and
-    ``DeleteTags``; without them the next deployment restores it).
+    ``SageMakerDeployEndpointOperator`` records scaling that it removed and has not restored in the endpoint's tags.
+    Both actions delete that record, so that no later deployment restores it. This needs ``sagemaker:DescribeEndpoint``,
+    ``ListTags`` and ``DeleteTags``; without them the next deployment restores it.
 
     Returns on XCom: ``{"endpoint_name", "variant_name", "min_capacity", "max_capacity", "policies": {name: ARN},
     "alarm_names": [...], "removed": [...]}``; capacities are None after ``remove``. The alarms that Application Auto

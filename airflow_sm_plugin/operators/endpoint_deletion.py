@@ -15,13 +15,13 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
     """Delete an endpoint, its scaling, its configurations and, on request, its models. Missing ones are no error.
 
     Suitable for a teardown. The task first waits for a change in progress to end, as SageMaker demands, and ends when
-    the endpoint is gone. It deletes the endpoint that has the name when the try begins, whoever created it; one that is
+    the endpoint is gone. It deletes the endpoint that has the name when the try begins, whoever created it. One that is
     meanwhile created under the name remains, with everything that is left of the earlier one.
 
     Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` created for it, by
-    their tag ``airflow-sm-plugin:endpoint``; they are deleted also without an endpoint, since a killed try can leave
-    them. A configuration or model that another endpoint uses remains, with a warning, and so does a model without a tag
-    of our operators (``airflow-sm-plugin:…``), unless ``model_names`` contains it; all of them remain where
+    their tag ``airflow-sm-plugin:endpoint``. They are deleted also without an endpoint, since a killed try can leave
+    them. A warning names what remains: a configuration or model that another endpoint uses, and a model without a tag
+    of our operators (``airflow-sm-plugin:…``), unless ``model_names`` contains it. All of them remain where
     ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":

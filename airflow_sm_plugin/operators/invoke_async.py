@@ -33,11 +33,11 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     not exist and fail the request later. Throttling, 5xx answers and failed connections are tried up to five times.
 
     **A retry.** SageMaker has no idempotency token. With ``state_prefix`` the operator records an intent before sending
-    and the answer after it; a retry then returns the accepted request, and sends again only a failed request, one
+    and the answer after it. A retry then returns the accepted request. It sends again only a failed request, one
     without a result after RequestTTL + InvocationTimeout, or an input whose content has changed. ``on_unknown`` decides
-    about a request that a kill left uncertain. Without ``state_prefix`` a retry checks whether the output exists, which
-    has the same name at every try until the DAG run is cleared, and otherwise sends again: the input can then run
-    twice. A DAG run that was deleted and created again under its old id uses no request of the old run.
+    about a request that a kill left uncertain. Without ``state_prefix`` a retry checks whether the output exists, whose
+    name stays the same until the DAG run is cleared. Otherwise it sends again: the input can then run twice. A DAG run
+    that was deleted and created again under its old id uses no request of the old run.
 
     Returns on XCom: ``{"output_location", "failure_location" or None, "inference_id", "input_location" or None,
     "submitted_at": epoch seconds, "endpoint_name"}``, and with ``wait_for_completion`` ``"output"``: text or None.

@@ -25,8 +25,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
     Give ``image`` (with ``model_data_url`` and ``environment``) for one container, ``containers`` for a pipeline, or a
     model package of the Model Registry. An existing model of that name is reused if its content is the same; other
     content is an error that shows the difference, except values of the environment. Content includes the artefacts'
-    ETags where this task's role can read them: an overwritten model.tar.gz leads to a new model under a derived name,
-    and to an error under a given one.
+    ETags where this task's role can read them. So an overwritten model.tar.gz leads to a new model under a derived
+    name, and to an error under a given one.
 
     SageMaker checks the artefact (not below a multi-model prefix), the image and the execution role at once. It does
     not see a role that was created just now, so that the call is repeated for a minute.

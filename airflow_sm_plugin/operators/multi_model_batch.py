@@ -45,16 +45,16 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     """Send inputs to the models of a multi-model endpoint, as Batch Transform would if it served such endpoints.
 
     Each input is sent to its target model, record by record or in payloads of several. Its output is written to
-    ``<outputs>/<name>.out`` in the input's order when it is complete; failed records are in ``<name>.errors.jsonl``, a
+    ``<outputs>/<name>.out`` in the input's order when it is complete. Failed records are in ``<name>.errors.jsonl``, a
     row for each payload, always with the same keys: source, target_model, first_record, record_count, error, status,
     message, attempts. Memory does not depend on the number and size of inputs: about ``max_concurrent_transforms``
     payloads, 8 MiB of queued payloads and 32 MiB of results.
 
-    Three layers retry. botocore and the transport: nothing. The engine: it probes a model that is not loaded with one
-    payload until the model's deadline; throttling, 5xx answers, lost connections and containers that time out are tried
-    up to ``attempts`` times with full-jitter pauses, while fewer requests are in flight. Airflow: a task that was
-    killed, or left failures that can be transient, resumes from its journal in S3; recorded results (about once a
-    second) are not invoked again.
+    Three layers retry. botocore and the transport repeat nothing. The engine sends one payload at a time to a model
+    that is not loaded, until its deadline. It repeats throttling, 5xx answers, lost connections and containers that
+    time out up to ``attempts`` times. Between them are full-jitter pauses, and fewer requests are in flight. Airflow
+    retries a task that was killed, or left temporary failures: it resumes from its journal in S3, and invokes no
+    recorded result again (recorded about twice a second).
 
     **Clearing** a finished task retries failed records, ``on_rerun="restart"`` repeats everything. A DAG run that was
     deleted and created again under its run id uses nothing of the deleted run.
