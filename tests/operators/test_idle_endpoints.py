@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -13,6 +16,7 @@ import pytest
 
 from airflow_sm_plugin._compat import base_url
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.endpoints import idle_deletion
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 from airflow_sm_plugin.operators import idle_endpoints
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
@@ -107,10 +111,10 @@ def deploy(account: Account, runs: Runs) -> Iterator[Callable[..., Deployed]]:
         return made[-1]
 
     yield deploy_one
-    for each in made:
-        if account.status(each.name) not in (None, "Deleting"):
-            account.sagemaker.delete_endpoint(EndpointName=each.name)
-        for config in account.configs(each.name):
+    for name in {each.name for each in made}:
+        if account.status(name) not in (None, "Deleting"):
+            account.sagemaker.delete_endpoint(EndpointName=name)
+        for config in account.configs(name):
             account.sagemaker.delete_endpoint_config(EndpointConfigName=config)
 
 
@@ -155,8 +159,24 @@ def test_models_of_our_making_go_where_asked(account: Account, deploy: Callable[
     assert account.models(foreign.model) == [foreign.model]
 
 
-def test_an_invoked_endpoint_stays(account: Account, deploy: Callable[..., Deployed]) -> None:
+@pytest.fixture
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> Callable[[], datetime]:
+    """Stop the clock of the decisions, so that what follows is recent however long it takes; return the time."""
+
+    def stop() -> datetime:
+        moment = time.time()
+        monkeypatch.setattr(idle_deletion, "time", SimpleNamespace(time=lambda: moment))
+        return datetime.fromtimestamp(moment, UTC)
+
+    return stop
+
+
+def test_an_invoked_endpoint_stays(
+    account: Account, deploy: Callable[..., Deployed], stand_still: Callable[[], datetime]
+) -> None:
     ours = deploy(model=account.create_model())
+    stand_still()
+    assert row_of(ours.name)[0] == "delete"
     account.runtime.invoke_endpoint(EndpointName=ours.name, Body=b"1", ContentType="text/csv")
     decision, reason = row_of(ours.name, dry_run=False)
     assert (decision, account.status(ours.name)) == ("keep", "InService")
@@ -170,7 +190,7 @@ def test_an_endpoint_that_is_too_young_stays(account: Account, deploy: Callable[
 
 
 def test_an_asynchronous_endpoint_with_a_queue_stays(
-    account: Account, deploy: Callable[..., Deployed]
+    account: Account, deploy: Callable[..., Deployed], stand_still: Callable[[], datetime]
 ) -> None:
     ours = deploy(async_output_path=f"s3://{account.bucket}/out")
     client: Any = boto3.client(
@@ -180,8 +200,9 @@ def test_an_asynchronous_endpoint_with_a_queue_stays(
         aws_access_key_id="test",
         aws_secret_access_key="test",
     )
+    moment = stand_still()
     assert row_of(ours.name)[0] == "delete"
-    queue = {"MetricName": "ApproximateBacklogSize", "Value": 2.0}
+    queue = {"MetricName": "ApproximateBacklogSize", "Value": 2.0, "Timestamp": moment}
     dimensions = [{"Name": "EndpointName", "Value": ours.name}]
     client.put_metric_data(Namespace="AWS/SageMaker", MetricData=[{**queue, "Dimensions": dimensions}])
     assert row_of(ours.name)[1].startswith("invoked, or with requests in its queue")
