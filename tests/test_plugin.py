@@ -66,7 +66,7 @@ def test_airflow_takes_the_links_over(path: str) -> None:
 def test_loading_the_plugin_imports_no_web_framework_and_no_aws() -> None:
     """Every process of Airflow loads it, the workers included."""
     code = (
-        "import sys, airflow.plugins_manager\n"
+        "import sys, airflow.plugins_manager, airflow_sm_plugin.links\n"
         "before = set(sys.modules)\n"
         "import airflow_sm_plugin.plugin\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"

@@ -155,6 +155,8 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
                 len(rows),
                 ", ".join(idle),
             )
+        elif is_dry:
+            self.log.info("dry run: none of these %d would be deleted", len(rows))
         else:
             self.log.info("deleted: %s", ", ".join(deleted) or "nothing")
 

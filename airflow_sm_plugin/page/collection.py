@@ -72,6 +72,7 @@ class _Collection:
     aws: AwsConnection
     problems: list[str] = field(default_factory=list)
     not_described: int = 0
+    failed: bool = False
 
     def endpoints(self, hook: SageMakerControlPlaneHook) -> list[ShownEndpoint]:
         tagged = self._tagged()
@@ -89,13 +90,19 @@ class _Collection:
         return self._with_usage(shown, described)
 
     def _asked(self, action: str, call: Callable[[], _Answer], *, otherwise: _Answer) -> _Answer:
-        """Make calls of AWS; report a refusal as a sentence that names the missing permission."""
+        """Make calls of AWS; report a refusal as a sentence that names the missing permission.
+
+        After a call that failed otherwise, such as by a time-out, this region is not asked again for now.
+        """
+        if self.failed:
+            return otherwise
         try:
             with translated(action):
                 return call()
         except AccessDenied:
             problem = f"{action} is not permitted: allow it to the role of connection {self.aws.aws_conn_id}"
         except SageMakerInferenceError as error:
+            self.failed = True
             problem = f"{action} failed: {shortened(str(error), _LONGEST_TEXT)}"
         if problem not in self.problems:
             self.problems.append(problem)

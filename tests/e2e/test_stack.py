@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import urllib.request
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, cast
@@ -15,6 +16,7 @@ from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, DagImportError
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from airflow_sm_plugin.local.stack.processes import StackError
+from airflow_sm_plugin.page.settings import URL_PREFIX
 from tests.e2e.conftest import until
 from tests.e2e.demo_runs import demo_of
 
@@ -79,6 +81,14 @@ def test_a_broken_dag_file_is_reported_with_its_traceback(airflow_stack: Airflow
     finally:
         broken.unlink()
         until(lambda: airflow_stack.api.import_errors() == {})
+
+
+def test_the_page_of_endpoints_is_served_by_airflow_itself(airflow_stack: AirflowStack) -> None:
+    """What is on it, and who is permitted to see it, ``tests/page`` shows."""
+    with urllib.request.urlopen(f"{airflow_stack.url}{URL_PREFIX}/", timeout=SECONDS) as answer:
+        page, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+    assert "<h1>SageMaker endpoints</h1>" in page
+    assert "default-src 'none'" in policy
 
 
 def test_the_database_lets_readers_through_while_one_writes(airflow_stack: AirflowStack) -> None:

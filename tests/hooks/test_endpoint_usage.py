@@ -62,7 +62,7 @@ def test_invocations_are_found_and_endpoints_kept_apart(account: Account) -> Non
     account.runtime.invoke_endpoint(EndpointName=used, Body=b"1", ContentType="text/csv")
     hook = EndpointUsageHook(aws_conn_id=None)
     variants = {name: ["AllTraffic", "other"] for name in (used, unused)}
-    found = hook.last_used(variants, seconds=1, now=time.time())
+    found = hook.last_used(variants, seconds=3600, now=time.time())
     assert found[unused] is None
     assert before < float(found[used] or 0) <= time.time() + MINUTE
     days = hook.last_used(variants, seconds=14 * 86_400, now=time.time())

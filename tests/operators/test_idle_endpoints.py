@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 
+from airflow_sm_plugin._compat import base_url
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.endpoints import idle_deletion
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 from airflow_sm_plugin.operators import idle_endpoints
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.idle_endpoints import SageMakerDeleteIdleEndpointsOperator
-from airflow_sm_plugin.resources.made_in import MadeIn
+from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
 from tests.endpoint_trials import control
 from tests.support import POLL, REGION, Account, Requests, TaskInstanceDouble, context_for, run_task, unique
 
@@ -106,11 +111,15 @@ def deploy(account: Account, runs: Runs) -> Iterator[Callable[..., Deployed]]:
         return made[-1]
 
     yield deploy_one
-    for each in made:
-        if account.status(each.name) not in (None, "Deleting"):
-            account.sagemaker.delete_endpoint(EndpointName=each.name)
-        for config in account.configs(each.name):
+    for name in {each.name for each in made}:
+        if account.status(name) not in (None, "Deleting"):
+            account.sagemaker.delete_endpoint(EndpointName=name)
+        for config in account.configs(name):
             account.sagemaker.delete_endpoint_config(EndpointConfigName=config)
+
+
+def made_in(deployed: Deployed) -> MadeIn:
+    return MadeIn(*deployed.run, deployed.instance.task_id, site=airflow_site(base_url()))
 
 
 def tags_of(account: Account, name: str) -> dict[str, str]:
@@ -150,8 +159,24 @@ def test_models_of_our_making_go_where_asked(account: Account, deploy: Callable[
     assert account.models(foreign.model) == [foreign.model]
 
 
-def test_an_invoked_endpoint_stays(account: Account, deploy: Callable[..., Deployed]) -> None:
+@pytest.fixture
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> Callable[[], datetime]:
+    """Stop the clock of the decisions, so that what follows is recent however long it takes; return the time."""
+
+    def stop() -> datetime:
+        moment = time.time()
+        monkeypatch.setattr(idle_deletion, "time", SimpleNamespace(time=lambda: moment))
+        return datetime.fromtimestamp(moment, UTC)
+
+    return stop
+
+
+def test_an_invoked_endpoint_stays(
+    account: Account, deploy: Callable[..., Deployed], stand_still: Callable[[], datetime]
+) -> None:
     ours = deploy(model=account.create_model())
+    stand_still()
+    assert row_of(ours.name)[0] == "delete"
     account.runtime.invoke_endpoint(EndpointName=ours.name, Body=b"1", ContentType="text/csv")
     decision, reason = row_of(ours.name, dry_run=False)
     assert (decision, account.status(ours.name)) == ("keep", "InService")
@@ -165,7 +190,7 @@ def test_an_endpoint_that_is_too_young_stays(account: Account, deploy: Callable[
 
 
 def test_an_asynchronous_endpoint_with_a_queue_stays(
-    account: Account, deploy: Callable[..., Deployed]
+    account: Account, deploy: Callable[..., Deployed], stand_still: Callable[[], datetime]
 ) -> None:
     ours = deploy(async_output_path=f"s3://{account.bucket}/out")
     client: Any = boto3.client(
@@ -175,8 +200,9 @@ def test_an_asynchronous_endpoint_with_a_queue_stays(
         aws_access_key_id="test",
         aws_secret_access_key="test",
     )
+    moment = stand_still()
     assert row_of(ours.name)[0] == "delete"
-    queue = {"MetricName": "ApproximateBacklogSize", "Value": 2.0}
+    queue = {"MetricName": "ApproximateBacklogSize", "Value": 2.0, "Timestamp": moment}
     dimensions = [{"Name": "EndpointName", "Value": ours.name}]
     client.put_metric_data(Namespace="AWS/SageMaker", MetricData=[{**queue, "Dimensions": dimensions}])
     assert row_of(ours.name)[1].startswith("invoked, or with requests in its queue")
@@ -222,12 +248,9 @@ def test_the_run_that_deployed_last_counts_though_it_changed_nothing(
 ) -> None:
     first = deploy()
     second, third = (deploy(first.name, first.model) for _ in range(2))
-    latest = MadeIn(
-        *third.run, third.instance.task_id, site=tags_of(account, first.name)[CREATED_IN_TAG][-8:]
-    )
-    assert MadeIn.from_tag(tags_of(account, first.name)[DEPLOYED_IN_TAG]) == (
-        latest if latest.site.isalnum() else MadeIn(*third.run, third.instance.task_id)
-    )
+    tags = tags_of(account, first.name)
+    assert MadeIn.from_tag(tags[CREATED_IN_TAG]) == made_in(first)
+    assert MadeIn.from_tag(tags[DEPLOYED_IN_TAG]) == made_in(third)
     runs.states[third.run] = "running"
     assert row_of(first.name)[1] == f"run {third.run[1]} of DAG {third.run[0]} has not ended"
     runs.states[third.run] = "failed"
@@ -255,13 +278,8 @@ def test_a_failed_endpoint_goes_and_so_does_what_a_killed_task_left(
     account.sagemaker.delete_endpoint(EndpointName=failed.name)
     for each in (left, failed):
         account.wait_for_endpoint(each.name, "endpoint_deleted")
-    tags = [
-        {"Key": OWNER_TAG, "Value": MadeIn(*failed.run, failed.instance.task_id).owner},
-        {
-            "Key": CREATED_IN_TAG,
-            "Value": str(MadeIn(*failed.run, failed.instance.task_id, site=_site(account)).as_tag()),
-        },
-    ]
+    made = made_in(failed)
+    tags = human_tags({OWNER_TAG: made.owner, CREATED_IN_TAG: str(made.as_tag())})
     account.sagemaker.delete_model(ModelName=failed.model)
     account.create_model_without_artefact(failed.model)
     account.sagemaker.create_endpoint(
@@ -278,13 +296,6 @@ def test_a_failed_endpoint_goes_and_so_does_what_a_killed_task_left(
     for each in (left, failed):
         assert result["endpoints"][each.name]["decision"] == "deleted"
         assert (account.status(each.name), account.configs(each.name)) == (None, [])
-
-
-def _site(account: Account) -> str:
-    from airflow_sm_plugin._compat import base_url
-    from airflow_sm_plugin.resources.made_in import airflow_site
-
-    return airflow_site(base_url())
 
 
 def human_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
