@@ -369,7 +369,7 @@ class TestTrouble:
 
     def test_no_region_and_no_credentials_say_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_DEFAULT_REGION")
-        with pytest.raises(InvalidRequest, match="(?s)no AWS region.*pass region_name"):
+        with pytest.raises(InvalidRequest, match=r"(?s)no AWS region.*pass region_name"):
             hook().describe_endpoint("an-endpoint")
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
