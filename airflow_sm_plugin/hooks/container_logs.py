@@ -100,7 +100,7 @@ class ContainerLogsHook(ClientHook):
         except SageMakerInferenceError as error:
             self.log.info(
                 "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
-                error.reason or error,
+                ": ".join([*error.args, error.reason.removesuffix(".")]).removesuffix(": "),
                 group,
             )
             return

@@ -169,7 +169,7 @@ def test_each_failure_has_its_class_and_is_sent_once(
 def test_a_yes_that_cannot_be_read_may_have_been_one(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     with recording(lambda _: Said(202, body, {"X-Amzn-SageMaker-OutputLocation": "s3://b/k"})) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
-        with pytest.raises(AnswerLost, match="It may have been accepted"):
+        with pytest.raises(AnswerLost, match="it may have been accepted"):
             invoke({}, REQUEST)
 
 

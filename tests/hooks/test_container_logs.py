@@ -148,7 +148,7 @@ def test_without_permission_one_line_says_which_and_where(
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         show(group)
     (hint,) = hints(said())
-    assert "no container logs here: AccessDeniedException: not authorized. Allow" in hint
+    assert f"{group}: AWS answered with an error: AccessDeniedException: not authorized. Allow" in hint
     assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in hint
 
 

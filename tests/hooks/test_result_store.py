@@ -58,9 +58,9 @@ def test_it_says_what_it_could_not_do(account: Account, monkeypatch: pytest.Monk
         store().read("s3://bucket", limit=10)
     with answering(Answer(403, "AccessDenied")) as (strict, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", strict)
-        with pytest.raises(AccessDenied, match=r"s3:GetObject .* allow this action to the task's role"):
+        with pytest.raises(AccessDenied, match=r"(?s)s3:GetObject .* allow this action to the task's role"):
             store().read(missing(account), limit=10)
-        with pytest.raises(AccessDenied, match=r"s3:PutObject .* allow this action to the task's role"):
+        with pytest.raises(AccessDenied, match=r"(?s)s3:PutObject .* allow this action to the task's role"):
             store().write(missing(account), b"x")
     closed = closed_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", closed)
