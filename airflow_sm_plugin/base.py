@@ -35,6 +35,7 @@ from airflow_sm_plugin.exceptions import (
     TaskKilled,
 )
 from airflow_sm_plugin.killable import Killable
+from airflow_sm_plugin.lineage import S3Lineage
 from airflow_sm_plugin.links import forget_links
 from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
 
@@ -260,7 +261,7 @@ class TemplatedArguments:
             yield
 
 
-class AwsArguments(TemplatedArguments, Killable):
+class AwsArguments(TemplatedArguments, Killable, S3Lineage):
     """The four AWS arguments as attributes, and the hooks made from them."""
 
     aws_conn_id: str | None

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+_EVENT = (
+    *("endpoint_name", "inputs", "records", "succeeded", "failed", "expired", "refused"),
+    *("report_location", "report_page_location"),
+)
+
 _MOST = 100
 """Datasets of a task. A sensor can wait for thousands of results; their folders say as much."""
 
@@ -59,6 +64,11 @@ class S3Lineage:
 
         read, written = self._datasets
         return OperatorLineage(inputs=[*map(_dataset, read)], outputs=[*map(_dataset, written)])
+
+
+def event_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose from a report's summary what the event of an asset tells about a batch."""
+    return {name: summary[name] for name in _EVENT if summary.get(name) is not None}
 
 
 def _unique(locations: Sequence[str | None]) -> Sequence[str]:

@@ -158,14 +158,16 @@ IMPORTS: Mapping[str, str] = {
     ),
     "triggers": "async_inference autopilot aws aws.s3 core endpoints hooks resources",
     "killable": "",
-    "base": "aws batches core hooks killable links resources triggers",
+    "base": "aws batches core hooks killable lineage links resources triggers",
+    "lineage": "core",
+    "metrics": "",
     "links": "aws core",
     "callbacks": "aws core hooks",
-    "sensors": "async_inference base batches core invoke links triggers",
+    "sensors": "async_inference base batches core invoke links metrics triggers",
     "operators": (
         "async_inference async_inference.batch async_inference.single autopilot aws aws.s3 base batches batches.report "
-        "core endpoints hooks invoke killable links multi_model multi_model.engine multi_model.payloads "
-        "multi_model.plan multi_model.report resources triggers"
+        "core endpoints hooks invoke killable lineage links metrics multi_model multi_model.engine "
+        "multi_model.payloads multi_model.plan multi_model.report resources triggers"
     ),
     "task_groups": "base operators",
     "page": "aws core hooks resources",

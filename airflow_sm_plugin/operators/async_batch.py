@@ -26,12 +26,15 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed, ServiceError
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
+from airflow_sm_plugin.lineage import event_of
 from airflow_sm_plugin.links import BatchReportLink, FailuresLink, OutputsLink, persist_location
+from airflow_sm_plugin.metrics import count, waited
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator
 from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.async_inference.batch.report import Report
     from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
     from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
     from airflow_sm_plugin.aws.console import Console
@@ -214,7 +217,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 for location in pages:
                     persist_location(context, console, BatchReportLink, location)
             if isinstance(step, Finished):
-                self._keep_locations(context, console, step)
+                outputs = self._keep_locations(context, console, step)
+                self._publish(context, step.report, outputs)
                 return self._conclude(step)
             resumes = True
             trigger = self._trigger(step, wait_location)
@@ -259,18 +263,29 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     def _check_event(self, event: Mapping[str, Any]) -> None:
         check_event(f"waiting for the results of endpoint {self.endpoint_name}", event)
 
-    def _keep_locations(self, context: Context, console: Console, finished: Finished) -> None:
-        """Store the folders of outputs and failures for the task's links."""
+    def _keep_locations(self, context: Context, console: Console, finished: Finished) -> str | None:
+        """Store the folders of outputs and failures for the task's links; return that of the outputs, if known."""
         if failures := finished.report.failures_location:
             persist_location(context, console, FailuresLink, failures)
         try:
             description = self.control_plane().describe_endpoint(self.endpoint_name) or {}
         except ServiceError as error:
             self.log.info("no link to the outputs of endpoint %s: %s", self.endpoint_name, error)
-            return
+            return None
         output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
-        if path := output.get("S3OutputPath"):
-            persist_location(context, console, OutputsLink, f"{path.rstrip('/')}/")
+        if not (path := output.get("S3OutputPath")):
+            return None
+        folder = f"{path.rstrip('/')}/"
+        persist_location(context, console, OutputsLink, folder)
+        return folder
+
+    def _publish(self, context: Context, report: Report, outputs: str | None) -> None:
+        """Send metrics, and what was read and written."""
+        started, finished = map(datetime.fromisoformat, (report.started_at, report.finished_at))
+        seconds_taken = (finished - started).total_seconds()
+        count(context, "async_batch", report.summary(), endpoint_name=self.endpoint_name)
+        waited(context, "async_batch", seconds_taken, endpoint_name=self.endpoint_name)
+        self.note_data(context, inputs=[self.inputs], outputs=[outputs], extra=event_of(report.summary()))
 
     def _conclude(self, finished: Finished) -> dict[str, Any]:
         counts, report = finished.report.counts, finished.report

@@ -161,7 +161,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             )
             if settings.output_location is not None:
                 persist_location(context, console, ResultLink, settings.output_location)
-            return self._keep(reply, settings)
+            return self._keep(context, reply, settings)
 
     def _checked_settings(self) -> _Settings:
         """Check the arguments before anything is read, sent or paid."""
@@ -206,10 +206,11 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             return self.result_store().read(location, limit=MAX_PAYLOAD_BYTES + 1)
         return encoded_body(reveal(self.body))
 
-    def _keep(self, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
+    def _keep(self, context: Context, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
         output = _text_for_xcom(reply.body, settings) if settings.return_output else None
         if settings.output_location is not None:
             self.result_store().write(settings.output_location, reply.body, content_type=reply.content_type)
+        self.note_data(context, inputs=[settings.body_location], outputs=[settings.output_location])
         return {
             "endpoint_name": self.endpoint_name,
             "output_location": settings.output_location,

@@ -18,6 +18,7 @@ from airflow_sm_plugin.core.template_values import boolean, choice, is_given, se
 from airflow_sm_plugin.exceptions import EndpointNotFound
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.links import FailuresLink, ResultLink, persist_location
+from airflow_sm_plugin.metrics import waited
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 
@@ -281,6 +282,10 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         result = self.run_until_killed(reading)
         if result.outcome is ResultOutcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
+            self.note_data(context, inputs=[invocation.input_location], outputs=[invocation.output_location])
+            if invocation.submitted_at is not None:
+                seconds_waited = time.time() - invocation.submitted_at
+                waited(context, "async_inference", seconds_waited, endpoint_name=self.endpoint_name)
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is ResultOutcome.FAILED:
             if invocation.failure_location is not None:
@@ -296,9 +301,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         is_over = time.time() >= wait.deadline or event["why"] == "complete"
         if not is_over and (is_known or event["why"] == "deadline"):
             return None
-        waited, lives = self._wait_seconds(), self._seconds_to_live()
+        limit_seconds, lives = self._wait_seconds(), self._seconds_to_live()
         cause = str(event.get("cause", ""))
-        error = missing(self.aws, result, self.endpoint_name, waited=waited, lives=lives, cause=cause)
+        error = missing(self.aws, result, self.endpoint_name, waited=limit_seconds, lives=lives, cause=cause)
         raise self.run_until_killed(error)
 
     def _returned(self, invocation: AsyncInvocation) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, is_given, whole_number
 from airflow_sm_plugin.core.text import plural
 from airflow_sm_plugin.exceptions import BatchFailed, PlanNotFound
+from airflow_sm_plugin.lineage import event_of
 from airflow_sm_plugin.links import (
     BatchReportLink,
     EndpointConsoleLink,
@@ -303,6 +304,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         folder = f"{report.plan.outputs.rstrip('/')}/"
         persist_endpoint(context, console, endpoint_name=report.plan.endpoint_name)
         persist_location(context, console, OutputsLink, folder)
+        self.note_data(context, outputs=[folder], extra=event_of(report.summary()))
         if report.report_page_location:
             persist_location(context, console, BatchReportLink, report.report_page_location)
         if report.total.failed:

@@ -22,7 +22,9 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.invoke.request import InvokeRequest
 from airflow_sm_plugin.killable import quick_loop
+from airflow_sm_plugin.lineage import event_of
 from airflow_sm_plugin.links import BatchReportLink, FailuresLink, OutputsLink, persist_location
+from airflow_sm_plugin.metrics import count
 from airflow_sm_plugin.operators.arguments import (
     is_restart,
     object_options,
@@ -217,9 +219,17 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             if outcome.has_failed_containers:
                 self.show_container_logs(since=started, inference_ids=())
             self.log.info("batch report: %s", outcome.page_location)
+            self._publish(context, outcome)
             with self.naming_what_is_left(self.endpoint_name):
                 self._conclude(context, outcome, tolerance)
             return outcome.summary
+
+    def _publish(self, context: Context, outcome: BatchOutcome) -> None:
+        """Send metrics and, unless a merge does it, what was read and written."""
+        count(context, "multi_model_batch", outcome.summary, endpoint_name=self.endpoint_name)
+        if self.outputs is not None:
+            folder = f"{self.outputs.rstrip('/')}/"
+            self.note_data(context, inputs=[self.inputs], outputs=[folder], extra=event_of(outcome.summary))
 
     def _conclude(self, context: Context, outcome: BatchOutcome, tolerance: Tolerance) -> None:
         """Log the failures or raise them."""

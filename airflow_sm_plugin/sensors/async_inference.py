@@ -41,6 +41,7 @@ from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_REQUEST_TTL,
 )
 from airflow_sm_plugin.links import FailuresLink, ResultLink, persist_location
+from airflow_sm_plugin.metrics import waited
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
@@ -289,6 +290,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             indices[by_position[position]].append(index)
         failed, timed_out = indices[ResultOutcome.FAILED], indices[ResultOutcome.TIMED_OUT]
         self._keep_links(context, wait.awaited, indices[ResultOutcome.SUCCEEDED], failed)
+        self._publish(context, wait, indices[ResultOutcome.SUCCEEDED])
         if failed:
             self._show_logs(wait.awaited, failed)
         if self.on_failure == "collect" and not indices[ResultOutcome.WAITING]:
@@ -302,6 +304,16 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
         self.log.info("found %s", plural(len(outputs), "asynchronous result"))
         return outputs[0] if wait.awaited.is_one else outputs
+
+    def _publish(self, context: Context, wait: _Wait, succeeded: Sequence[int]) -> None:
+        """Send how long the wait was, and what was read and written."""
+        invocations = [wait.awaited.invocations[index] for index in succeeded]
+        self.note_data(
+            context,
+            inputs=[invocation.input_location for invocation in invocations],
+            outputs=[invocation.output_location for invocation in invocations],
+        )
+        waited(context, "async_inference", time.time() - wait.first_poll)
 
     def _keep_links(
         self, context: Context, awaited: AwaitedInvocations, succeeded: Sequence[int], failed: Sequence[int]

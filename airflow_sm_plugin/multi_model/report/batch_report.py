@@ -249,6 +249,7 @@ class BatchReport:
             "models_failed": len(self.failed_models),
             "invocations": self.invocations,
             "retries": self.retries,
+            "cold_starts": sum(model.statistics.loads for model in self.models),
             "seconds": seconds_between(self.started_at, self.finished_at),
             "shards": self.plan.shards,
             "shards_missing": len(self.missing_shards),

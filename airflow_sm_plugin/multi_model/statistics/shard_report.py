@@ -119,6 +119,7 @@ class ShardReport:
             "models_failed": sum(1 for counts in self.counts.values() if counts.failed),
             "invocations": sum(model.invocations for model in models),
             "retries": sum(sum(model.repeats.values()) for model in models),
+            "cold_starts": sum(model.loads for model in models),
             "seconds": seconds_between(self.started_at, self.finished_at),
             "plan_digest": self.plan_digest,
             "started_at": self.started_at,
