@@ -21,9 +21,10 @@ class TaggedResourcesHook(ClientHook):
         :param kinds: e.g. ``["sagemaker:endpoint"]``
         :raises AccessDenied: ``tag:GetResources`` is not permitted
         """
+        client = self.get_conn()
         with translated("tag:GetResources"):
             pages = pages_of(
-                self.get_conn(),
+                client,
                 "get_resources",
                 TagFilters=[{"Key": key}],
                 ResourceTypeFilters=list(kinds),
