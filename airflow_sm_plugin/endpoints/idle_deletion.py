@@ -167,7 +167,7 @@ class IdleEndpoints:
         try:
             used = self._usage.last_used({seen.name: names}, seconds=lookback, now=time.time())
         except AccessDenied as denied:
-            return replace(seen, usage_unknown=str(denied))
+            return replace(seen, usage_unknown=denied.as_sentence)
         if seen.name not in used:
             return replace(seen, usage_unknown="CloudWatch did not answer completely")
         return replace(seen, last_used=used[seen.name])

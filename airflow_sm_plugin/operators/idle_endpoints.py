@@ -11,7 +11,7 @@ from airflow_sm_plugin._compat import Context, base_url, count_dag_runs
 from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.template_values import boolean, seconds
 from airflow_sm_plugin.exceptions import AccessDenied, SageMakerInferenceError, TaskKilled
-from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
+from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site, is_distinct
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.idle_deletion import IdleEndpoints
@@ -34,8 +34,9 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
       configuration that our operators made for it;
     - it is InService, Failed, OutOfService or UpdateRollbackFailed, and has been neither created nor modified (scaled,
       updated) in these hours;
-    - the DAG run of that task, and of the task that deployed to it last, ended with success or failure, or does not
-      exist any more, in this Airflow: the tags have a digest of its ``[api] base_url``;
+    - the DAG run of that task, and of the task that deployed to it last, ended with success or failure in this Airflow:
+      the tags have a digest of its ``[api] base_url``. A run that does not exist any more has ended, too, if that
+      address is not local: otherwise another Airflow can have the run;
     - CloudWatch counts no invocation in these hours, and, if it is asynchronous, no request in its queue.
 
     What cannot be read is no reason to delete. With the endpoint, its scaling and the configurations that were made for
@@ -55,8 +56,8 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
     :param dry_run: only report; default True
     :param delete_models: also delete the models that the deleted configurations name and our operators created, unless
         another endpoint uses them; default False, since models cost nothing and other DAGs may deploy them
-    :param delete_of_unknown_dags: a DAG without any run in this Airflow counts as ended, too; default False, since
-        another Airflow with the same ``base_url``, or without one, may run it
+    :param delete_of_unknown_dags: a run or a DAG that this Airflow does not know counts as ended, too; default False,
+        since another Airflow with the same ``base_url``, or without one, may have it
     :param max_wait_seconds: for the deletion of each endpoint; default 600
     :param poll_interval: default 10
     """
@@ -124,7 +125,7 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
             raise
         except SageMakerInferenceError as error:
             self.log.warning("endpoint %s could not be deleted: %s", name, error)
-            row["reason"] = f"could not be deleted: {error}"
+            row["reason"] = f"could not be deleted: {error.as_sentence}"
             return [error]
         deleted += gone
         row["decision"] = "keep" if reason else "deleted"
@@ -192,12 +193,14 @@ def state_of_run(made_in: MadeIn, *, with_unknown_dags: bool) -> RunState:
         return RunState.ENDED
     if count_dag_runs(dag_id, run_id=run_id):
         return RunState.ACTIVE
-    if with_unknown_dags or count_dag_runs(dag_id):
+    if with_unknown_dags:
         return RunState.ENDED
-    return RunState.UNKNOWN_DAG
+    if not count_dag_runs(dag_id):
+        return RunState.UNKNOWN_DAG
+    return RunState.ENDED if is_distinct(base_url()) else RunState.UNKNOWN_RUN
 
 
 def _combined(failures: Sequence[SageMakerInferenceError]) -> SageMakerInferenceError:
     """Combine errors into one, which Airflow retries if that can help with any of them."""
     kind = type(next((error for error in failures if error.retryable), failures[0]))
-    return kind(*[str(error) for error in failures])
+    return kind(*[error.as_sentence for error in failures])

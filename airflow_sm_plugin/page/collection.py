@@ -103,7 +103,7 @@ class _Collection:
             problem = f"{action} is not permitted: allow it to the role of connection {self.aws.aws_conn_id}"
         except SageMakerInferenceError as error:
             self.failed = True
-            problem = f"{action} failed: {shortened(str(error), _LONGEST_TEXT)}"
+            problem = f"{action} failed: {shortened(error.as_sentence, _LONGEST_TEXT)}"
         if problem not in self.problems:
             self.problems.append(problem)
         return otherwise

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, OWNER_TAG, owner_of
 
@@ -25,6 +26,12 @@ def airflow_site(base_url: str) -> str:
     """Shorten an Airflow's address to a name that tells two Airflows of one AWS account apart; empty without one."""
     plain = base_url.strip().rstrip("/").lower()
     return hashlib.sha256(plain.encode()).hexdigest()[:_SITE_LENGTH] if plain else ""
+
+
+def is_distinct(base_url: str) -> bool:
+    """Check whether an Airflow's address tells it from others: a laptop's is the same on each laptop."""
+    host = urlsplit(base_url.strip()).hostname or ""
+    return bool(host) and host != "localhost" and not host.startswith("127.") and host != "::1"
 
 
 @dataclass(frozen=True)
