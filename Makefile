@@ -33,7 +33,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Airflow and the tests start hundreds of processes, each of which would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format docs docs-links bench side-by-side invented-answers \
+.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-openlineage test-moto check format docs docs-links bench side-by-side invented-answers \
     example-responses mutation lock clean install
 
 help:  ## List the targets
@@ -72,6 +72,10 @@ test-2.11: $(READY) $(READY_211)  ## What is marked `airflow` under Airflow 2.11
 
 test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow
 	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider --junitxml=.cache/junit-sdk.xml tests/clients $(ARGS)
+
+test-openlineage: $(READY)  ## What OpenLineage gets, with Airflow's OpenLineage provider
+	$(INSTALL) --target .cache/openlineage --no-deps -r requirements/openlineage.txt
+	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/test_lineage.py $(ARGS)
 
 # What moto's own tests import beside what it needs itself.
 test-moto: $(READY)  ## Moto's S3, SQS and SNS suites against the embedded service and plain moto

@@ -16,6 +16,7 @@ import pytest
 from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from tests.cheap_clients import cheap_clients
+from tests.metrics import Metrics
 
 if TYPE_CHECKING:
     from tests.support import Account, Requests
@@ -185,3 +186,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSL
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server)
     return bundle, context
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """Receive what goes to Airflow's statistics."""
+    with Metrics().installed() as received:
+        yield received

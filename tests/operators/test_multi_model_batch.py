@@ -26,6 +26,7 @@ from airflow_sm_plugin.operators.multi_model import (
     SageMakerPlanMultiModelBatchOperator,
 )
 from tests.endpoint_trials import may_execute
+from tests.metrics import Metrics
 from tests.multi_model.multi_models import MultiModel
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
@@ -104,6 +105,25 @@ def test_the_log_says_what_carries_the_requests(
     assert run(batch)["records"] == 2
     assert batch.output("a", "x.csv") == b"a/one\na/two\n"
     assert expected in caplog.text
+
+
+def test_outputs_and_figures_reach_airflow(batch: MultiModel, metrics: Metrics) -> None:
+    """A dashboard's counters, and the data of OpenLineage."""
+    batch.put("a", "x.csv", "one\ntwo\n")
+    batch.put("b", "x.csv", "three\n")
+    task = operator(batch)
+    run_task(lambda: task, context_for(TaskInstance(task_id="batch")))
+    assert task._datasets == ([f"{batch.root}/in/"], [f"{batch.root}/out/"])
+    tags = {"dag_id": "a_dag", "task_id": "batch", "endpoint_name": batch.name}
+    group = "sagemaker_inference.multi_model_batch"
+    assert metrics.counts(tags) == {
+        f"{group}.inputs": 2,
+        f"{group}.records": 3,
+        f"{group}.succeeded": 3,
+        f"{group}.invocations": metrics.counts(tags)[f"{group}.invocations"],
+        f"{group}.cold_starts": 2,
+        **{name: number for name, number in metrics.counts(tags).items() if name.endswith(".retries")},
+    }
 
 
 def test_one_task_plans_invokes_and_reports(batch: MultiModel) -> None:
