@@ -33,7 +33,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Airflow and the tests start hundreds of processes, each of which would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-openlineage test-moto check format docs docs-links bench side-by-side invented-answers \
+.PHONY: help demo demo-batch up down test test-e2e test-all test-2.11 test-sdk test-openlineage test-moto check format docs docs-links bench side-by-side invented-answers \
     example-responses mutation lock clean install
 
 help:  ## List the targets
@@ -58,6 +58,9 @@ test: $(READY)  ## The tests, without the long tables of kills and most of what 
 
 test-all: $(READY)  ## All tests under Airflow 3.3
 	$(TEST) --junitxml=.cache/junit-all.xml $(ARGS)
+
+test-e2e: $(READY)  ## The slow tests with a running Airflow, without the table of kills
+	$(TEST) --junitxml=.cache/junit-e2e.xml -m slow tests/e2e tests/demo tests/dags --ignore=tests/e2e/test_kill_table.py $(ARGS)
 
 TEST = $(VENV)/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --ignore=tests/benchmarks \
     --durations=0 --durations-min=5
