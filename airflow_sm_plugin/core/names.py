@@ -169,6 +169,10 @@ def endpoint_log_group(endpoint_name: str) -> str:
 FRESH_LINES_SECONDS = 4.0
 """Seconds that a line may take to show in CloudWatch Logs; those of the embedded service take up to one."""
 
+SUBMISSION_SECONDS = 5.0
+"""Seconds by which a request's first log line can be earlier than the time at which we note that it was accepted: the
+answer's way, and the difference of two clocks."""
+
 TRANSFORM_JOBS_LOG_GROUP = "/aws/sagemaker/TransformJobs"
 """The log group of all transform jobs' containers (SageMaker Developer Guide, "CloudWatch Logs")."""
 

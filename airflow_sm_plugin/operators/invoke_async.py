@@ -11,7 +11,7 @@ from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_t
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.async_inference.watch_state import CHECK_IN_SECONDS, ResultOutcome
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, task_instance_owner, try_of
-from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, digest
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, SUBMISSION_SECONDS, digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
@@ -291,9 +291,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             if invocation.failure_location is not None:
                 persist_location(context, self.console(), FailuresLink, invocation.failure_location)
             ids = [invocation.inference_id] if invocation.inference_id else []
-            self.show_container_logs(
-                since=invocation.submitted_at, patience=FRESH_LINES_SECONDS, inference_ids=ids
-            )
+            sent = invocation.submitted_at
+            since = None if sent is None else sent - SUBMISSION_SECONDS
+            self.show_container_logs(since=since, patience=FRESH_LINES_SECONDS, inference_ids=ids)
             raise result.failed(self.endpoint_name)
         is_known = result.presence.output is not Presence.UNKNOWN
         if is_known:

@@ -23,7 +23,7 @@ from airflow_sm_plugin.async_inference.watch_state import ResultOutcome, WatchSt
 from airflow_sm_plugin.base import GRACE_SECONDS, SageMakerInferenceSensor, broken_wait, task_instance_owner
 from airflow_sm_plugin.batches.folder import state_folder
 from airflow_sm_plugin.core.failed_polls import FailedPolls
-from airflow_sm_plugin.core.names import digest, endpoint_log_group
+from airflow_sm_plugin.core.names import SUBMISSION_SECONDS, digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, text
@@ -374,7 +374,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             self.container_logs().show_tail(
                 endpoint_log_group(name),
                 lines=self.container_log_lines,
-                since=min(sent, default=None),
+                since=min(sent) - SUBMISSION_SECONDS if sent else None,
                 inference_ids=[each.inference_id for each in invocations if each.inference_id],
             )
 

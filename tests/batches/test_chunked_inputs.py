@@ -94,7 +94,7 @@ def test_a_number_without_an_input_is_refused(folder: ShardFolder, number: int) 
 
 def test_a_missing_plan_or_shard_is_reported_with_the_remedy(quick: StubClient, folder: ShardFolder) -> None:
     with pytest.raises(
-        InputNotFound, match=rf"no plan at {folder.location}/plan\.json.*run the plan task again"
+        InputNotFound, match=rf"(?s)no plan at {folder.location}/plan\.json.*run the plan task again"
     ):
         in_s3(lambda s3: read_plan(s3, folder.location))
     with pytest.raises(InputNotFound, match=r"shard\.json"):

@@ -135,7 +135,7 @@ def endpoint(session_account: Account) -> str:
 
 
 def wait_blocking(account: Account, endpoint: str) -> None:
-    hook = SageMakerControlPlaneHook(**CONNECTION.hook_arguments())
+    hook = SageMakerControlPlaneHook(**AwsConnection(**CONNECTION.as_mapping()).hook_arguments())
     give_up = time.monotonic() + 600
     assert hook.poll_until(endpoint, lambda _: True, give_up=give_up, poll_interval=0.01)
 
@@ -219,7 +219,7 @@ def test_a_wait_goes_on_once_they_are_there_again(
 def test_an_invocation_is_sent_once_they_are_there_again_or_is_worth_a_retry(
     account: Account, endpoint: str, sources: Sources, way: str
 ) -> None:
-    hook = SageMakerRuntimeHook(**CONNECTION.hook_arguments())
+    hook = SageMakerRuntimeHook(**AwsConnection(**CONNECTION.as_mapping()).hook_arguments())
     getattr(sources, way)()
     request = InvokeRequest(endpoint_name=endpoint, body=b"1,2", content_type="text/csv")
     try:

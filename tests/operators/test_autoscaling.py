@@ -389,7 +389,7 @@ def test_a_failed_endpoint_is_reported_with_its_reason(account: Account) -> None
     with pytest.raises(WaiterError):
         account.wait_for_endpoint(name)
     with pytest.raises(
-        AirflowFailException, match=rf"EndpointUnchangeable: endpoint {name} is Failed.*Reason: \S+"
+        AirflowFailException, match=rf"(?s)EndpointUnchangeable: endpoint {name} is Failed.*Reason: \S+"
     ):
         run_task(partial(scale, name))
     account.sagemaker.delete_endpoint(EndpointName=name)

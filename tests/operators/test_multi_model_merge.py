@@ -54,6 +54,7 @@ def test_the_summary_is_small_and_says_where_the_reports_lie(account: Account) -
         "models_failed": 0,
         "invocations": 20,
         "retries": 0,
+        "cold_starts": 1,
         "seconds": 60.0,
         "shards": 2,
         "shards_missing": 0,

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from airflow_sm_plugin._log import get_log
@@ -80,7 +80,7 @@ class Finished:
     """
 
     report: Report
-    failed_ids: Sequence[str] = ()
+    failed_ids: Sequence[str] = field(default=(), compare=False)
 
 
 class AsyncBatch:

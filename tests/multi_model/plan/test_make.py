@@ -444,7 +444,7 @@ class TestModels:
         self, account: Account, top: str, endpoint: EndpointModels
     ) -> None:
         with pytest.raises(
-            TargetModelNotFound, match=r"1 target models .*: 2\.tar\.gz\. Nothing was planned"
+            TargetModelNotFound, match=r"nothing was planned: 1 target model has no artefact.*: 2\.tar\.gz"
         ):
             planned(settings_of(top, fail_on_missing=True), endpoint)
         assert keys_below(account, f"{top}/out") == []

@@ -63,7 +63,7 @@ def test_a_plan_survives_its_json(plan: MultiModelPlan) -> None:
 @pytest.mark.parametrize("header", [{}, {"format": 1}, {"format": FORMAT + 1}])
 def test_a_plan_of_another_version_is_refused_with_the_remedy(header: dict[str, int]) -> None:
     body = json.dumps({**header, "number": 0, "writer": {"run": None, "try": [None, 1, None]}}).encode()
-    with pytest.raises(ResourceConflict, match=r"another version .* or delete s3://b/batch and clear"):
+    with pytest.raises(ResourceConflict, match=r"(?s)another version .* or delete s3://b/batch and clear"):
         read_state(body, MultiModelPlan, location="s3://b/batch/plan-000-x/plan.json", batch="s3://b/batch")
 
 

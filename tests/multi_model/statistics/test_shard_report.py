@@ -49,6 +49,7 @@ def test_the_summary_is_flat_and_small() -> None:
         "models_failed": 1,
         "invocations": 20,
         "retries": 1,
+        "cold_starts": 1,
         "seconds": 60.0,
         "plan_digest": "d1",
         "started_at": "2026-11-18T11:06:40+00:00",
