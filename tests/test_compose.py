@@ -78,7 +78,7 @@ def test_its_settings_are_the_stack_runners(
     runner = AirflowStack(
         tmp_path, tmp_path, environment={**AWS_SETTINGS, "AWS_ENDPOINT_URL": "http://sagemaker"}
     ).environment
-    ours = {key for key in runner if key.startswith(("AIRFLOW__", "AWS_"))}
+    ours = {key for key in runner if key.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AWS_"))}
     files = {"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}  # a container has no home of the user's
     assert set(here) == ours - files
 

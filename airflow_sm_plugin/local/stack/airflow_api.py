@@ -28,7 +28,13 @@ _PAGE = 100
 """Task instances a request: Airflow's own greatest page by default."""
 _FRAMES = 5
 """Last frames of a traceback in a log line: those nearest to the error."""
-_COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+_HEALTH = {
+    "metadatabase": "database",
+    "scheduler": "scheduler",
+    "triggerer": "triggerer",
+    "dag_processor": "dag-processor",
+}
+"""The members of Airflow's health answer, and the command line's names of the components."""
 RUN_ENDS = frozenset({"success", "failed"})
 """The states in which a DAG run stays."""
 
@@ -88,11 +94,12 @@ class AirflowApi:
         self._session.trust_env = False  # no proxy, no .netrc: loopback
 
     def unhealthy(self) -> list[str]:
+        """List the components that are not healthy; only the api-server when it does not answer."""
         try:
             health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=self._timeout).json()
         except (requests.RequestException, ValueError):
             return ["api-server"]
-        return [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
+        return [name for key, name in _HEALTH.items() if (health.get(key) or {}).get("status") != "healthy"]
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 600.0) -> None:
         """Wait until the DAG can be triggered.

@@ -17,6 +17,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "AIRFLOW__CORE__PARALLELISM": "4",
         # No login: the address is loopback's.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        # The reason of a failure is at the end of a long line of a log.
+        "AIRFLOW__API__DEFAULT_WRAP": "True",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
@@ -54,6 +56,8 @@ AWS_SETTINGS: Mapping[str, str] = MappingProxyType(
         "AWS_DEFAULT_REGION": "us-east-1",
         # No calls of the instance metadata service on a laptop.
         "AWS_EC2_METADATA_DISABLED": "true",
+        # A connection that says nothing; without it, each hook of a task warns that there is none.
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
 )
-"""The variables that every AWS client needs besides ``AWS_ENDPOINT_URL``. moto accepts any credentials."""
+"""The variables that AWS clients and our tasks need besides ``AWS_ENDPOINT_URL``. moto accepts any credentials."""
