@@ -25,6 +25,7 @@ class EmbeddedProcess:
     :param python: an interpreter with the extra ``local``
     :param environment: further variables
     :param arguments: further ones of the command line, e.g. ``["--set", "automl_seconds=5"]``
+    :param grace: seconds between SIGTERM and SIGKILL in :meth:`stop`; with ``--state-dir``, the state is written then
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class EmbeddedProcess:
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         start_seconds: float = 300.0,
+        grace: float = 8.0,
     ) -> None:
         self.url = ""
         self._log = log.resolve()
@@ -45,6 +47,7 @@ class EmbeddedProcess:
         self._additions = {**(environment or {}), self._marker[0]: self._marker[1]}
         self._arguments = tuple(arguments)
         self._start_seconds = start_seconds
+        self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,7 +72,7 @@ class EmbeddedProcess:
 
     def stop(self) -> None:
         process, self._process = self._process, None
-        end(marker=self._marker, pids=[process.pid] if process else [])
+        end(marker=self._marker, pids=[process.pid] if process else [], grace=self._grace)
         if process:
             process.wait()  # it has ended; Popen must collect the exit code
 

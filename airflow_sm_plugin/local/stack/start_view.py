@@ -14,7 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from airflow_sm_plugin.local.stack.demo_stack import AIRFLOW_PORT, SAGEMAKER_PORT, Addresses
+from airflow_sm_plugin.local.stack.demo_stack import AIRFLOW_PORT, SAGEMAKER, SAGEMAKER_PORT, Addresses
+
+_LINE = 300
+"""Characters of a log line that are shown."""
 
 
 class StartProgress:
@@ -91,5 +94,11 @@ make down stops both and keeps their state. make clean removes it."""
 def show_restarted(console: Console, ends: Mapping[str, str]) -> None:
     """Print which components did not work, and the last lines of their logs."""
     for component, log_end in ends.items():
-        console.print(f"[bold red]{component} had stopped working[/] and was restarted. The end of its log:")
-        console.print(escape(log_end or "(empty)"), style="dim", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]{component} had stopped[/] and was restarted. The end of its log:")
+        for line in log_end.splitlines() or ["(empty)"]:
+            short = f"{line[:_LINE]} …" if len(line) > _LINE else line
+            console.print(f"  {escape(short)}", style="dim", highlight=False, soft_wrap=True)
+    if SAGEMAKER in ends:
+        console.print(
+            "The embedded SageMaker continues with the state of the last make down: what it made since is lost."
+        )
