@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import requests
 from botocore.exceptions import ClientError
@@ -58,7 +57,9 @@ def test_objects_endpoints_and_ended_jobs_are_there_again(tmp_path: Path) -> Non
             Bucket="elsewhere", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
         )
         endpoint = clients.deploy()
-        clients.sagemaker.add_tags(ResourceArn=f"{ARN}:endpoint/{endpoint}", Tags=[{"Key": "k", "Value": "v"}])
+        clients.sagemaker.add_tags(
+            ResourceArn=f"{ARN}:endpoint/{endpoint}", Tags=[{"Key": "k", "Value": "v"}]
+        )
         before = described(clients, endpoint)
         orphan = clients.deploy()
         config = clients.sagemaker.describe_endpoint(EndpointName=orphan)["EndpointConfigName"]
@@ -68,7 +69,9 @@ def test_objects_endpoints_and_ended_jobs_are_there_again(tmp_path: Path) -> Non
         clients.sagemaker.create_auto_ml_job(**job_v1("first", source, output))
         clients.sagemaker.create_auto_ml_job_v2(**job_v2("second", source, output))
         jobs = [ended(clients, name) for name in ("first", "second")]
-        requests.put(f"{url}/_embedded/settings", json={"automl_seconds": 3600}, timeout=600).raise_for_status()
+        requests.put(
+            f"{url}/_embedded/settings", json={"automl_seconds": 3600}, timeout=600
+        ).raise_for_status()
         clients.sagemaker.create_auto_ml_job(**job_v1("running", source, output))
 
     with service(tmp_path) as (_, clients):

@@ -134,11 +134,6 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
         f"{seconds:.0f} s in all; everything is stopped, logs: {os.path.relpath(stack.folder)}",
         highlight=False,
     )
-    console.print(
-        f"The S3 objects named above ended with it. To open such objects in a browser: make up, run {dag_id}\n"
-        f"in Airflow, then http://127.0.0.1:{SAGEMAKER_PORT}/_embedded/ui/",
-        highlight=False,
-    )
     return 0 if succeeded else 1
 
 
@@ -159,7 +154,13 @@ def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) 
     if reports:
         console.print(report_table(reports))
         console.print(locations(reports), highlight=False, soft_wrap=True)
-        console.print("Names and numbers vary from run to run.", style="dim")
+        console.print(
+            "Names and numbers vary from run to run. These S3 objects end with the demo.\n"
+            f"To open such objects in a browser: make up, run {dag_id} in Airflow,\n"
+            f"then http://127.0.0.1:{SAGEMAKER_PORT}/_embedded/ui/",
+            style="dim",
+            highlight=False,
+        )
     for report in reports:
         if page := saved_page(report, folder=stack.folder, sagemaker=addresses.sagemaker):
             console.print(f"Open [bold]{os.path.relpath(page)}[/] to see the report.", highlight=False)

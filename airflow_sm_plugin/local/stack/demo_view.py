@@ -137,7 +137,10 @@ def report_table(reports: Sequence[Mapping[str, Json]]) -> Table:
 
 def locations(reports: Sequence[Mapping[str, Json]]) -> Text:
     """List the long values of reports, one a line."""
-    lines = [f"{key:<9}  {report[key]}" for report in reports for key in BELOW if report.get(key) is not None]
+    lines = []
+    for report in reports:
+        prefix = f"{report['data_set']} " if "data_set" in report else ""
+        lines += [f"{prefix}{key}  {report[key]}" for key in BELOW if report.get(key) is not None]
     return Text("\n".join(lines))
 
 
