@@ -139,14 +139,13 @@ def _load_region(region: Region, saved: Record) -> None:
 
 
 def _saved_buckets(s3: S3Client, folder: Path) -> list[Record]:
-    return [
-        {
-            "name": bucket["Name"],
-            "region": s3.get_bucket_location(Bucket=bucket["Name"])["LocationConstraint"] or _S3_REGION,
-            "objects": list(_saved_objects(s3, bucket["Name"], folder)),
-        }
-        for bucket in s3.list_buckets()["Buckets"]
-    ]
+    buckets = []
+    for bucket in s3.list_buckets()["Buckets"]:
+        name = bucket["Name"]
+        location: str | None = s3.get_bucket_location(Bucket=name)["LocationConstraint"]  # None is us-east-1
+        objects = list(_saved_objects(s3, name, folder))
+        buckets.append({"name": name, "region": location or _S3_REGION, "objects": objects})
+    return buckets
 
 
 def _saved_objects(s3: S3Client, bucket: str, folder: Path) -> Iterator[Record]:

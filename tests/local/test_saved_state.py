@@ -32,9 +32,9 @@ def described(clients: Clients, endpoint: str) -> dict[str, Any]:
     """Everything of an endpoint that a restart must not change."""
     clients.wait_for_endpoint(endpoint)
     answer: Any = clients.sagemaker.describe_endpoint(EndpointName=endpoint)
-    config = clients.sagemaker.describe_endpoint_config(EndpointConfigName=answer["EndpointConfigName"])
+    config: Any = clients.sagemaker.describe_endpoint_config(EndpointConfigName=answer["EndpointConfigName"])
     variant = config["ProductionVariants"][0]
-    model = clients.sagemaker.describe_model(ModelName=variant["ModelName"])
+    model: Any = clients.sagemaker.describe_model(ModelName=variant["ModelName"])
     for kept in (answer, config, model):
         kept.pop("ResponseMetadata")
     answer.pop("LastModifiedTime")
