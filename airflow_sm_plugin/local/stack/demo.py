@@ -74,14 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
 def _up(console: Console, stack: DemoStack) -> int:
     addresses = stack.running()
     try:
-        with _ended_on_error(console, stack):
-            if addresses is None:
+        if addresses is None:
+            with _ended_on_error(console, stack):
                 addresses = _start(console, stack)
-            else:
-                _repair(console, stack)
+        else:
+            _repair(console, stack)
     except StackError as error:
-        console.print("If the state that was kept is the cause, make clean removes it.")
-        return _failed(console, error)
+        code = _failed(console, error)
+        console.print(
+            f"Try make down and make up. If the kept state is the cause, remove {os.path.relpath(stack.folder)}."
+        )
+        return code
     except KeyboardInterrupt:
         return _INTERRUPTED
     show_addresses(console, addresses)
@@ -97,6 +100,7 @@ def _start(console: Console, stack: DemoStack) -> Addresses:
 
 
 def _repair(console: Console, stack: DemoStack) -> None:
+    """Check a stack that runs. It keeps running when this is interrupted or fails."""
     console.print("Both are started already. Checking each component …")
     with StartProgress(console) as progress:
         stack.observer = progress.observe
