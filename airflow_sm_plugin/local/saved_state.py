@@ -1,8 +1,8 @@
 """Write the state of an embedded SageMaker to a folder, and read it at the next start.
 
 Kept: S3 buckets and objects (with metadata and tags), models, model packages, endpoint configurations, jobs that have
-ended, and endpoints that are InService, which are created again from their configuration. Not kept: object versions
-and bucket settings, queues, topics, scaling, logs, metrics, requests in progress, and jobs that still run.
+ended, and endpoints, which are created again from their configuration. Not kept: endpoints that are Failed, object
+versions and bucket settings, queues, topics, scaling, logs, metrics, requests in progress, and jobs that still run.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _KINDS = (
 _LIVE = {"_run", "_job", "_request"}
 """The keys of a job's record whose values are objects of the running process."""
 _UNFINISHED = {"InProgress", "Stopping"}
+_NOT_AGAIN = {"Failed", "OutOfService", "Deleting"}
 _HEADERS = (
     "ContentType",
     "ContentEncoding",
@@ -109,7 +110,7 @@ def _saved_region(region: Region) -> Record:
                 "CreationTime": record["CreationTime"],
             }
             for name, record in endpoints.items()
-            if record["EndpointStatus"] == "InService"
+            if record["EndpointStatus"] not in _NOT_AGAIN
         ]
         # Encoded here: the records can change as soon as the lock is released.
         return {"tables": msgspec.msgpack.encode(tables), "endpoints": msgspec.msgpack.encode(serving)}

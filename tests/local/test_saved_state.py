@@ -20,10 +20,13 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[tuple[str, Clients]]:
+def service(folder: Path, *settings: str) -> Iterator[tuple[str, Clients]]:
     """A process with the folder's state; the block's end ends it."""
     with EmbeddedProcess(
-        folder / "log", arguments=["--state-dir", str(folder / "state")], start_seconds=1700, grace=1700
+        folder / "log",
+        arguments=["--state-dir", str(folder / "state"), *settings],
+        start_seconds=1700,
+        grace=1700,
     ) as process:
         yield process.url, clients_of(process.url)
 
@@ -74,6 +77,10 @@ def test_objects_endpoints_and_ended_jobs_are_there_again(tmp_path: Path) -> Non
         ).raise_for_status()
         clients.sagemaker.create_auto_ml_job(**job_v1("running", source, output))
 
+    with service(tmp_path, "--set", "endpoint_creating_seconds=3600") as (_, clients):
+        assert clients.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "Creating"
+        assert f"the endpoint {orphan} is not kept" in (tmp_path / "log").read_text()
+
     with service(tmp_path) as (_, clients):
         stored = clients.s3.get_object(Bucket=bucket, Key="a/ä b")
         assert (stored["Body"].read(), stored["ContentType"], stored["Metadata"]) == (
@@ -96,7 +103,6 @@ def test_objects_endpoints_and_ended_jobs_are_there_again(tmp_path: Path) -> Non
             ended(clients, "running")
         with pytest.raises(ClientError, match="Could not find endpoint"):
             clients.sagemaker.describe_endpoint(EndpointName=orphan)
-        assert f"the endpoint {orphan} is not kept" in (tmp_path / "log").read_text()
 
         clients.sagemaker.delete_endpoint(EndpointName=endpoint)
         clients.wait_until_deleted(endpoint)
