@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from airflow_sm_plugin.local.stack.processes import free_port, is_running
+import pytest
+
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.processes import StackError, free_port, is_running
 
 
 def test_a_port_in_use_gives_the_next_free_one() -> None:
@@ -34,3 +39,13 @@ def test_a_process_runs_only_with_its_marker_and_until_it_ends() -> None:
         assert not is_running(process.pid, marker)  # a zombie
     assert not is_running(process.pid, marker)
     assert not is_running(None, marker)
+
+
+def test_an_embedded_sagemaker_that_ended_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    with EmbeddedProcess(tmp_path / "log", start_seconds=1700) as process:
+        process.check()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(StackError, match=r"exit code -9:\nready http://"):
+            process.check()
