@@ -36,27 +36,32 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-batch up down test test-e2e test-all test-2.11 test-sdk test-openlineage test-moto check format docs docs-links bench side-by-side invented-answers \
     example-responses mutation lock clean install
 
-help:  ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+# A target's comment begins with ##, its group and its description.
+help:
+	@for group in try:'Try it' test:Test measure:Measure maintain:Maintain; do \
+	  echo "$${group#*:}"; \
+	  awk -v group="##$${group%%:*} " '/^[a-z0-9.-]+:/ && (start = index($$0, group)) \
+	    {printf "  make %-18s%s\n", substr($$0, 1, index($$0, ":") - 1), substr($$0, start + length(group))}' $(MAKEFILE_LIST); \
+	done
 
-demo: $(READY)  ## Autopilot job to predictions in a real Airflow, offline; ends with a table
+demo: $(READY)  ##try Autopilot job to predictions, offline; ends with a table
 	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo
 
-demo-batch: $(READY)  ## Sixty models behind one endpoint, a batch through all of them; ends with a table and a report
+demo-batch: $(READY)  ##try Sixty models, one endpoint, a batch; ends with a table, a report
 	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo --dag multi_model_batch \
 	  --set multi_model_capacity=24 --set multi_model_load_seconds=0.4
 
-up: $(READY)  ## The demo's Airflow and embedded SageMaker, kept running; prints their addresses
+up: $(READY)  ##try Start Airflow and SageMaker, or check those that run
 	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo --up
 
-down:  ## Stop what `make up` started
+down:  ##try Stop what make up started; its state is kept
 	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo --down; fi
 
 # How long each test took stays in .cache/junit*.xml.
-test: $(READY)  ## The tests, without the long tables of kills and most of what needs a running Airflow
+test: $(READY)  ##test The tests, without most that need a running Airflow
 	$(TEST) --junitxml=.cache/junit.xml -m "not slow" $(ARGS)
 
-test-all: $(READY)  ## All tests under Airflow 3.3
+test-all: $(READY)  ##test All tests under Airflow 3.3
 	$(TEST) --junitxml=.cache/junit-all.xml $(ARGS)
 
 test-e2e: $(READY)  ## The slow tests with a running Airflow, without the table of kills
@@ -68,12 +73,12 @@ TEST = $(VENV)/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 # Only these can be imported there: the others need the extra `local`, which Airflow 2.11's environment has not.
 ON_211 = $(shell grep -rlE 'mark\.airflow\b' tests --include='test_*.py' | sort)
 
-test-2.11: $(READY) $(READY_211)  ## What is marked `airflow` under Airflow 2.11
+test-2.11: $(READY) $(READY_211)  ##test What is marked `airflow` under Airflow 2.11
 	AIRFLOW_SM_LOCAL_PYTHON=$(VENV)/bin/python AIRFLOW_HOME=$(CURDIR)/.cache/airflow-2.11 \
 	  $(VENV_211)/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder -p no:cacheprovider -m "airflow and not slow" \
 	  --durations=0 --durations-min=5 --junitxml=.cache/junit-2.11.xml $(ON_211) $(ARGS)
 
-test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow
+test-sdk: $(READY_SDK)  ##test AWS CLI and SageMaker SDK 2.x, without Airflow
 	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider --junitxml=.cache/junit-sdk.xml tests/clients $(ARGS)
 
 test-openlineage: $(READY)  ## What OpenLineage gets, with Airflow's OpenLineage provider
@@ -81,34 +86,34 @@ test-openlineage: $(READY)  ## What OpenLineage gets, with Airflow's OpenLineage
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/test_lineage.py $(ARGS)
 
 # What moto's own tests import beside what it needs itself.
-test-moto: $(READY)  ## Moto's S3, SQS and SNS suites against the embedded service and plain moto
+test-moto: $(READY)  ##test Moto's own tests of S3, SQS and SNS
 	$(INSTALL) --target .cache/moto/packages --no-deps -r requirements/moto-tests.txt
 	$(VENV)/bin/python -m tests.moto.suites $(ARGS)
 
-check: $(READY)  ## Format, lint and types
+check: $(READY)  ##test Format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(READY)  ## Format, and fix what the linter can
+format: $(READY)  ##test Format, and fix what the linter can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
 # Warnings are errors: a page that no page lists, a link within the site that leads nowhere, a snippet that is gone.
-docs: $(READY_DOCS)  ## Build the documentation: .cache/docs/html/index.html
+docs: $(READY_DOCS)  ##maintain Build the documentation in .cache/docs/html
 	$(SPHINX) -b html docs .cache/docs/html $(ARGS)
 
-docs-links: $(READY_DOCS)  ## Check the documentation's links to other sites
+docs-links: $(READY_DOCS)  ##maintain Check the documentation's links to other sites
 	$(SPHINX) -b linkcheck docs .cache/docs/links $(ARGS)
 
 SPHINX = $(VENV_DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -d .cache/docs/doctrees
 
-bench: $(READY)  ## Measure: the figures of docs/benchmarks.md
+bench: $(READY)  ##measure The figures of docs/benchmarks.md
 	$(VENV)/bin/python -m pytest $(wildcard tests/benchmarks/bench_*.py) -p no:cacheprovider --timeout=1200 -s $(ARGS)
 
-install: $(READY)  ## Only install into .venv
+install: $(READY)  ##maintain Only install into .venv
 
-clean: down  ## Remove everything that make made
+clean: down  ##try Remove all that make made, the state of make up too
 	rm -rf .venv .venv-2.11 .venv-sdk .venv-docs .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -120,13 +125,16 @@ PROJECT = $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 
 $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'
-	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
+	@echo "Installing into .venv, about a minute …"
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
 	@touch $@
 
 $(READY): $(UV) requirements/airflow-3.3.txt pyproject.toml
-	$(INSTALL) --python $(VENV)/bin/python -r requirements/airflow-3.3.txt
-	$(PROJECT) --python $(VENV)/bin/python
+	@begun=$$SECONDS; echo "  Airflow, the embedded SageMaker and the tools of the tests …"; \
+	  $(INSTALL) --python $(VENV)/bin/python -r requirements/airflow-3.3.txt; \
+	  $(PROJECT) --python $(VENV)/bin/python; \
+	  echo "  installed after $$((SECONDS - begun)) s"
 	@touch $@
 
 # Airflow 2.11 knows Python up to 3.12: the main environment's, or else one that uv finds or fetches.
@@ -157,19 +165,19 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-heade
 NEWER := apache-airflow|boto|aiobotocore|moto|aiohttp==|s3transfer|numpy|scikit|scipy|werkzeug|[Ff]lask|rich|ruff|mypy|pytest|hypothesis|types-|hatchling|editables
 
 # What to install for it, and how its data file is made, says tests/mutation/check.py.
-mutation: $(READY)  ## Plant thirty faults: the tests have to find 28
+mutation: $(READY)  ##test Plant thirty faults: the tests have to find 28
 	$(VENV)/bin/python -m tests.mutation.check --contexts .cache/contexts $(ARGS)
 
-side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes docs/side-by-side.md
+side-by-side: $(READY)  ##measure Compare with the provider; writes docs/side-by-side.md
 	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.docs.side_by_side
 
-invented-answers: $(READY)  ## List in docs/embedded-sagemaker.md which answers are not recorded
+invented-answers: $(READY)  ##maintain Write docs/embedded-sagemaker.md's list
 	$(VENV)/bin/python -m tests.docs.invented_answers
 
-example-responses: $(READY)  ## List in docs/response-keys.md what the embedded models answer
+example-responses: $(READY)  ##maintain Write docs/response-keys.md's list
 	$(VENV)/bin/python -m tests.docs.example_responses
 
-lock: $(UV)  ## Compile the pins again: make lock CONSTRAINTS=<folder>
+lock: $(UV)  ##maintain Pin the dependencies again
 	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }
 	mkdir -p .cache
 	grep -vE '^($(NEWER))' $(CONSTRAINTS)/airflow-3.3.1.txt > .cache/constraints-3.3.txt

@@ -79,6 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="URL",
         help="the address for browsers where it is another than for clients, e.g. of a container's published port",
     )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="read S3 objects, models, endpoints and ended jobs from it at the start, write them at the end",
+    )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     options = parser.parse_args(arguments)
     settings = Settings()
@@ -110,9 +116,16 @@ def main(arguments: list[str] | None = None) -> int:
                 f"port {options.port} of {options.host} {why}: stop what listens there, or give another --port, "
                 "0 for a free one"
             )
+        if options.state_dir is not None:
+            try:
+                embedded.load(options.state_dir)
+            except ValueError as error:
+                parser.error(str(error))
         sys.stdout.write(f"ready {embedded.url}\n")
         sys.stdout.flush()
         stopping.wait()
+        if options.state_dir is not None:
+            embedded.save(options.state_dir)
     return 0
 
 

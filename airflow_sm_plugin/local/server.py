@@ -22,6 +22,7 @@ import waitress
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from waitress import wasyncore
 
+from airflow_sm_plugin.local import saved_state
 from airflow_sm_plugin.local.account import operations
 from airflow_sm_plugin.local.account.aws import AwsClients
 from airflow_sm_plugin.local.account.settings import Settings
@@ -190,6 +191,17 @@ class EmbeddedSageMaker:
     def reset(self) -> None:
         """Drop every SageMaker resource and stop all background work; ``POST /moto-api/reset`` clears moto, too."""
         self._account.reset()
+
+    def load(self, folder: Path) -> None:
+        """Read the state that :meth:`save` wrote, if any, into this service, which runs and has no records.
+
+        Raises ValueError for a state that cannot be read.
+        """
+        saved_state.load(self._account, folder)
+
+    def save(self, folder: Path) -> None:
+        """Write S3 objects, models, endpoints and ended jobs to a folder, instead of an earlier state there."""
+        saved_state.save(self._account, folder)
 
     def __enter__(self) -> Self:
         self.start()

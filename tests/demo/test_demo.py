@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi
 from airflow_sm_plugin.local.stack.processes import marked
 from tests.e2e.conftest import until
 
@@ -98,8 +100,12 @@ def test_a_run_ends_with_its_table_and_leaves_no_process(tmp_path: Path, dags: P
     with _demo("--state", tmp_path, "--dags", dags, "--dag", "reports") as process:
         output, _ = process.communicate()
     assert process.returncode == 0, output
-    (row,) = (line for line in output.splitlines() if "small" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")][-3:] == ["0.7500", "yes", "s3://there"]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines()]
+    assert [row[1] for row in rows if row[0] in {"accuracy on held-out rows", "trace id round trip"}] == [
+        "0.7500",
+        "yes",
+    ]
+    assert "small outputs  s3://there" in output.splitlines()
     assert "everything is stopped" in output
     assert _left(tmp_path) == []
 
@@ -135,23 +141,52 @@ def test_a_demo_that_is_terminated_while_it_starts_leaves_no_process(tmp_path: P
     assert _left(tmp_path) == []
 
 
-def test_up_keeps_both_running_until_down(tmp_path: Path, dags: Path) -> None:
+def _output(*arguments: str | Path) -> str:
+    with _demo(*arguments) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def _addresses(output: str) -> list[str]:
+    return re.findall(r"^ +(?:Airflow|SageMaker) +(http://127\.0\.0\.1:\d+) ", output, re.MULTILINE)
+
+
+def test_up_repairs_what_ended_and_keeps_its_state_over_down(tmp_path: Path, dags: Path) -> None:
     arguments = ("--state", tmp_path, "--dags", dags)
-    with _demo("--up", *arguments) as process:
-        first, _ = process.communicate()
     try:
-        assert process.returncode == 0, first
-        airflow, sagemaker = re.findall(r"http://127\.0\.0\.1:\d+", first)
-        assert requests.get(f"{airflow}/api/v2/version", timeout=1700).status_code == 200
-        assert requests.get(f"{sagemaker}/_embedded/health", timeout=1700).status_code == 200
-        with _demo("--up", *arguments) as process:
-            second, _ = process.communicate()
-        assert second == first
+        addresses = airflow, sagemaker = _addresses(_output("--up", *arguments))
+        requests.put(f"{sagemaker}/kept-bucket", timeout=1700).raise_for_status()
+        api = AirflowApi(airflow, timeout=1700)
+        api.wait_for_dag("reports", seconds=1700)
+        run_id = api.begin("reports")
+        assert api.wait_for_run("reports", run_id, seconds=1700).state == "success"
+
+        again = _output("--up", *arguments)
+        assert _addresses(again) == [*addresses]
+        assert "All work." in again
+
+        pids = json.loads((tmp_path / "up" / "running.json").read_text())["pids"]
+        for component in ("scheduler", "embedded SageMaker"):
+            os.kill(pids[component], signal.SIGKILL)
+        repaired = _output("--up", *arguments)
+        assert _addresses(repaired) == [*addresses]
+        assert re.findall(r"^(.+) had stopped", repaired, re.MULTILINE) == ["embedded SageMaker", "scheduler"]
+        assert "what it made since is lost" in repaired
+        requests.put(f"{sagemaker}/kept-bucket", timeout=1700).raise_for_status()
+        assert api.wait_for_run("reports", api.begin("reports"), seconds=1700).state == "success"
+
+        stopped = _output("--down", *arguments)
+        assert "embedded SageMaker, api-server, scheduler, dag-processor, triggerer" in stopped
+        assert _left(tmp_path) == []
+        airflow, sagemaker = _addresses(_output("--up", *arguments))
+        assert AirflowApi(airflow, timeout=1700).run_state("reports", run_id) == "success"
+        assert requests.head(f"{sagemaker}/kept-bucket", timeout=1700).status_code == 200
     finally:
         with _demo("--down", *arguments) as process:
             process.communicate()
-    assert process.returncode == 0
     assert _left(tmp_path) == []
+    assert "Nothing was running." in _output("--down", *arguments)
 
 
 def test_a_folder_without_dags_is_reported_at_once(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from airflow_sm_plugin.local.stack import demo
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.stack.demo import Addresses, DemoStack
+from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
 
 
 class RunningStack(DemoStack):
@@ -18,17 +18,18 @@ class RunningStack(DemoStack):
 
     def __init__(self, folder: Path, airflow: AirflowStack, sagemaker: str) -> None:
         super().__init__(folder, airflow.dags_folder)
-        self._running, self._sagemaker = airflow, sagemaker
+        self._running, self._url = airflow, sagemaker
         self.stopped = 0
 
     def start(self) -> Addresses:
         """Hand over what runs."""
         self.airflow = self._running
-        return Addresses(airflow=self._running.url, sagemaker=self._sagemaker)
+        return Addresses(airflow=self._running.url, sagemaker=self._url)
 
-    def stop(self) -> None:
+    def stop(self) -> list[str]:
         """Only record it: other tests go on with them."""
         self.stopped += 1
+        return []
 
 
 def demo_of(dag_id: str, airflow: AirflowStack, sagemaker: str, folder: Path) -> tuple[int, str]:

@@ -17,8 +17,6 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 _POLL_SECONDS = 0.5
 """Between two polls. A poll takes 0.03 to 0.3 s of the api-server, which shares the machine with the tasks."""
 
-_SCHEDULE_SECONDS = 300.0
-"""Wait for the run of a schedule after its DAG was unpaused; a run is triggered when none appears by then."""
 _ATTEMPTS = 10
 """Attempts of a GET while the api-server does not answer, as on a busy machine. Other methods can have had
 their effect, so they are sent once, with ten times the time-out."""
@@ -28,7 +26,13 @@ _PAGE = 100
 """Task instances a request: Airflow's own greatest page by default."""
 _FRAMES = 5
 """Last frames of a traceback in a log line: those nearest to the error."""
-_COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+_HEALTH = {
+    "metadatabase": "database",
+    "scheduler": "scheduler",
+    "triggerer": "triggerer",
+    "dag_processor": "dag-processor",
+}
+"""The members of Airflow's health answer, and the command line's names of the components."""
 RUN_ENDS = frozenset({"success", "failed"})
 """The states in which a DAG run stays."""
 
@@ -88,11 +92,12 @@ class AirflowApi:
         self._session.trust_env = False  # no proxy, no .netrc: loopback
 
     def unhealthy(self) -> list[str]:
+        """List the components that are not healthy; only the api-server when it does not answer."""
         try:
             health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=self._timeout).json()
         except (requests.RequestException, ValueError):
             return ["api-server"]
-        return [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
+        return [name for key, name in _HEALTH.items() if (health.get(key) or {}).get("status") != "healthy"]
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 600.0) -> None:
         """Wait until the DAG can be triggered.
@@ -121,15 +126,8 @@ class AirflowApi:
         return str(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", json=body)["dag_run_id"])
 
     def begin(self, dag_id: str) -> str:
-        """Start a run and return its id. A paused DAG is unpaused instead, and its schedule starts the run."""
-        if not self._call("GET", f"/dags/{_q(dag_id)}")["is_paused"]:
-            return self.trigger(dag_id)
+        """Start a run, of a paused DAG as well, and return its id."""
         self._call("PATCH", f"/dags/{_q(dag_id)}", json={"is_paused": False})
-        deadline = time.monotonic() + _SCHEDULE_SECONDS
-        while time.monotonic() < deadline:
-            if runs := self._call("GET", f"/dags/{_q(dag_id)}/dagRuns")["dag_runs"]:
-                return str(runs[0]["dag_run_id"])
-            time.sleep(_POLL_SECONDS)
         return self.trigger(dag_id)
 
     def run_state(self, dag_id: str, run_id: str) -> str:

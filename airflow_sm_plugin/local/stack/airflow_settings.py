@@ -58,6 +58,8 @@ AWS_SETTINGS: Mapping[str, str] = MappingProxyType(
         "AWS_DEFAULT_REGION": "us-east-1",
         # No calls of the instance metadata service on a laptop.
         "AWS_EC2_METADATA_DISABLED": "true",
+        # A connection that says nothing; without it, each hook of a task warns that there is none.
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
 )
-"""The variables that every AWS client needs besides ``AWS_ENDPOINT_URL``. moto accepts any credentials."""
+"""The variables that AWS clients and our tasks need besides ``AWS_ENDPOINT_URL``. moto accepts any credentials."""

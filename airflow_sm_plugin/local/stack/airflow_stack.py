@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Self
@@ -24,6 +24,7 @@ from airflow_sm_plugin.local.stack.processes import (
     clean_environment,
     end,
     free_port,
+    is_running,
     last_lines,
     start,
 )
@@ -32,6 +33,14 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 """Seconds between checks of a starting stack, which takes many seconds itself."""
+_PATIENCE_SECONDS = 60.0
+"""How long a component that runs may be unhealthy before it is restarted: Airflow reports one that sent no heartbeat
+for 30 s, which a busy machine can exceed."""
+_COMPONENT = "AIRFLOW_SM_COMPONENT"
+"""The variable that marks a component's processes."""
+
+Observer = Callable[[str, str], None]
+"""Called with a component's name and with "starting" or "ready"."""
 
 
 class AirflowStack:
@@ -39,6 +48,8 @@ class AirflowStack:
 
     :param home: AIRFLOW_HOME, created when missing. The processes' output is in ``<home>/components/``
     :param environment: further variables; the processes do not inherit the user's ``AWS_*`` and ``AIRFLOW_*``
+    :param port: of the api-server; 0 for a free one
+    :param observer: called with each component as it starts and becomes healthy
     :param python: the interpreter whose Airflow is started
     :param start_seconds: limit for :meth:`start`
     :param grace: seconds between SIGTERM and SIGKILL in :meth:`stop`
@@ -50,6 +61,8 @@ class AirflowStack:
         dags_folder: Path,
         *,
         environment: Mapping[str, str],
+        port: int = 0,
+        observer: Observer = lambda _component, _state: None,
         python: str = sys.executable,
         start_seconds: float = 600.0,
         grace: float = 8.0,
@@ -60,9 +73,12 @@ class AirflowStack:
         self._python = python
         self._start_seconds = start_seconds
         self._grace = grace
+        self._observer = observer
+        self._marker = ("AIRFLOW_HOME", str(self.home))
         self._secret = secrets.token_hex(32)
-        self._port = 0
+        self._port = port
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self.pids: dict[str, int] = {}
 
     @property
     def url(self) -> str:
@@ -91,17 +107,22 @@ class AirflowStack:
         )
 
     def start(self) -> None:
-        """Start all components and wait until all are healthy; a failed start stops them.
+        """Start all components, on the database of an earlier run if there is one, and wait until all are healthy.
 
-        Raises :class:`StackError` with the last log lines of the component that ended or did not become healthy.
+        A failed start stops them. Raises :class:`StackError` with the last log lines of the component that ended or did
+        not become healthy.
         """
-        self._port = free_port()
+        self._port = self._port or free_port()
         deadline = time.monotonic() + self._start_seconds
         try:
             self.home.mkdir(parents=True, exist_ok=True)
+            for log_file in (self.home / "components").glob("*.log"):
+                log_file.unlink()  # an earlier run's
+            self._keep_secret()
+            self._observer("database", "starting")
             self._migrate(deadline)
-            for component, arguments in COMPONENTS.items():
-                self._launch(component, arguments)
+            self._observer("database", "ready")
+            self._launch_all(COMPONENTS)
             self._await_health(deadline)
         except BaseException:  # Ctrl-C, too
             self.stop()
@@ -111,9 +132,27 @@ class AirflowStack:
         """End every process, also the children of a component that died; can be called at any time."""
         processes, self._started = list(self._started.values()), {}
         pids = [process.pid for process in processes]
-        end(marker=("AIRFLOW_HOME", str(self.home)), pids=pids, grace=self._grace)
+        end(marker=self._marker, pids=pids, grace=self._grace)
         for process in processes:
             process.wait()  # it has ended; Popen must collect the exit code
+
+    def repair(self, pids: Mapping[str, int]) -> dict[str, str]:
+        """Restart what does not work of a stack that another process started; return the ends of their logs.
+
+        A component works when its process runs, and is healthy within a minute.
+
+        :param pids: by component, as :attr:`pids` had them
+        """
+        self.pids = {name: pids.get(name, 0) for name in COMPONENTS}
+        self._keep_secret()
+        dead = [name for name, pid in self.pids.items() if not is_running(pid, self._marker)]
+        dead = dead or self._hung(time.monotonic() + _PATIENCE_SECONDS)
+        ends = {name: last_lines(self._log(name), 5) for name in dead}
+        for name in dead:
+            end(marker=(_COMPONENT, self._mark(name)), grace=self._grace)
+        self._launch_all(dead)
+        self._await_health(time.monotonic() + self._start_seconds)
+        return ends
 
     def check(self) -> None:
         for component, process in self._started.items():
@@ -133,11 +172,34 @@ class AirflowStack:
     def _log(self, component: str) -> Path:
         return self.home / "components" / f"{component}.log"
 
+    def _mark(self, component: str) -> str:
+        return f"{self.home}:{component}"
+
+    def _keep_secret(self) -> None:
+        """Read the secret with which the components trust each other, or write a new one."""
+        file = self.home / "secret"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(self._secret)
+        self._secret = file.read_text()
+
+    def _launch_all(self, components: Iterable[str]) -> None:
+        for component in components:
+            self.pids[component] = self._launch(component, COMPONENTS[component]).pid
+            self._observer(component, "starting")
+
+    def _hung(self, deadline: float) -> list[str]:
+        while unhealthy := self.api.unhealthy():
+            if time.monotonic() > deadline:
+                return [name for name in unhealthy if name in COMPONENTS]
+            time.sleep(_POLL_SECONDS)
+        return []
+
     def _launch(self, component: str, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
         loopback = ("--host", "127.0.0.1", "--port", str(self._port)) if component == "api-server" else ()
         process = start(
             [self._python, "-m", "airflow", *arguments, *loopback],
-            environment=self.environment,
+            environment={**self.environment, _COMPONENT: self._mark(component)},
             folder=self.home,
             log=self._log(component),
         )
@@ -161,9 +223,16 @@ class AirflowStack:
             database.execute("PRAGMA journal_mode=WAL")
 
     def _await_health(self, deadline: float) -> None:
-        api = self.api
-        while unhealthy := api.unhealthy():
+        api, waiting = self.api, [*self._started]
+        while True:
+            unhealthy = api.unhealthy()
+            healthy = [] if "api-server" in unhealthy else [name for name in waiting if name not in unhealthy]
+            for name in healthy:
+                waiting.remove(name)
+                self._observer(name, "ready")
             self.check()
+            if not unhealthy:
+                return
             if time.monotonic() > deadline:
                 ends = "\n".join(f"--- {name}\n{last_lines(self._log(name), 10)}" for name in self._started)
                 raise StackError(

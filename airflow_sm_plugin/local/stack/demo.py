@@ -1,21 +1,18 @@
 """``make demo``: run the main job in a real Airflow against the embedded SageMaker, offline, and print a table.
 
 ``make demo-batch`` runs the multi-model batch instead, and saves its report as well. ``--up`` starts both services and
-leaves them running, ``--down`` ends them.
+leaves them running, or checks those that run; ``--down`` ends them and keeps their state.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -23,13 +20,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunStatus
-from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
-from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.stack.demo_view import Progress, report_of, report_table, saved_page
-from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
-from airflow_sm_plugin.local.stack.processes import StackError, end, marked
-
-_MARKER = "AIRFLOW_SM_DEMO"
+from airflow_sm_plugin.local.stack.demo_stack import SAGEMAKER_PORT, Addresses, DemoStack
+from airflow_sm_plugin.local.stack.demo_view import Progress, locations, report_of, report_table, saved_page
+from airflow_sm_plugin.local.stack.processes import StackError
+from airflow_sm_plugin.local.stack.start_view import (
+    StartProgress,
+    show_addresses,
+    show_next_steps,
+    show_restarted,
+)
 
 _DAG_ID = "autopilot_to_predictions"
 _RUN_SECONDS = 3600.0
@@ -37,68 +36,6 @@ _RUN_SECONDS = 3600.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 """A shell's exit status for SIGINT: 128 and the signal's number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """The URLs of both services."""
-
-    airflow: str
-    sagemaker: str
-
-
-class DemoStack:
-    """Both services. All their files are in a folder.
-
-    :param folder: emptied at the start. ``airflow/`` is AIRFLOW_HOME, ``sagemaker.log`` has the embedded SageMaker's
-        requests, ``running.json`` the addresses and process ids
-    :param settings: of the embedded SageMaker, ``NAME=VALUE`` each
-    """
-
-    def __init__(self, folder: Path, dags_folder: Path, *, settings: Sequence[str] = ()) -> None:
-        self.folder = folder.resolve()
-        self._marker = (_MARKER, str(self.folder))
-        self._dags_folder = dags_folder
-        self._settings = tuple(settings)
-        self._running_file = self.folder / "running.json"
-        self.airflow: AirflowStack | None = None
-
-    def start(self) -> Addresses:
-        """Start both and wait until both serve; after a failure, the caller must call :meth:`stop`.
-
-        Processes of an earlier run in the same folder are ended first. Raises StackError.
-        """
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        sagemaker = EmbeddedProcess(
-            self.folder / "sagemaker.log",
-            environment=dict([self._marker]),
-            arguments=[word for setting in self._settings for word in ("--set", setting)],
-        )
-        sagemaker.start()
-        self.airflow = AirflowStack(
-            self.folder / "airflow",
-            self._dags_folder,
-            environment={**AWS_SETTINGS, "AWS_ENDPOINT_URL": sagemaker.url, _MARKER: self._marker[1]},
-        )
-        self.airflow.start()
-        addresses = Addresses(airflow=self.airflow.url, sagemaker=sagemaker.url)
-        pids = sorted(process.pid for process in marked(*self._marker))
-        self._running_file.write_text(json.dumps({**asdict(addresses), "pids": pids}, indent=1) + "\n")
-        return addresses
-
-    def running(self) -> Addresses | None:
-        """Read the addresses of this folder's running stack, started by any process; None when it does not run."""
-        if not self._running_file.exists() or not marked(*self._marker):
-            return None
-        running = json.loads(self._running_file.read_text())
-        return Addresses(airflow=running["airflow"], sagemaker=running["sagemaker"])
-
-    def stop(self) -> None:
-        """End all processes of this folder's stack, whoever started them; can be called at any time."""
-        end(marker=self._marker)
-        self._running_file.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -124,10 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=240)  # a file has room for wider tables than 80 columns
-    kept = DemoStack(options.state / "up", options.dags, settings=options.set)
+    kept = DemoStack(options.state / "up", options.dags, settings=options.set, keep=True)
     if options.down:
-        kept.stop()
-        return 0
+        return _down(console, kept)
     if not options.dags.is_dir():
         parser.error(f"there is no folder {options.dags}; run this where the repository's dags/ is")
     if options.up:
@@ -137,16 +73,50 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _up(console: Console, stack: DemoStack) -> int:
     addresses = stack.running()
-    if addresses is None:
-        try:
+    try:
+        if addresses is None:
             with _ended_on_error(console, stack):
-                addresses = stack.start()
-        except StackError as error:
-            return _failed(console, error)
-        except KeyboardInterrupt:
-            return _INTERRUPTED
-    _show_addresses(console, addresses)
-    console.print("Both keep running until [bold]make down[/].")
+                addresses = _start(console, stack)
+        else:
+            _repair(console, stack)
+    except StackError as error:
+        code = _failed(console, error)
+        console.print(
+            f"Try make down and make up. If the kept state is the cause, remove {os.path.relpath(stack.folder)}."
+        )
+        return code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    show_addresses(console, addresses)
+    show_next_steps(console, addresses, dags=stack.dags_folder, state=stack.folder)
+    return 0
+
+
+def _start(console: Console, stack: DemoStack) -> Addresses:
+    console.print("Starting the embedded SageMaker and Airflow, about half a minute …")
+    with StartProgress(console) as progress:
+        stack.observer = progress.observe
+        return stack.start()
+
+
+def _repair(console: Console, stack: DemoStack) -> None:
+    """Check a stack that runs. It keeps running when this is interrupted or fails."""
+    console.print("Both are started already. Checking each component …")
+    with StartProgress(console) as progress:
+        stack.observer = progress.observe
+        ends = stack.repair()
+    show_restarted(console, ends)
+    console.print("All others work." if ends else "All work.")
+
+
+def _down(console: Console, stack: DemoStack) -> int:
+    begun = time.monotonic()
+    ran = stack.stop()
+    if not ran:
+        console.print("Nothing was running.")
+        return 0
+    console.print(f"Stopped after {time.monotonic() - begun:.0f} s: {', '.join(ran)}.", highlight=False)
+    console.print(f"State and logs are kept in {os.path.relpath(stack.folder)}; make clean removes them.")
     return 0
 
 
@@ -154,12 +124,9 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
     begun = time.monotonic()
     try:
         with _ended_on_error(console, stack):
-            console.print("Starting the embedded SageMaker and Airflow …")
-            addresses = stack.start()
-            _show_addresses(console, addresses)
-            console.print(
-                f"Healthy after {time.monotonic() - begun:.0f} s; running the DAG [bold]{dag_id}[/]."
-            )
+            addresses = _start(console, stack)
+            show_addresses(console, addresses)
+            console.print(f"Running the DAG [bold]{dag_id}[/].")
             succeeded = _run(console, stack, dag_id, addresses)
             _stop(stack)
     except StackError as error:
@@ -178,13 +145,26 @@ def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) 
     if stack.airflow is None:
         raise StackError("Airflow is not running")
     api = stack.airflow.api
-    api.wait_for_dag(dag_id)
-    run_id = api.begin(dag_id)
     with Progress(console) as progress:
-        status = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_poll=progress.show)
+
+        def on_poll(status: RunStatus) -> None:
+            stack.check()
+            progress.show(status)
+
+        api.wait_for_dag(dag_id)
+        run_id = api.begin(dag_id)
+        status = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_poll=on_poll)
     reports = [report for task in status.tasks if (report := report_of(api, dag_id, run_id, task))]
     if reports:
-        console.print(report_table(reports, width=console.width))
+        console.print(report_table(reports))
+        console.print(locations(reports), highlight=False, soft_wrap=True)
+        console.print(
+            "Names and numbers vary from run to run. These S3 objects end with the demo.\n"
+            f"To open such objects in a browser: make up, run {dag_id} in Airflow,\n"
+            f"then http://127.0.0.1:{SAGEMAKER_PORT}/_embedded/ui/",
+            style="dim",
+            highlight=False,
+        )
     for report in reports:
         if page := saved_page(report, folder=stack.folder, sagemaker=addresses.sagemaker):
             console.print(f"Open [bold]{os.path.relpath(page)}[/] to see the report.", highlight=False)
@@ -207,13 +187,6 @@ def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, 
         console.print(f"\n[bold red]{task.label} failed[/], the end of its log:")
         lines = [line for line in text.splitlines() if "::group::" not in line and "::endgroup::" not in line]
         console.print(escape("\n".join(lines[-30:])), highlight=False, soft_wrap=True)
-
-
-def _show_addresses(console: Console, addresses: Addresses) -> None:
-    console.print(f"  Airflow    {addresses.airflow}", highlight=False)
-    console.print(
-        f"  SageMaker  {addresses.sagemaker}  (AWS_ENDPOINT_URL; any made-up credentials)", highlight=False
-    )
 
 
 def _failed(console: Console, error: StackError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,11 @@ from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 
 COLUMNS: Mapping[str, str] = {
     "data_set": "data set",
-    "candidate": "candidate",
     "objective": "objective",
     "response_keys": "response keys",
     "rows": "rows predicted",
     "accuracy": "accuracy on held-out rows",
     "trace_id_round_trip": "trace id round trip",
-    "outputs": "outputs",
 }
 """The keys of a data set's report, and their headings."""
 
@@ -35,9 +34,11 @@ BATCH_COLUMNS: Mapping[str, str] = {
     "failed": "failed",
     "accuracy": "accuracy",
     "records_per_second": "records/s",
-    "report": "report",
 }
 """The keys of a batch's report, and their headings."""
+
+BELOW = ("candidate", "outputs", "report")
+"""The keys with long values, which are below the table, a line each: 80 columns would fold them."""
 
 _STATES: Mapping[str | None, tuple[str, str]] = {
     None: ("·", "dim"),
@@ -52,10 +53,8 @@ _STATES: Mapping[str | None, tuple[str, str]] = {
     "upstream_failed": ("✘", "dim red"),
     "skipped": ("-", "dim"),
 }
-_WIDE = 160
-"""From this number of characters on, the report's eight columns fit on a line."""
-
 _WAITING = frozenset({None, "scheduled", "queued"})
+_WORKING = frozenset({"running", "deferred"})
 
 
 class Progress:
@@ -64,8 +63,9 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._begun = time.monotonic()
+        self._tasks: Sequence[TaskInstance] = ()
         self._states: dict[str, str | None] = {}
-        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -76,54 +76,88 @@ class Progress:
         self._live.stop()
 
     def show(self, status: RunStatus) -> None:
+        self._tasks = status.tasks
         if self._console.is_terminal:
-            self._live.update(progress_table(status.tasks, seconds=time.monotonic() - self._begun))
             return
-        for task in sorted(status.tasks, key=lambda task: task.start_date or "~"):
+        for task in in_order(status.tasks):
             if task.state not in _WAITING and task.state != self._states.get(task.label):
                 seconds = f"{time.monotonic() - self._begun:6.1f} s"
                 self._console.print(f"{seconds}  {task.label:<40} {task.state}", highlight=False)
             self._states[task.label] = task.state
 
+    def _table(self) -> Table:
+        seconds = time.monotonic() - self._begun
+        return progress_table(self._tasks, seconds=seconds, now=datetime.datetime.now(datetime.UTC))
 
-def progress_table(tasks: Sequence[TaskInstance], *, seconds: float) -> Table:
-    """Build a table of tasks: a row for each step, a column for each task group."""
-    steps: dict[str, dict[str, TaskInstance]] = {}
-    for task in tasks:
-        group, _, step = task.label.rpartition(".")
-        steps.setdefault(step, {})[group] = task
-    groups = sorted({group for row in steps.values() for group in row})
-    ordered = sorted(steps.items(), key=lambda item: min(t.start_date or "~" for t in item[1].values()))
-    table = Table(
-        title=f"{seconds:.0f} s", title_justify="left", title_style="dim", box=None, padding=(0, 2, 0, 0)
-    )
-    table.add_column("step")
-    for group in groups:
-        table.add_column(group or "run")
-    for step, row in ordered:
-        table.add_row(step, *(_cell(row.get(group)) for group in groups))
+
+def progress_table(tasks: Sequence[TaskInstance], *, seconds: float, now: datetime.datetime) -> Table:
+    """Build a table of tasks in the order of their start.
+
+    Task groups with the same steps are columns; else each task has a row.
+    """
+    groups = sorted({task.label.rpartition(".")[0] for task in tasks} - {""})
+    rows: dict[str, dict[str, TaskInstance]] = {}
+    for task in in_order(tasks):
+        group, _, step = task.label.rpartition(".") if len(groups) > 1 else ("", "", task.label)
+        rows.setdefault(step, {})[group] = task
+    columns = sorted({group for row in rows.values() for group in row})
+    title = f"{seconds:.0f} s" if tasks else f"{seconds:.0f} s, waiting until Airflow has read the DAG"
+    table = Table(title=title, title_justify="left", title_style="dim", box=None, padding=(0, 2, 0, 0))
+    table.add_column("task" if rows else "")
+    for column in columns:
+        table.add_column(column)
+    for step, row in rows.items():
+        table.add_row(step, *(_cell(row.get(column), now) for column in columns))
     return table
 
 
-def report_table(reports: Sequence[Mapping[str, Json]], *, width: int) -> Table:
-    """Build a table of reports of the same kind: a row per report, or a column where ``width`` is too small."""
-    columns = BATCH_COLUMNS if BATCH_COLUMNS.keys() <= reports[0].keys() else COLUMNS
-    cells = [[heading, *(_text(report.get(key)) for report in reports)] for key, heading in columns.items()]
-    rows = list(zip(*cells, strict=True)) if width >= _WIDE else cells
-    table = Table(show_lines=width >= _WIDE)
-    for heading in rows[0]:
+def in_order(tasks: Sequence[TaskInstance]) -> list[TaskInstance]:
+    """Sort tasks by their start, and the mapped ones of a task by their index."""
+    starts: dict[str, str] = {}
+    for task in tasks:
+        begun = task.start_date or "~"
+        starts[task.task_id] = min(begun, starts.get(task.task_id, begun))
+    return sorted(tasks, key=lambda task: (starts[task.task_id], task.task_id, task.map_index))
+
+
+def report_table(reports: Sequence[Mapping[str, Json]]) -> Table:
+    """Build a table of reports of the same kind, with a column per report."""
+    is_batch = BATCH_COLUMNS.keys() <= reports[0].keys()
+    cells = [
+        [heading, *(_text(report.get(key)) for report in reports)]
+        for key, heading in (BATCH_COLUMNS if is_batch else COLUMNS).items()
+    ]
+    table = Table(show_header=not is_batch)
+    for heading in [""] * len(cells[0]) if is_batch else cells.pop(0):
         table.add_column(heading, overflow="fold")
-    for row in rows[1:]:
+    for row in cells:
         table.add_row(*row)
     return table
 
 
-def _cell(task: TaskInstance | None) -> Text:
+def locations(reports: Sequence[Mapping[str, Json]]) -> Text:
+    """List the long values of reports, one a line."""
+    lines = []
+    for report in reports:
+        prefix = f"{report['data_set']} " if "data_set" in report else ""
+        lines += [f"{prefix}{key}  {report[key]}" for key in BELOW if report.get(key) is not None]
+    return Text("\n".join(lines))
+
+
+def _cell(task: TaskInstance | None, now: datetime.datetime) -> Text:
     if task is None:
         return Text("")
     sign, style = _STATES.get(task.state, ("?", ""))
-    seconds = f" {task.duration:.1f} s" if task.duration is not None else ""
-    return Text(f"{sign} {task.state or 'waiting'}{seconds}", style=style)
+    taken = _seconds(task, now)
+    return Text(f"{sign} {task.state or 'waiting'}{'' if taken is None else f' {taken}'}", style=style)
+
+
+def _seconds(task: TaskInstance, now: datetime.datetime) -> str | None:
+    """Format how long a task ran or, while it works, how long it has been running."""
+    if task.state in _WORKING and task.start_date is not None:
+        begun = datetime.datetime.fromisoformat(task.start_date)
+        return f"{max(0.0, (now - begun).total_seconds()):.0f} s"
+    return None if task.duration is None else f"{task.duration:.1f} s"
 
 
 def _text(value: Json) -> str:

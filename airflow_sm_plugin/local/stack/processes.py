@@ -7,6 +7,7 @@ The marker is an environment variable. Children inherit it, so that they are rec
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -19,15 +20,28 @@ import psutil
 _KILL_SECONDS = 60.0
 """SIGKILL ends a process as soon as its system call ends; one that is there after a minute hangs in the kernel."""
 
+_PORTS_TRIED = 100
+
 
 class StackError(RuntimeError):
     """A process of the stack did not start, died or did not end; the message has its last log lines."""
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_port(first: int = 0) -> int:
+    """Choose the first free port of loopback from ``first`` on; 0 leaves the choice to the system."""
+    port = first
+    while True:
+        with socket.socket() as listener:
+            # As servers do: a port whose last connections still time out is free.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or port >= first + _PORTS_TRIED:
+                    raise StackError(f"port {port} of 127.0.0.1 cannot be used: {error.strerror}") from error
+                port += 1
+            else:
+                return int(listener.getsockname()[1])
 
 
 def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
@@ -86,6 +100,15 @@ def marked(name: str, value: str) -> list[psutil.Process]:
             if process.pid != os.getpid() and process.environ().get(name) == value:
                 processes.append(process)
     return processes
+
+
+def is_running(pid: int | None, marker: tuple[str, str]) -> bool:
+    """Tell whether the process lives and has the marker: the number of one that ended can belong to another."""
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(pid) if pid else None
+        if process is not None and process.status() != psutil.STATUS_ZOMBIE:
+            return process.environ().get(marker[0]) == marker[1]
+    return False
 
 
 def end(*, marker: tuple[str, str], pids: Iterable[int] = (), grace: float = 8.0) -> None:

@@ -119,6 +119,12 @@ def _create(region: Region, params: Params, request: JobRequest, *, version: int
     return {"AutoMLJobArn": record["AutoMLJobArn"]}
 
 
+def request_of(record: Record) -> JobRequest:
+    """Build the request of a job's record from the parameters with which the job was created."""
+    params: Params = record["_params"]
+    return from_v2(params) if record["_version"] == 2 else from_v1(params)
+
+
 def _job(region: Region, params: Params) -> Record:
     name = params["AutoMLJobName"]
     with region.table(KIND) as jobs:
