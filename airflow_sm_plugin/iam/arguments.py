@@ -38,6 +38,11 @@ ARGUMENTS: Mapping[str, Argument] = {
     ),
     "partition": Argument("default: aws", r"aws[a-z-]*", "aws, aws-cn or aws-us-gov", several=False),
     "endpoint": Argument("endpoint's name, e.g. churn or 'churn*'", _NAME, _NAME_FORM),
+    "endpoint-config": Argument(
+        "configuration's name, for endpoints that were not deployed by this package; default: <endpoint>-*",
+        _NAME,
+        _NAME_FORM,
+    ),
     "model": Argument("model's name, e.g. 'churn-*'", _NAME, _NAME_FORM),
     "bucket": Argument(
         "bucket of artefacts, inputs and results", r"[a-z0-9.*?-]{3,63}", "a bucket's name, without s3://"
@@ -106,7 +111,9 @@ def parts_of_arns(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         "account": [account],
         "region": [region],
         "endpoint": [name.lower() for name in filled("endpoint")],
-        "endpoint_config": [configs_of(name).lower() for name in filled("endpoint")],
+        "endpoint_config": [
+            name.lower() for name in values["endpoint-config"] or map(configs_of, filled("endpoint"))
+        ],
         "log_endpoint": filled("endpoint"),
         "model": [name.lower() for name in filled("model")],
         "auto_ml_job": [name.lower() for name in filled("auto-ml-job")],

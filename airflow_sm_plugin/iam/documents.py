@@ -10,7 +10,7 @@ from string import Formatter
 from typing import Any
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.iam.features import ACTION_CONDITIONS, ANY, CONDITIONS, FEATURES, RESOURCES
+from airflow_sm_plugin.iam.features import ACTION_CONDITIONS, ANY, CONDITIONS, FEATURES, RESOURCES, WIDER
 
 MOST_CHARACTERS = 6_144
 """Of a managed policy, without whitespace (IAM User Guide, "IAM and AWS STS quotas")."""
@@ -48,6 +48,10 @@ def policy_document(
             for action in grant.actions:
                 key = (grant.resource, action if action in ACTION_CONDITIONS else "")
                 actions.setdefault(key, set()).add(action)
+    for wide, narrow in WIDER:
+        for key in {key for key in actions if key[0] == narrow}:
+            actions[key] -= actions.get((wide, key[1]), set())
+    actions = {key: names for key, names in actions.items() if names}
     statements = [
         _statement(resource, sorted(actions[resource, single]), parts)
         for resource, single in sorted(actions, key=lambda key: (list(RESOURCES).index(key[0]), key[1]))
@@ -91,7 +95,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
         lines.append(f"these actions support no resource but *: {', '.join(on_all)}")
     if len(text) > MOST_CHARACTERS:
         lines.append(
-            f"the policy has {len(text):,} characters, and IAM takes {MOST_CHARACTERS:,} of a managed policy: print the "
-            "features one by one, and attach several policies, or use wildcards instead of many names"
+            f"the policy has {len(text):,} characters, and IAM takes {MOST_CHARACTERS:,} of a managed policy: print "
+            "the features one by one, and attach several policies, or use wildcards instead of many names"
         )
     return lines

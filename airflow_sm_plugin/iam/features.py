@@ -49,6 +49,14 @@ RESOURCES: Mapping[str, str] = {
 }
 """ARNs of each kind of resource; a name in braces is an argument."""
 
+WIDER = (
+    ("every-endpoint", "endpoint"),
+    ("every-endpoint-config", "endpoint-config"),
+    ("every-alarm", "wake-alarm"),
+    ("every-alarm", "tracking-alarm"),
+)
+"""Resources, and narrower ones that they cover: an action on the wider is not printed for the narrower."""
+
 CONDITIONS: Mapping[str, Mapping[str, str]] = {
     "scalable-target": {"application-autoscaling:service-namespace": "sagemaker"},
     "scaling-role": {"iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"},
@@ -170,6 +178,8 @@ FEATURES: Mapping[str, Feature] = {
             _grant("endpoint", "sagemaker", "DeleteEndpoint DescribeEndpoint ListTags"),
             _grant("endpoint-config", "sagemaker", "DeleteEndpointConfig DescribeEndpointConfig ListTags"),
             *_FIND_UNUSED,
+            _grant(ANY, "application-autoscaling", "DescribeScalableTargets"),
+            _grant("every-alarm", "cloudwatch", "DescribeAlarms"),
         ),
     ),
     "delete-models": Feature(
@@ -183,7 +193,7 @@ FEATURES: Mapping[str, Feature] = {
             _grant(
                 "endpoint",
                 "sagemaker",
-                "DescribeEndpoint UpdateEndpointWeightsAndCapacities",
+                "DescribeEndpoint ListTags UpdateEndpointWeightsAndCapacities",
             ),
             _grant("endpoint-config", "sagemaker", "DescribeEndpointConfig"),
             _grant(
@@ -207,7 +217,18 @@ FEATURES: Mapping[str, Feature] = {
             _grant("every-alarm", "cloudwatch", "PutMetricAlarm"),
         ),
     ),
-    "delete-idle": Feature("SageMakerDeleteIdleEndpointsOperator"),
+    "delete-idle": Feature(
+        "SageMakerDeleteIdleEndpointsOperator; with `delete-models` for its delete_models",
+        task=(
+            _grant("endpoint", "sagemaker", "DeleteEndpoint DescribeEndpoint ListTags"),
+            _grant("endpoint-config", "sagemaker", "DeleteEndpointConfig DescribeEndpointConfig ListTags"),
+            *_FIND_UNUSED,
+            _grant(ANY, "application-autoscaling", "DescribeScalableTargets"),
+            _grant(ANY, "cloudwatch", "GetMetricData"),
+            _grant(ANY, "tag", "GetResources"),
+            _grant("every-alarm", "cloudwatch", "DescribeAlarms"),
+        ),
+    ),
     "invoke": Feature(
         "SageMakerInvokeEndpointOperator",
         task=(

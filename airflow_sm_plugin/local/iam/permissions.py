@@ -195,10 +195,9 @@ def _logs(call: CallContext) -> Iterator[Permission]:
 
 
 def _sqs(call: CallContext) -> Iterator[Permission]:
-    queue = urlsplit(str(call.members.get("QueueUrl"))).path.rpartition("/")[2] or call.members.get(
-        "QueueName"
-    )
-    yield Permission(f"sqs:{call.operation.removesuffix('Batch')}", call.arn("sqs", str(queue)))
+    path = urlsplit(str(call.members.get("QueueUrl") or call.members.get("QueueName"))).path
+    name = path.rpartition("/")[2]
+    yield Permission(f"sqs:{call.operation.removesuffix('Batch')}", call.arn("sqs", name))
 
 
 def _sns(call: CallContext) -> Iterator[Permission]:

@@ -19,7 +19,7 @@ CONDITION_KEYS = (
     "iam:PassedToService",
 )
 """The condition keys that :mod:`~airflow_sm_plugin.local.iam.permissions` has values of."""
-_ACTION = re.compile(r"\*|[a-z0-9-]+:[A-Za-z*?]+")
+_ACTION = re.compile(r"\*|[a-z0-9-]+:[A-Za-z0-9*?]+")
 _RESOURCE = re.compile(r"\*|arn:[a-z*-]*:[a-z0-9-]+:[a-z0-9*-]*:(\d{12}|\*|):.+", re.DOTALL)
 
 
