@@ -133,9 +133,8 @@ FEATURES: Mapping[str, Feature] = {
     "registry": Feature(
         "SageMakerCreateModelOperator with model_package_arn or model_package_group_name; with `model`",
         task=(
-            _grant("model-package", "sagemaker", "DescribeModelPackage"),
+            _grant("model-package", "sagemaker", "DescribeModelPackage ListModelPackages"),
             _grant("model-package-group", "sagemaker", "DescribeModelPackageGroup"),
-            _grant(ANY, "sagemaker", "ListModelPackages"),
         ),
     ),
     "autopilot": Feature(
@@ -220,9 +219,11 @@ FEATURES: Mapping[str, Feature] = {
     "delete-idle": Feature(
         "SageMakerDeleteIdleEndpointsOperator; with `delete-models` for its delete_models",
         task=(
-            _grant("endpoint", "sagemaker", "DeleteEndpoint DescribeEndpoint ListTags"),
-            _grant("endpoint-config", "sagemaker", "DeleteEndpointConfig DescribeEndpointConfig ListTags"),
+            _grant("endpoint", "sagemaker", "DeleteEndpoint"),
+            _grant("endpoint-config", "sagemaker", "DeleteEndpointConfig"),
             *_FIND_UNUSED,
+            _grant("every-endpoint", "sagemaker", "ListTags"),
+            _grant("every-endpoint-config", "sagemaker", "DescribeEndpointConfig ListTags"),
             _grant(ANY, "application-autoscaling", "DescribeScalableTargets"),
             _grant(ANY, "cloudwatch", "GetMetricData"),
             _grant(ANY, "tag", "GetResources"),

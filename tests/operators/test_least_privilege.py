@@ -22,10 +22,12 @@ from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload
+from airflow_sm_plugin.callbacks import TransformJobLogs
 from airflow_sm_plugin.exceptions import EndpointFailed
 from airflow_sm_plugin.iam.__main__ import main
 from airflow_sm_plugin.iam.features import FEATURES
 from airflow_sm_plugin.local.iam.policies import IdentityPolicy, Permission
+from airflow_sm_plugin.local.protocol.access import OWN_ACCESS_KEY
 from airflow_sm_plugin.operators import idle_endpoints
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
@@ -63,6 +65,7 @@ from tests.support import (
     run_task,
     unique,
 )
+from tests.test_callbacks import Instance, transform
 
 pytestmark = pytest.mark.airflow
 
@@ -95,12 +98,16 @@ class Privileges:
         rows: list[Mapping[str, Any]] = control(self.account, "GET", "policies")[self.access_key]["needed"]
         return rows
 
-    def check(self) -> None:
-        """Check that nothing was denied, and that everything permitted was needed."""
+    def check(self, *beside: str) -> None:
+        """Check that nothing was denied, and that everything permitted was needed.
+
+        :param beside: features that other tests check; their actions can be left unneeded
+        """
         needed = self.needed()
         assert [row for row in needed if not row["allowed"]] == []
         permissions = [Permission(row["action"], row["resource"], row["context"]) for row in needed]
-        assert superfluous(self.document, permissions) == []
+        elsewhere = {action for name in beside for grant in FEATURES[name].task for action in grant.actions}
+        assert {action for action, _ in superfluous(self.document, permissions)} - elsewhere == set()
 
 
 def superfluous(document: Mapping[str, Any], needed: list[Permission]) -> list[tuple[str, str]]:
@@ -142,8 +149,8 @@ def create_model(**arguments: Any) -> SageMakerCreateModelOperator:  # noqa: ANN
 @pytest.fixture
 def role(account: Account) -> str:
     name = unique("role")
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    iam = boto3.client("iam", endpoint_url=account.url, region_name=REGION, **keys)
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    iam = session.client("iam", endpoint_url=account.url)
     iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     return name
 
@@ -178,7 +185,7 @@ def test_registry(account: Account, privileges: Privileges) -> None:
     run_task(partial(make, model_package_arn=arn))
     with pytest.raises(AirflowFailException, match="ModelPackageNotFound"):
         run_task(partial(make, model_package_group_name=empty))
-    assert [row for row in privileges.needed() if not row["allowed"]] == []
+    privileges.check("model")
 
 
 def test_autopilot(account: Account, privileges: Privileges, jobs: Jobs) -> None:
@@ -275,9 +282,7 @@ def test_rescale(account: Account, privileges: Privileges) -> None:
     privileges.only("deploy", "scaling", "rescale", endpoint=name, model="model-*")
     result = run_task(partial(deploy, name, model, instance_type="ml.c5.large", on_scaled="rescale"))
     assert result["action"] == "updated"
-    assert [row for row in privileges.needed() if not row["allowed"]] == []
-    permitted = {action for statement in FEATURES["rescale"].task for action in statement.actions}
-    assert permitted <= {row["action"] for row in privileges.needed()}
+    privileges.check("deploy", "scaling")
 
 
 def test_delete_idle(account: Account, privileges: Privileges, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,6 +430,18 @@ async def _aborted_upload(location: str, key: str) -> None:
         await upload.abort()
 
 
+def test_transform_logs(account: Account, privileges: Privileges) -> None:
+    job = unique("job")
+    account.upload("1,2\n", f"{job}/in/a.csv")
+    context, operator = context_for(Instance()), transform(account, job, FAILING)
+    context["task"] = operator
+    with pytest.raises(Exception, match="AlgorithmError"):
+        operator.execute(context)
+    privileges.only("transform-logs", transform_job=job)
+    TransformJobLogs()(context)
+    privileges.check()
+
+
 def test_page(account: Account, privileges: Privileges) -> None:
     name, model = unique("endpoint"), account.create_model(multi_model=True)
     run_task(partial(deploy, name, model))
@@ -432,3 +449,78 @@ def test_page(account: Account, privileges: Privileges) -> None:
     overview = collect_region("aws_default", REGION)
     assert overview.problems == []
     privileges.check()
+
+
+NOT_EMULATED = {
+    "cloudwatch:PutMetricData",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetDownloadUrlForLayer",
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+    "logs:DescribeLogStreams",
+}
+"""What AWS documents of an execution role, and the embedded service does not do: it pulls no image."""
+
+
+def test_execution_role(
+    account: Account, notified: NotifiedEndpoint, opening_gate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embedded service's own calls are restricted to the execution role's policy."""
+    capsys.readouterr()
+    key = "1234abcd-12ab-34cd-56ef-1234567890ab"
+    names = ["--endpoint", "*", "--bucket", account.bucket, "--topic", "topic-*", "--kms-key", key]
+    features = ["model", "deploy", "async", "batch", "data-capture"]
+    assert main([*features, *LOCATION, *names, "--for", "execution-role"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    capture = {
+        "InitialSamplingPercentage": 100,
+        "DestinationS3Uri": f"s3://{account.bucket}/captured",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
+    invoke = partial(SageMakerInvokeEndpointAsyncOperator, task_id="i", endpoint_name=notified.name)
+    control(account, "PUT", f"policies/{OWN_ACCESS_KEY}", document)
+    try:
+        multi_model = MultiModel.deployed(account, ["a"])
+        account.runtime.invoke_endpoint(
+            EndpointName=multi_model.name, TargetModel="a.tar.gz", Body=b"1", ContentType="text/csv"
+        )
+        name = unique("endpoint")
+        run_task(partial(deploy, name, account.create_model(), data_capture_config=capture))
+        run_task(
+            partial(
+                invoke,
+                input_location=account.upload(f"gate {opening_gate}"),
+                content_type="text/plain",
+                completion_queue=notified.queue,
+                wait_for_completion=True,
+                **COMMON | {"deferrable": True, "poll_interval": NEXT_POLL},
+            )
+        )
+        needed = control(account, "GET", "policies")[OWN_ACCESS_KEY]["needed"]
+    finally:
+        control(account, "DELETE", f"policies/{OWN_ACCESS_KEY}")
+    ours = [row for row in needed if row["action"].partition(":")[0] in ("s3", "logs", "sns")]
+    assert [row for row in ours if not row["allowed"]] == []
+    permissions = [Permission(row["action"], row["resource"], row["context"]) for row in ours]
+    assert {action for action, _ in superfluous(document, permissions)} == NOT_EMULATED
+
+
+def test_every_feature_has_a_test() -> None:
+    tested = {name.removeprefix("test_").replace("_", "-") for name in globals()}
+    of_task_roles = {name for name, feature in FEATURES.items() if feature.task}
+    assert of_task_roles <= tested
+
+
+def test_a_missing_action_fails_the_task_with_its_name_and_resource(
+    account: Account, privileges: Privileges
+) -> None:
+    privileges.only("invoke", endpoint="another")
+    invoke = partial(
+        SageMakerInvokeEndpointOperator, task_id="invoke", endpoint_name="Mine", aws_conn_id=None
+    )
+    with pytest.raises(AirflowFailException) as denied:
+        run_task(partial(invoke, body="1", content_type="text/csv"))
+    for part in ("AccessDenied", "sagemaker:InvokeEndpoint", "123456789012:endpoint/mine"):
+        assert part in str(denied.value)

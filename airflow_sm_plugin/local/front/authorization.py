@@ -86,8 +86,12 @@ def _members(http: ReceivedRequest, name: CallName) -> Mapping[str, Any]:
 
 
 def _of_object(call: CallContext, region: Region) -> Iterator[Permission]:
-    """List what reading an object needs further: its key's use; ListBucket where there is none, else S3 answers 403."""
-    if call.name.service != "s3" or call.operation not in ("GetObject", "HeadObject"):
+    """List what reading an object needs further: its key's use; ListBucket where there is none, else S3 answers 403.
+
+    Nothing of an own call: this one is made by the same key.
+    """
+    is_reading = call.name.service == "s3" and call.operation in ("GetObject", "HeadObject")
+    if call.name.is_own or not is_reading:
         return
     bucket, _, key = (call.name.resource or "").partition("/")
     try:

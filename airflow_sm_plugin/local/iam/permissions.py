@@ -99,9 +99,8 @@ def needed_permissions(call: CallContext) -> list[Permission]:
         return []  # AWS permits it to every identity
     action = f"{_PREFIXES.get(service, service)}:{call.operation}"
     takes_none = call.operation.startswith(_WITHOUT_RESOURCE.get(service, ("-",)))
-    if takes_none and call.operation not in _TAGGING:
-        namespace = call.members.get("Namespace")
-        return [Permission(action, context={"cloudwatch:namespace": str(namespace)} if namespace else {})]
+    if takes_none and call.operation not in ("ListTags", "ListModelPackages"):
+        return [Permission(action)]
     if service not in _SERVICES:
         raise UnknownPermission(action)
     return list(_SERVICES[service](call))
@@ -112,6 +111,10 @@ def _sagemaker(call: CallContext) -> Iterator[Permission]:
     action = f"sagemaker:{operation}"
     if operation in _TAGGING:
         yield Permission(action, str(members.get("ResourceArn")))
+        return
+    if operation == "ListModelPackages":
+        group = _sagemaker_arn(call, "model-package-group", str(members.get("ModelPackageGroupName", "*")))
+        yield Permission(action, f"{group.replace(':model-package-group/', ':model-package/')}/*")
         return
     verb = next((verb for verb in _VERBS if operation.startswith(verb)), "")
     if operation.removeprefix(verb) not in _RESOURCE_KINDS:

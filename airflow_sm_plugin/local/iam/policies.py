@@ -14,12 +14,11 @@ _STATEMENT_MEMBERS = {"Sid", "Effect", "Action", "Resource", "Condition"}
 _OPERATORS = ("StringEquals", "StringLike")
 CONDITION_KEYS = (
     "application-autoscaling:service-namespace",
-    "cloudwatch:namespace",
     "iam:AWSServiceName",
     "iam:PassedToService",
 )
 """The condition keys that :mod:`~airflow_sm_plugin.local.iam.permissions` has values of."""
-_ACTION = re.compile(r"\*|[a-z0-9-]+:[A-Za-z0-9*?]+")
+_ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+")
 _RESOURCE = re.compile(r"\*|arn:[a-z*-]*:[a-z0-9-]+:[a-z0-9*-]*:(\d{12}|\*|):.+", re.DOTALL)
 
 
