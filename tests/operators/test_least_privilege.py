@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -524,3 +525,18 @@ def test_a_missing_action_fails_the_task_with_its_name_and_resource(
         run_task(partial(invoke, body="1", content_type="text/csv"))
     for part in ("AccessDenied", "sagemaker:InvokeEndpoint", "123456789012:endpoint/mine"):
         assert part in str(denied.value)
+
+
+def test_sagemaker_deletes_no_scaled_endpoint_without_the_permission_to_deregister_it(
+    account: Account, privileges: Privileges
+) -> None:
+    name = unique("endpoint")
+    run_task(partial(deploy, name, account.create_model(multi_model=True)))
+    scale(account, name)
+    privileges.only("delete", endpoint=name)
+    session = boto3.Session(privileges.access_key, "test", region_name=REGION)
+    client = session.client("sagemaker", endpoint_url=account.url)
+    with pytest.raises(ClientError, match="application-autoscaling:DeregisterScalableTarget"):
+        client.delete_endpoint(EndpointName=name)
+    privileges.only("delete", "scaling", endpoint=name)
+    client.delete_endpoint(EndpointName=name)

@@ -167,7 +167,7 @@ def test_a_denied_call_gets_awss_answer_with_action_and_resource(
 def test_other_access_keys_are_permitted_every_call_and_removal_ends_the_restriction(
     sagemaker_server: EmbeddedSageMaker, clients: Clients, key: str
 ) -> None:
-    name = {"Bucket": clients.bucket, "Key": "content.txt"}
+    name: dict[str, Any] = {"Bucket": clients.bucket, "Key": "content.txt"}
     clients.s3.put_object(Bucket=clients.bucket, Key="content.txt", Body=b"content")
     control(sagemaker_server, "PUT", f"policies/{key}", policy({}))
     with pytest.raises(ClientError, match="AccessDenied"):
