@@ -59,7 +59,10 @@ ALLOWED = {
 """What a pure module may import beside other pure modules. ``datetime`` only for its arithmetic."""
 
 TOUCHING = {"open", "print", "input", "exec", "eval", "__import__", "now", "utcnow", "today"}
-ROOMS = ("core", "resources", "invoke", "autopilot", "endpoints", "batches", "async_inference", "multi_model")
+ROOMS = (
+    *("core", "resources", "invoke", "autopilot", "endpoints", "batches", "async_inference", "multi_model"),
+    "iam",
+)
 """Every module of these is pure unless it is in ``SHELLS``."""
 
 FOUNDATION = {"exceptions", "_safe_text"}
@@ -94,6 +97,7 @@ SHELLS = {
     "endpoints.deployment_scaling",
     "endpoints.idle_deletion",
     "endpoints.noted_scaling",
+    "iam.__main__",
     "invoke.endpoint_invoker",
     "invoke.errors",
     "invoke.http_connection",
@@ -129,6 +133,7 @@ COMMON = {"exceptions", "_safe_text", "_log", "_compat"}
 
 IMPORTS: Mapping[str, str] = {
     "core": "",
+    "iam": "core",
     "aws": "core",
     "aws.s3": "aws core",
     "resources": "core",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +21,8 @@ from botocore import xform_name
 
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.iam import __main__ as iam_command
+from airflow_sm_plugin.iam.features import FEATURES
 from tests.docs import example_responses
 from tests.docs.plain_english import mean_length, sentences
 from tests.support import archive
@@ -110,43 +112,36 @@ def test_every_combination_of_response_keys_has_its_answer() -> None:
         assert len([cell for cell in row.removeprefix(beginning).split(" | ") if len(cell) > 2]) == 2
 
 
-def test_the_policies_allow_what_the_hooks_call_and_no_more() -> None:
-    """The actions are those of the hooks' client calls, and what SageMaker and S3 ask for beside them."""
-    policies = re.findall(r"^```json\n(.*?)^```$", (DOCS / "iam.md").read_text(), re.MULTILINE | re.DOTALL)
-    statements = [statement for policy in policies for statement in json.loads(policy)["Statement"]]
-    allowed = {action for statement in statements for action in _listed(statement["Action"])}
+def test_the_policies_of_the_page_are_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / "iam.md").read_text()
+    examples = re.findall(
+        r"^```console\n\$ python -m airflow_sm_plugin\.iam (.*)\n([\s\S]*?)^```$", page, re.MULTILINE
+    )
+    assert len(examples) == 2
+    for command, shown in examples:
+        assert iam_command.main(shlex.split(command)) == 0
+        out, remarks = capsys.readouterr()
+        assert shown in (out, out + remarks)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \| (yes)? ?\| (yes)? ?\|$", page, re.MULTILINE)
+    assert rows == [
+        (name, feature.about, "yes" if feature.task else "", "yes" if feature.execution else "")
+        for name, feature in FEATURES.items()
+    ]
+
+
+def test_every_call_of_a_hook_is_in_a_feature() -> None:
     rooms = [ROOT / "airflow_sm_plugin" / room for room in ("hooks", "endpoints")]
     source = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     called = set(re.findall(r"client\.(\w+)\(", source)) - {"get_paginator"}
     called |= set(re.findall(r"pages_of\(\s*[\w.]+,\s*\"(\w+)\"", source))
-    sagemaker = {
-        xform_name(action.partition(":")[2]): action for action in allowed if action.startswith("sagemaker:")
+    granted = {
+        xform_name(action.partition(":")[2])
+        for feature in FEATURES.values()
+        for grant in feature.task
+        for action in grant.actions
     }
-    unused = {action for call, action in sagemaker.items() if call not in called}
-    assert unused == {"sagemaker:UpdateEndpointWeightsAndCapacities"}, "Application Auto Scaling asks for it"
-    others = {xform_name(action.partition(":")[2]) for action in allowed} - set(sagemaker)
-    s3_calls = {"head_object", "get_object", "put_object"}
-    assert called - s3_calls - set(sagemaker) - others == set()
-    assert {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "iam:PassRole", "iam:GetRole"} < allowed
-    (passing,) = (one for one in statements if "iam:PassRole" in _listed(one["Action"]))
-    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    # What goes over our own transport, and what AWS asks for with a key or an ACL of one's own.
-    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "s3:DeleteObject", "s3:AbortMultipartUpload"} < allowed
-    assert {"s3:PutObjectAcl", "kms:GenerateDataKey", "kms:Decrypt"} < allowed
-
-
-def test_only_actions_that_take_no_resource_are_allowed_on_all() -> None:
-    policies = re.findall(r"^```json\n(.*?)^```$", (DOCS / "iam.md").read_text(), re.MULTILINE | re.DOTALL)
-    statements = [statement for policy in policies for statement in json.loads(policy)["Statement"]]
-    on_all = {action for one in statements if one["Resource"] == "*" for action in _listed(one["Action"])}
-    harmless = re.compile(
-        r"sagemaker:(List|Describe)\w+|application-autoscaling:\w+|cloudwatch:(\w+Alarms?|GetMetricData)|tag:GetResources"
-    )
-    assert {action for action in on_all if not harmless.fullmatch(action)} == {"iam:CreateServiceLinkedRole"}
-
-
-def _listed(action: str | list[str]) -> list[str]:
-    return [action] if isinstance(action, str) else action
+    # GetObject permits HeadObject; the older DescribeAutoMLJob is called only where the newer one is denied.
+    assert called - granted == {"head_object", "describe_auto_ml_job"}
 
 
 def test_issue_forms_are_valid() -> None:

@@ -7,11 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
+from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.async_inference.watcher import ResultWatcher
+from tests.async_inference.batch.async_batches import OBEDIENT
+from tests.stubs.notified_endpoint import NotifiedEndpoint, notified_endpoint
 from tests.support import POLL, ROLE, Account, unique
 
 _LONGEST_TRAINING = 900.0
@@ -64,6 +69,28 @@ def shared_clients(monkeypatch: pytest.MonkeyPatch) -> None:
         return clients[key]
 
     monkeypatch.setattr(AwsGenericHook, "get_client_type", shared)
+
+
+@pytest.fixture
+def notified(account: Account) -> Iterator[NotifiedEndpoint]:
+    with notified_endpoint(account, OBEDIENT) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def opening_gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file that is made after the first poll of a trigger."""
+    path = tmp_path / "gate"
+
+    class OpeningWatcher(ResultWatcher):
+        async def poll(self, *args: Any, **kwargs: Any) -> WatchState:  # noqa: ANN401 - handed on
+            state = await super().poll(*args, **kwargs)
+            path.touch()
+            return state
+
+    monkeypatch.setattr("airflow_sm_plugin.triggers.async_inference.ResultWatcher", OpeningWatcher)
+    monkeypatch.setattr("airflow_sm_plugin.triggers.async_inference._FIRST_PAUSE", 0.0)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.async_inference.watch_state import WatchState
-from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
-from tests.async_inference.batch.async_batches import OBEDIENT, upload_inputs
-from tests.stubs.notified_endpoint import NotifiedEndpoint, notification_of, notified_endpoint
+from tests.async_inference.batch.async_batches import upload_inputs
+from tests.stubs.notified_endpoint import NotifiedEndpoint, notification_of
 from tests.support import Account, context_for, deferred, event_of, rebuilt, run_task, unique
 
 pytestmark = pytest.mark.airflow
@@ -28,25 +26,9 @@ FOREIGN = "another sender's text"
 
 
 @pytest.fixture
-def notified(account: Account) -> Iterator[NotifiedEndpoint]:
-    with notified_endpoint(account, OBEDIENT) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def gate(opening_gate: Path) -> Path:
     """A gate that opens after the first poll of a trigger: only a notification can report its result."""
-    path = tmp_path / "gate"
-
-    class OpeningWatcher(ResultWatcher):
-        async def poll(self, *args: Any, **kwargs: Any) -> WatchState:  # noqa: ANN401 - handed on
-            state = await super().poll(*args, **kwargs)
-            path.touch()
-            return state
-
-    monkeypatch.setattr("airflow_sm_plugin.triggers.async_inference.ResultWatcher", OpeningWatcher)
-    monkeypatch.setattr("airflow_sm_plugin.triggers.async_inference._FIRST_PAUSE", 0.0)
-    return path
+    return opening_gate
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.faults.faults import FaultPlan
 from airflow_sm_plugin.local.faults.outcomes import Outcomes
+from airflow_sm_plugin.local.iam.access_keys import AccessPolicies
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ class Account:
         self.faults = FaultPlan()
         self.calls = CallLog()
         self.outcomes = Outcomes()
+        self.policies = AccessPolicies()
         self._lock = threading.Lock()
         self._regions: dict[str, Region] = {}
 
@@ -146,10 +148,11 @@ class Account:
             return list(self._regions.values())
 
     def reset(self) -> None:
-        """Drop the records, the fault plan, outcomes and the call log, and stop all background work; settings stay."""
+        """Drop records, fault plan, outcomes, policies and call log, and stop all background work; settings stay."""
         self.faults.clear()
         self.calls.clear()
         self.outcomes.clear()
+        self.policies.clear()
         with self._lock:
             regions, self._regions = list(self._regions.values()), {}
         for region in regions:

@@ -2,9 +2,9 @@
 
 A request passes, in this order: the check that its sender is permitted to use this service (``protocol/access``),
 ``/_embedded/ui/`` (``pages``), ``/_embedded/`` (``control``) and ``/moto-api/``, the check of its signature where AWS
-requires one, the fault plan, and then the operation. Both planes of SageMaker are signed for ``sagemaker``, which
-identifies them whatever the host name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets
-this service and moto.
+requires one, the fault plan, the policies of its access key (``authorization``), and then the operation. Both planes of
+SageMaker are signed for ``sagemaker``, which identifies them whatever the host name. Every call of every service is in
+the call log; ``POST /moto-api/reset`` resets this service and moto.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from airflow_sm_plugin.local.catalogue.tags import TAGGING_API, answer_tagging_a
 from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import Strike
 from airflow_sm_plugin.local.front import control
+from airflow_sm_plugin.local.front.authorization import check_permissions
 from airflow_sm_plugin.local.front.http_channel import Dropped
 from airflow_sm_plugin.local.pages import site
 from airflow_sm_plugin.local.protocol.access import (
@@ -194,6 +195,7 @@ class EmbeddedApplication:
         try:
             if isinstance(request, ServiceFailure):
                 raise request
+            check_permissions(self.account, http, name, request)
             if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
                 region = self.account.region(name.region)
                 activities = scaling.describe_activities(region, json_object(http.body()))

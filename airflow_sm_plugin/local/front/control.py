@@ -1,4 +1,4 @@
-"""The service's own HTTP interface below ``/_embedded/``: health, settings, faults, calls, endpoints, models."""
+"""The service's own interface below ``/_embedded/``: health, settings, faults, calls, endpoints, models, policies."""
 
 from __future__ import annotations
 
@@ -162,6 +162,17 @@ def _models(account: Account, request: ControlRequest) -> object:
     return {"instances": [row for rows in rows_by_region for row in rows or ()]}
 
 
+def _policies(account: Account, request: ControlRequest) -> object:
+    if request.method in ("PUT", "DELETE") and len(request.rest) == 1 and request.rest[0]:
+        if request.method == "PUT":
+            account.policies.put(request.rest[0], request.value())
+        else:
+            account.policies.remove(request.rest[0])
+    elif request.method != "GET" or request.rest:
+        raise NoSuchRoute
+    return account.policies.as_json()
+
+
 def _json(status: int, value: object) -> Response:
     return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
@@ -173,6 +184,7 @@ _ROUTES: Mapping[str, Route] = {
     "calls": _calls,
     "endpoints": _endpoints,
     "models": _models,
+    "policies": _policies,
 }
 
 

@@ -11,6 +11,7 @@
     │   └── UnknownPathFailure      the same, 404, where method and path name the operation
     ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS requires a signature
     ├── AccessDeniedFailure         AccessDenied, 403: this client is not permitted to use the embedded SageMaker
+    ├── NotAuthorizedFailure        AccessDeniedException or AccessDenied: the access key's policy permits no such call
     ├── InvalidParameterFailure     InvalidParameterException, 400 (Resource Groups Tagging API)
     ├── TemplateFailure             ValidationError, 400 (CloudFormation)
     ├── S3Failure                   S3's own code: MalformedXML, NoSuchUpload, InvalidArgument, …
@@ -113,6 +114,23 @@ class AccessDeniedFailure(ServiceFailure):
 
     code = "AccessDenied"
     status = 403
+
+
+class NotAuthorizedFailure(ServiceFailure):
+    """The caller's identity policies do not permit the call. Retrying does not help."""
+
+    status = 403
+
+    def __init__(self, message: str, *, service: str) -> None:
+        super().__init__(message)
+        self.code = "AccessDenied" if service in _ACCESS_DENIED else "AccessDeniedException"
+        self.status = 400 if service in _JSON_DENIALS else 403
+
+
+_ACCESS_DENIED = ("s3", "sqs", "sns", "iam", "sts", "monitoring")
+"""Services whose code has no "Exception" at its end."""
+_JSON_DENIALS = ("sagemaker", "logs", "application-autoscaling", "tagging")
+"""Services of the protocol JSON 1.1, where only the code tells what happened."""
 
 
 class ModelFailure(ServiceFailure):

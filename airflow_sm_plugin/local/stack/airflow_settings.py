@@ -19,8 +19,6 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         # An error's text is read in the log without scrolling to the right.
         "AIRFLOW__API__DEFAULT_WRAP": "True",
-        # Without it, each task logs that there is no connection aws_default. It takes boto3's own credentials.
-        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
