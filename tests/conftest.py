@@ -16,9 +16,9 @@ import pytest
 from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from tests.cheap_clients import cheap_clients
-from tests.metrics import Metrics
 
 if TYPE_CHECKING:
+    from tests.metrics import Metrics
     from tests.support import Account, Requests
 
 try:
@@ -191,5 +191,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSL
 @pytest.fixture
 def metrics() -> Iterator[Metrics]:
     """Receive what goes to Airflow's statistics."""
+    from tests.metrics import Metrics
+
     with Metrics().installed() as received:
         yield received

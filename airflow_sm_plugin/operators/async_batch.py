@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SensitiveField, check_event, reveal, run_of, task_instance_owner, try_of
-from airflow_sm_plugin.batches.report.elements import group_line
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, digest
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -31,7 +30,6 @@ from airflow_sm_plugin.links import BatchReportLink, FailuresLink, OutputsLink, 
 from airflow_sm_plugin.metrics import count, waited
 from airflow_sm_plugin.operators.arguments import is_restart, object_options, whole_number_if_given
 from airflow_sm_plugin.operators.invocation import InvocationOperator
-from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.report import Report
@@ -198,6 +196,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self, context: Context, settings: BatchSettings, console: Console, *, resumes: bool
     ) -> dict[str, Any]:
         from airflow_sm_plugin.async_inference.batch.run import Finished
+        from airflow_sm_plugin.operators.report_context import run_context
 
         task = run_context(
             context,
@@ -288,6 +287,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self.note_data(context, inputs=[self.inputs], outputs=[outputs], extra=event_of(report.summary()))
 
     def _conclude(self, finished: Finished) -> dict[str, Any]:
+        from airflow_sm_plugin.batches.report.elements import group_line
+
         counts, report = finished.report.counts, finished.report
         self.log.info("endpoint %s: %s; report %s", self.endpoint_name, counts, report.report_location)
         if not counts.unsuccessful:

@@ -24,7 +24,6 @@ from airflow_sm_plugin.links import (
 )
 from airflow_sm_plugin.operators.arguments import object_options, plan_settings, split_options, tolerance_of
 from airflow_sm_plugin.operators.multi_model_batch import SageMakerMultiModelBatchOperator
-from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.console import Console
@@ -286,6 +285,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.multi_model.plan.store import S3_CONNECTIONS, read_plan
         from airflow_sm_plugin.multi_model.report.merge import report_batch
+        from airflow_sm_plugin.operators.report_context import run_context
 
         options = object_options(self.output_kms_key_id, self.output_acl)
         async with S3Objects.open(self.aws, max_connections=S3_CONNECTIONS, options=options) as s3:

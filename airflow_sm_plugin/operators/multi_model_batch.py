@@ -34,7 +34,6 @@ from airflow_sm_plugin.operators.arguments import (
     whole_number_if_given,
 )
 from airflow_sm_plugin.operators.invocation import InvocationOperator
-from airflow_sm_plugin.operators.report_context import run_context
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.console import Console
@@ -248,6 +247,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         """Run the batch; add the location of the page that was written, also before an error."""
         from airflow_sm_plugin.multi_model.run import run_batch, run_one_shard
         from airflow_sm_plugin.multi_model.shard import ShardSettings
+        from airflow_sm_plugin.operators.report_context import run_context
 
         settings = ShardSettings(
             plan_location="",
