@@ -110,7 +110,7 @@ def client(sagemaker_server: EmbeddedSageMaker, service: str, key: str) -> Any: 
     return session.client(service, endpoint_url=sagemaker_server.url)  # type: ignore[call-overload] # the name is a variable
 
 
-READS = {
+READS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "s3:GetObject": ("s3", "get_object", {"Bucket": "bucket", "Key": "Key"}, '"arn:aws:s3:::bucket/Key"'),
     "sagemaker:DescribeModel": (
         "sagemaker",
