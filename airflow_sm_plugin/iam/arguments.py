@@ -64,7 +64,7 @@ ARGUMENTS: Mapping[str, Argument] = {
         "ARN or name of the image's ECR repository", rf"{_ARN}|[a-z0-9._/*?-]+", "an ARN or a name"
     ),
     "kms-key": Argument(
-        "ARN or id of the key that encrypts results; without it no kms action is printed",
+        "ARN or id of the key that encrypts results, or the bucket; without it no kms action is printed",
         r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+|(?!alias/)[\w-]+",
         "the ARN or the id of a key: IAM takes no alias",
     ),

@@ -116,6 +116,7 @@ _SERVE = (
     _grant("bucket", "s3", "ListBucket"),
     _grant("repository", "ecr", "BatchCheckLayerAvailability BatchGetImage GetDownloadUrlForLayer"),
     _grant(ANY, "ecr", "GetAuthorizationToken"),
+    _grant("key", "kms", "Decrypt", only_with="kms_key"),
 )
 _WRITE_RESULTS = (
     _grant("object", "s3", "GetObject PutObject"),
@@ -236,6 +237,7 @@ FEATURES: Mapping[str, Feature] = {
             _grant("endpoint", "sagemaker", "InvokeEndpoint"),
             _grant("object", "s3", "GetObject PutObject"),
             _ENDPOINT_LOGS,
+            _USE_KEY,
         ),
     ),
     "async": Feature(
@@ -245,6 +247,7 @@ FEATURES: Mapping[str, Feature] = {
             _grant("object", "s3", "GetObject PutObject"),
             _grant("bucket", "s3", "ListBucket"),
             _ENDPOINT_LOGS,
+            _USE_KEY,
             _QUEUE,
         ),
         execution=_WRITE_RESULTS,
@@ -256,6 +259,7 @@ FEATURES: Mapping[str, Feature] = {
             _grant("object", "s3", "GetObject PutObject"),
             _grant("bucket", "s3", "ListBucket"),
             _ENDPOINT_LOGS,
+            _USE_KEY,
             _QUEUE,
         ),
         execution=_WRITE_RESULTS,

@@ -73,6 +73,7 @@ pytestmark = pytest.mark.airflow
 LOCATION = ["--account", "123456789012", "--region", REGION]
 NEXT_POLL = 3600.0
 """Only a notification ends a wait: the first poll comes too early, and the next one too late."""
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 COMMON: dict[str, Any] = {"aws_conn_id": None, "poll_interval": POLL, "deferrable": False}
 
 
@@ -154,6 +155,21 @@ def role(account: Account) -> str:
     iam = session.client("iam", endpoint_url=account.url)
     iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     return name
+
+
+@pytest.fixture
+def encrypted(account: Account) -> Iterator[Account]:
+    """The account while new objects of its bucket are encrypted with :data:`KEY`."""
+    account.s3.put_bucket_encryption(
+        Bucket=account.bucket,
+        ServerSideEncryptionConfiguration={
+            "Rules": [
+                {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}
+            ]
+        },
+    )
+    yield account
+    account.s3.delete_bucket_encryption(Bucket=account.bucket)
 
 
 def test_model(account: Account, privileges: Privileges, role: str) -> None:
@@ -298,35 +314,38 @@ def test_delete_idle(account: Account, privileges: Privileges, monkeypatch: pyte
     privileges.check()
 
 
-def test_invoke(account: Account, privileges: Privileges) -> None:
-    name = account.deploy(FAILING)
-    good = account.deploy(ECHO)
+def test_invoke(encrypted: Account, privileges: Privileges) -> None:
+    name = encrypted.deploy(FAILING)
+    good = encrypted.deploy(ECHO)
     invoke = partial(
         SageMakerInvokeEndpointOperator, task_id="invoke", content_type="text/csv", aws_conn_id=None
     )
-    privileges.only("invoke", endpoint="endpoint-*", bucket=account.bucket)
-    output = f"s3://{account.bucket}/{unique('out')}"
-    run_task(partial(invoke, endpoint_name=good, body_location=account.upload("1,2"), output_location=output))
-    assert account.read(output) == b"1,2"
+    privileges.only("invoke", endpoint="endpoint-*", bucket=encrypted.bucket, kms_key=KEY)
+    output = f"s3://{encrypted.bucket}/{unique('out')}"
+    run_task(
+        partial(invoke, endpoint_name=good, body_location=encrypted.upload("1,2"), output_location=output)
+    )
+    assert encrypted.read(output) == b"1,2"
     with pytest.raises(AirflowFailException, match="ModelError"):
         run_task(partial(invoke, endpoint_name=name, body="1"))
     privileges.check()
 
 
 def test_async(
-    account: Account, privileges: Privileges, notified: NotifiedEndpoint, opening_gate: Path
+    encrypted: Account, privileges: Privileges, notified: NotifiedEndpoint, opening_gate: Path
 ) -> None:
     queue = notified.queue.rpartition("/")[2]
-    privileges.only("async", endpoint=notified.name, bucket=account.bucket, queue=queue)
+    privileges.only("async", endpoint=notified.name, bucket=encrypted.bucket, queue=queue, kms_key=KEY)
     invoke = partial(
         SageMakerInvokeEndpointAsyncOperator,
         task_id="invoke",
         endpoint_name=notified.name,
         content_type="text/plain",
         completion_queue=notified.queue,
-        state_prefix=f"s3://{account.bucket}/{unique('state')}",
-        upload_prefix=f"s3://{account.bucket}/{unique('uploads')}",
+        state_prefix=f"s3://{encrypted.bucket}/{unique('state')}",
+        upload_prefix=f"s3://{encrypted.bucket}/{unique('uploads')}",
         wait_for_completion=True,
+        max_wait_seconds=600,
         **COMMON | {"deferrable": True, "poll_interval": NEXT_POLL},
     )
     run_task(partial(invoke, body=f"gate {opening_gate}"))
@@ -352,20 +371,21 @@ def test_async(
 
 
 def test_batch(
-    account: Account, privileges: Privileges, notified: NotifiedEndpoint, opening_gate: Path
+    encrypted: Account, privileges: Privileges, notified: NotifiedEndpoint, opening_gate: Path
 ) -> None:
-    inputs = upload_inputs(account, ["a", f"gate {opening_gate}", "fail this"])
+    inputs = upload_inputs(encrypted, ["a", f"gate {opening_gate}", "fail this"])
     queue = notified.queue.rpartition("/")[2]
-    privileges.only("batch", endpoint=notified.name, bucket=account.bucket, queue=queue)
+    privileges.only("batch", endpoint=notified.name, bucket=encrypted.bucket, queue=queue, kms_key=KEY)
     batch = partial(
         SageMakerAsyncBatchOperator,
         task_id="batch",
         endpoint_name=notified.name,
         inputs=inputs,
-        ledger_prefix=f"s3://{account.bucket}/{unique('ledgers')}",
+        ledger_prefix=f"s3://{encrypted.bucket}/{unique('ledgers')}",
         content_type="text/plain",
         completion_queue=notified.queue,
         attempts=1,
+        max_wait_seconds=600,
         **COMMON | {"deferrable": True, "poll_interval": NEXT_POLL},
     )
     with pytest.raises(AirflowFailException, match="1 of 3"):
@@ -377,14 +397,13 @@ def test_multi_model(account: Account, privileges: Privileges) -> None:
     endpoint = MultiModel.deployed(account, ["a"])
     endpoint.put("a", "1.csv", "1\n2\n")
     endpoint.put("a", "2.csv", "bad\n")
-    key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     privileges.only(
         "multi-model",
         endpoint=endpoint.name,
         endpoint_config=endpoint.name,
         model=endpoint.name,
         bucket=account.bucket,
-        kms_key=key,
+        kms_key=KEY,
         acl="",
     )
     plan = partial(
@@ -402,13 +421,13 @@ def test_multi_model(account: Account, privileges: Privileges) -> None:
         task_id="batch",
         endpoint_name=endpoint.name,
         content_type="text/csv",
-        output_kms_key_id=key,
+        output_kms_key_id=KEY,
         output_acl="bucket-owner-full-control",
         aws_conn_id=None,
     )
     with pytest.raises(AirflowFailException, match="1 of 3 records failed"):
         run_task(partial(batch, shard=shards[0]))
-    asyncio.run(_aborted_upload(f"{endpoint.root}/out/large", key))
+    asyncio.run(_aborted_upload(f"{endpoint.root}/out/large"))
     merge = partial(
         SageMakerMergeBatchReportOperator,
         task_id="merge",
@@ -422,12 +441,12 @@ def test_multi_model(account: Account, privileges: Privileges) -> None:
     privileges.check()
 
 
-async def _aborted_upload(location: str, key: str) -> None:
+async def _aborted_upload(location: str) -> None:
     """An output that is larger than one part, and that is given up, as at the end of a task that is killed."""
     from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 
     async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
-        upload = await MultipartUpload.begin(s3, location, options=ObjectOptions(kms_key_id=key))
+        upload = await MultipartUpload.begin(s3, location, options=ObjectOptions(kms_key_id=KEY))
         await upload.abort()
 
 
@@ -470,8 +489,7 @@ def test_execution_role(
 ) -> None:
     """The embedded service's own calls are restricted to the execution role's policy."""
     capsys.readouterr()
-    key = "1234abcd-12ab-34cd-56ef-1234567890ab"
-    names = ["--endpoint", "*", "--bucket", account.bucket, "--topic", "topic-*", "--kms-key", key]
+    names = ["--endpoint", "*", "--bucket", account.bucket, "--topic", "topic-*", "--kms-key", KEY]
     features = ["model", "deploy", "async", "batch", "data-capture"]
     assert main([*features, *LOCATION, *names, "--for", "execution-role"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -496,6 +514,7 @@ def test_execution_role(
                 content_type="text/plain",
                 completion_queue=notified.queue,
                 wait_for_completion=True,
+                max_wait_seconds=600,
                 **COMMON | {"deferrable": True, "poll_interval": NEXT_POLL},
             )
         )

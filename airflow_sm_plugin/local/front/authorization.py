@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from botocore.exceptions import ClientError
@@ -26,6 +26,9 @@ from airflow_sm_plugin.local.protocol.call_names import CallName
 from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.errors import NotAuthorizedFailure, ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import RUNTIME, Request, json_object
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import GetBucketEncryptionOutputTypeDef
 
 _LIST_MEMBER = re.compile(r"(\w+)\.member\.\d+")
 """An entry of a list in the query protocol."""
@@ -86,21 +89,32 @@ def _members(http: ReceivedRequest, name: CallName) -> Mapping[str, Any]:
 
 
 def _of_object(call: CallContext, region: Region) -> Iterator[Permission]:
-    """List what reading an object needs further: its key's use; ListBucket where there is none, else S3 answers 403.
+    """List what a call needs further by what is in S3; nothing for an own call, as this one has the same key.
 
-    Nothing of an own call: this one is made by the same key.
+    The use of the key that encrypts the object, or new objects of the bucket; ListBucket to read an object that does
+    not exist: without it S3 answers 403, not 404.
     """
-    is_reading = call.name.service == "s3" and call.operation in ("GetObject", "HeadObject")
-    if call.name.is_own or not is_reading:
+    if call.name.service != "s3" or call.name.is_own:
         return
     bucket, _, key = (call.name.resource or "").partition("/")
+    s3 = region.aws.s3(region.name)
     try:
-        head = region.aws.s3(region.name).head_object(Bucket=bucket, Key=key)
+        if call.operation in ("GetObject", "HeadObject"):
+            key_id = s3.head_object(Bucket=bucket, Key=key).get("SSEKMSKeyId")
+            if key_id and call.operation == "GetObject":
+                yield Permission("kms:Decrypt", kms_key_arn(call, key_id))
+        elif call.operation in ("PutObject", "CreateMultipartUpload"):
+            for key_id in _default_keys(s3.get_bucket_encryption(Bucket=bucket)):
+                yield Permission("kms:GenerateDataKey", kms_key_arn(call, key_id))
     except ClientError:
-        yield Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}")
-        return
-    if key_id := head.get("SSEKMSKeyId"):
-        yield Permission("kms:Decrypt", kms_key_arn(call, key_id))
+        if call.operation in ("GetObject", "HeadObject"):
+            yield Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}")
+
+
+def _default_keys(encryption: GetBucketEncryptionOutputTypeDef) -> Iterator[str]:
+    for rule in encryption["ServerSideEncryptionConfiguration"]["Rules"]:
+        if key_id := rule.get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID"):
+            yield key_id
 
 
 def _is_scaled(region: Region, endpoint: str) -> bool:
