@@ -73,7 +73,9 @@ class IdleEndpoints:
     def delete(
         self, name: str, *, with_models: bool, max_wait: float, poll_interval: float
     ) -> tuple[list[str], str]:
-        """Decide again, then delete: scaling, endpoint, models, configurations.
+        """Decide again, then delete: endpoint, scaling, models, configurations.
+
+        Scaling last of what runs: an endpoint that is spared keeps it.
 
         :return: what was deleted, and the reason why the rest stays, if any
         """
@@ -84,14 +86,14 @@ class IdleEndpoints:
         deletion = EndpointDeletion(self.hook, name)
         if not deletion.is_of(description):
             return [], "it was created again meanwhile"
-        deleted = [f"scaling {resource}" for resource in self._remove_scaling(description, name)]
         try:
             existed = deletion.delete_endpoint(
                 max_wait=max_wait, poll_interval=poll_interval, check=lambda: self._check(name, description)
             )
         except _Spared as reason:
-            return deleted, str(reason)
-        deleted += [f"endpoint {name}"] if existed else []
+            return [], str(reason)
+        deleted = [f"endpoint {name}"] if existed else []
+        deleted += [f"scaling {resource}" for resource in self._remove_scaling(description, name)]
         if with_models:
             models = deletion.delete_models([], of_configs=True)
             deleted += [f"model {model}" for model, was_there in models.items() if was_there]
@@ -156,13 +158,15 @@ class IdleEndpoints:
         try:
             used = EndpointUsage(self.hook).of_configs(configs)
         except AccessDenied as denied:
-            return f"not known whether an endpoint uses its configurations: {denied}"
+            return f"not known whether an endpoint uses its configurations: {denied.as_sentence}"
         return f"another endpoint uses configuration {', '.join(sorted(used))}" if used else ""
 
     def _with_usage(self, seen: SeenEndpoint, description: Mapping[str, Any]) -> SeenEndpoint:
         if not seen.resources:
             return seen
         names = [variant["VariantName"] for variant in description.get("ProductionVariants") or ()]
+        if not names and seen.status != "Failed":
+            return replace(seen, usage_unknown="DescribeEndpoint names no variant")
         lookback = self.idle_seconds if self.idle_seconds <= _COARSE else max(self.idle_seconds, _LOOKBACK)
         try:
             used = self._usage.last_used({seen.name: names}, seconds=lookback, now=time.time())

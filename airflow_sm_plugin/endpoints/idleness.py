@@ -22,9 +22,9 @@ class RunState(enum.Enum):
         "belongs to a DAG without any run in this Airflow, perhaps in another one (delete_of_unknown_dags=True deletes "
         "it)"
     )
-    UNKNOWN_RUN = (
-        "is not in this Airflow, perhaps in another one: base_url is not set, or local, so that nothing tells two "
-        "Airflows apart (set it, or delete_of_unknown_dags=True)"
+    UNKNOWN_AIRFLOW = (
+        "may be another Airflow's: base_url is not set, or local, so that nothing tells two Airflows apart (set it, or "
+        "delete_of_unknown_dags=True)"
     )
     ELSEWHERE = "belongs to another Airflow (another base_url)"
 

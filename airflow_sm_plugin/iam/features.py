@@ -256,6 +256,7 @@ FEATURES: Mapping[str, Feature] = {
         "SageMakerAsyncBatchOperator",
         task=(
             _grant("endpoint", "sagemaker", "DescribeEndpoint InvokeEndpointAsync"),
+            _grant("endpoint-config", "sagemaker", "DescribeEndpointConfig"),
             _grant("object", "s3", "GetObject PutObject"),
             _grant("bucket", "s3", "ListBucket"),
             _ENDPOINT_LOGS,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, base_url, count_dag_runs
 from airflow_sm_plugin.base import SageMakerInferenceOperator
+from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.template_values import boolean, seconds
 from airflow_sm_plugin.exceptions import AccessDenied, SageMakerInferenceError, TaskKilled
 from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site, is_distinct
@@ -34,9 +36,9 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
       configuration that our operators made for it;
     - it is InService, Failed, OutOfService or UpdateRollbackFailed, and has been neither created nor modified (scaled,
       updated) in these hours;
-    - the DAG run of that task, and of the task that deployed to it last, ended with success or failure in this Airflow:
-      the tags have a digest of its ``[api] base_url``. A run that does not exist any more has ended, too, if that
-      address is not local: otherwise another Airflow can have the run;
+    - the DAG run of that task, and of the task that deployed to it last, ended with success or failure, or does not
+      exist any more, in this Airflow: the tags have a digest of its ``[api] base_url``, which must not be empty or
+      local;
     - CloudWatch counts no invocation in these hours, and, if it is asynchronous, no request in its queue.
 
     What cannot be read is no reason to delete. With the endpoint, its scaling and the configurations that were made for
@@ -56,8 +58,10 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
     :param dry_run: only report; default True
     :param delete_models: also delete the models that the deleted configurations name and our operators created, unless
         another endpoint uses them; default False, since models cost nothing and other DAGs may deploy them
-    :param delete_of_unknown_dags: a run or a DAG that this Airflow does not know counts as ended, too; default False,
-        since another Airflow with the same ``base_url``, or without one, may have it
+    :param exclude: names, or patterns with ``*`` and ``?``, of endpoints to keep; default none. An endpoint that is
+        used on working days only needs this, or more ``idle_hours``
+    :param delete_of_unknown_dags: a DAG without any run in this Airflow counts as ended, and so does every run of an
+        Airflow without a ``base_url`` of its own; default False, since another Airflow may have the run
     :param max_wait_seconds: for the deletion of each endpoint; default 600
     :param poll_interval: default 10
     """
@@ -70,6 +74,7 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
         idle_hours: float | str = 24,
         dry_run: bool | str = True,
         delete_models: bool | str = False,
+        exclude: Sequence[str] | str | None = None,
         delete_of_unknown_dags: bool | str = False,
         max_wait_seconds: float | str = 600,
         poll_interval: float | str = 10,
@@ -79,6 +84,7 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
         self.idle_hours = idle_hours
         self.dry_run = dry_run  # type: ignore[assignment,method-assign]  # the base has a method of that name
         self.delete_models = delete_models
+        self.exclude = exclude
         self.delete_of_unknown_dags = delete_of_unknown_dags
         self.max_wait_seconds = max_wait_seconds
         self.poll_interval = poll_interval
@@ -97,7 +103,8 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
             with_unknown_dags = boolean(self.delete_of_unknown_dags, "delete_of_unknown_dags")
             run_state = functools.partial(state_of_run, with_unknown_dags=with_unknown_dags)
             idle = IdleEndpoints(self.aws, self.control_plane(), run_state, idle_seconds)
-            rows = [self._row(idle, name) for name in idle.names()]
+            excluded = patterns(self.exclude, "exclude")
+            rows = [self._row(idle, name, excluded) for name in idle.names()]
             self._log_table(rows)
             deleted: list[str] = []
             failures: list[SageMakerInferenceError] = []
@@ -109,11 +116,18 @@ class SageMakerDeleteIdleEndpointsOperator(SageMakerInferenceOperator):
                 raise _combined(failures)
             return {"dry_run": is_dry, "endpoints": rows, "deleted": deleted}
 
-    def _row(self, idle: IdleEndpoints, name: str) -> dict[str, Any]:
+    def _row(self, idle: IdleEndpoints, name: str, excluded: Sequence[str]) -> dict[str, Any]:
+        if any(fnmatchcase(name, pattern) for pattern in excluded):
+            return {"endpoint": name, "status": None, "decision": "keep", "reason": "excluded"}
         try:
             return row_of(*idle.see(name))
         except AccessDenied as denied:
-            return {"endpoint": name, "status": None, "decision": "keep", "reason": f"not known: {denied}"}
+            return {
+                "endpoint": name,
+                "status": None,
+                "decision": "keep",
+                "reason": f"not known: {denied.as_sentence}",
+            }
 
     def _delete(
         self, idle: IdleEndpoints, row: dict[str, Any], deleted: list[str], how: Mapping[str, Any]
@@ -189,15 +203,13 @@ def state_of_run(made_in: MadeIn, *, with_unknown_dags: bool) -> RunState:
     if made_in.site != airflow_site(base_url()):
         return RunState.ELSEWHERE
     dag_id, run_id = made_in.dag_id, made_in.run_id
-    if count_dag_runs(dag_id, run_id=run_id, states=_ENDED):
-        return RunState.ENDED
-    if count_dag_runs(dag_id, run_id=run_id):
+    if count_dag_runs(dag_id, run_id=run_id) > count_dag_runs(dag_id, run_id=run_id, states=_ENDED):
         return RunState.ACTIVE
     if with_unknown_dags:
         return RunState.ENDED
-    if not count_dag_runs(dag_id):
-        return RunState.UNKNOWN_DAG
-    return RunState.ENDED if is_distinct(base_url()) else RunState.UNKNOWN_RUN
+    if not is_distinct(base_url()):  # scheduled runs have the same ids in every Airflow
+        return RunState.UNKNOWN_AIRFLOW
+    return RunState.ENDED if count_dag_runs(dag_id) else RunState.UNKNOWN_DAG
 
 
 def _combined(failures: Sequence[SageMakerInferenceError]) -> SageMakerInferenceError:

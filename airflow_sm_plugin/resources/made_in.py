@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, OWNER_TAG, owner_of
@@ -20,6 +21,7 @@ _PLAIN = "_.:+-"
 _ESCAPED = re.compile(r"=([0-9A-F]{2})")
 _PARTS = 3
 _SITE_LENGTH = 8
+_LOCAL = (".local", ".internal", ".localhost", ".localdomain")
 
 
 def airflow_site(base_url: str) -> str:
@@ -29,9 +31,15 @@ def airflow_site(base_url: str) -> str:
 
 
 def is_distinct(base_url: str) -> bool:
-    """Check whether an Airflow's address tells it from others: a laptop's is the same on each laptop."""
-    host = urlsplit(base_url.strip()).hostname or ""
-    return bool(host) and host != "localhost" and not host.startswith("127.") and host != "::1"
+    """Check whether an Airflow's address tells it from others: it names a host beyond one machine or one network.
+
+    ``localhost``, ``webserver`` or ``host.docker.internal`` are another host at each Airflow.
+    """
+    host = (urlsplit(base_url.strip()).hostname or "").rstrip(".")
+    try:
+        return not (address := ip_address(host)).is_loopback and not address.is_unspecified
+    except ValueError:
+        return "." in host and not host.endswith(_LOCAL)
 
 
 @dataclass(frozen=True)

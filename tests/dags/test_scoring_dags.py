@@ -35,11 +35,12 @@ def test_they_run_to_their_end(runs: Mapping[str, Any]) -> None:
     assert {dag_id: run["state"] for dag_id, run in runs.items()} == dict.fromkeys(runs, "success")
 
 
-def test_an_endpoint_that_no_dag_has_used_yet_is_idle_once_its_run_has_ended(runs: Mapping[str, Any]) -> None:
+def test_an_idle_endpoint_is_kept_by_an_airflow_without_a_base_url(runs: Mapping[str, Any]) -> None:
     result = runs["idle_endpoints"]["xcoms"]["delete_idle_endpoints"]["return_value"]
     assert (result["dry_run"], result["deleted"]) == (True, [])
     (row,) = [each for each in result["endpoints"] if each["endpoint"] == "airflow-sm-demo"]
-    assert (row["dag_id"], row["task_id"], row["decision"]) == ("demo_endpoint", "deploy", "delete")
+    assert (row["dag_id"], row["task_id"], row["decision"]) == ("demo_endpoint", "deploy", "keep")
+    assert "base_url is not set" in row["reason"]
 
 
 def test_the_form_gives_back_the_location_of_the_result(runs: Mapping[str, Any], account: Account) -> None:

@@ -66,6 +66,10 @@ def test_idle(changes: dict[str, Any], reason: str) -> None:
             "run second of DAG churn belongs to",
         ),
         (
+            {"runs": {CREATOR: RunState.UNKNOWN_AIRFLOW, DEPLOYER: RunState.ENDED}},
+            "run first of DAG churn may be another Airflow's",
+        ),
+        (
             {"runs": {CREATOR: RunState.UNKNOWN_DAG, DEPLOYER: RunState.ENDED}},
             "run first of DAG churn belongs to",
         ),

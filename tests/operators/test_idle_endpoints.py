@@ -17,8 +17,10 @@ import pytest
 from airflow_sm_plugin._compat import base_url
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.endpoints import idle_deletion
+from airflow_sm_plugin.endpoints.idle_deletion import IdleEndpoints
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 from airflow_sm_plugin.operators import idle_endpoints
+from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.idle_endpoints import SageMakerDeleteIdleEndpointsOperator
 from airflow_sm_plugin.resources.made_in import MadeIn, airflow_site
@@ -43,6 +45,11 @@ class Runs:
             for (dag, run), state in self.states.items()
             if dag == dag_id and run_id in (None, run) and (states is None or state in states)
         )
+
+
+@pytest.fixture(autouse=True)
+def _address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
 
 
 @pytest.fixture
@@ -223,9 +230,8 @@ def test_an_endpoint_of_a_run_that_goes_on_stays(
 
 
 def test_a_run_that_was_deleted_has_ended_and_a_dag_that_is_unknown_has_not(
-    deploy: Callable[..., Deployed], runs: Runs, monkeypatch: pytest.MonkeyPatch
+    deploy: Callable[..., Deployed], runs: Runs
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
     ours = deploy()
     del runs.states[ours.run]
     assert "belongs to a DAG without any run in this Airflow" in row_of(ours.name)[1]
@@ -234,19 +240,66 @@ def test_a_run_that_was_deleted_has_ended_and_a_dag_that_is_unknown_has_not(
     assert row_of(ours.name)[0] == "delete"
 
 
-@pytest.mark.parametrize("url", ["", "http://localhost:8080", "http://127.0.0.1:8080/airflow"])
-def test_a_run_that_is_unknown_to_an_airflow_without_an_address_of_its_own_stays(
-    deploy: Callable[..., Deployed], runs: Runs, monkeypatch: pytest.MonkeyPatch, url: str
+@pytest.mark.parametrize(
+    "url", ["", "http://localhost:8080", "http://127.0.0.1:8080/airflow", "http://web:8080"]
+)
+@pytest.mark.parametrize("state", ["success", None])
+def test_without_an_address_of_its_own_an_airflow_may_not_be_the_one_that_made_it(
+    deploy: Callable[..., Deployed],
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    state: str | None,
 ) -> None:
-    """Another Airflow with the same DAG, tags and account may have it."""
+    """Another Airflow with the same DAG, and so with the same ids of scheduled runs, may go on with it."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", url)
     ours = deploy()
     del runs.states[ours.run]
     runs.states[ours.run[0], "another"] = "success"
+    if state:
+        runs.states[ours.run] = state
     decision, reason = row_of(ours.name, dry_run=False)
     assert decision == "keep"
     assert "base_url is not set, or local" in reason
     assert row_of(ours.name, delete_of_unknown_dags=True)[0] == "delete"
+
+
+def test_an_excluded_endpoint_stays(deploy: Callable[..., Deployed]) -> None:
+    ours = deploy()
+    assert row_of(ours.name, exclude=[f"{ours.name[:-1]}?"]) == ("keep", "excluded")
+    assert row_of(ours.name, exclude=["another-*"])[0] == "delete"
+
+
+def test_an_endpoint_that_is_spared_at_the_last_moment_keeps_its_scaling(
+    account: Account, deploy: Callable[..., Deployed], runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = deploy()
+    run_task(
+        partial(
+            SageMakerScaleEndpointOperator,
+            task_id="scale",
+            endpoint_name=ours.name,
+            min_capacity=1,
+            max_capacity=3,
+            target_invocations_per_instance=100,
+            aws_conn_id=None,
+        )
+    )
+    check = IdleEndpoints._check
+
+    def begun_meanwhile(self: IdleEndpoints, *args: Any) -> None:  # noqa: ANN401 - of the method
+        runs.states[ours.run] = "running"
+        check(self, *args)
+
+    monkeypatch.setattr(IdleEndpoints, "_check", begun_meanwhile)
+    decision, reason = row_of(ours.name, dry_run=False)
+    assert (decision, account.status(ours.name)) == ("keep", "InService")
+    assert "has not ended" in reason
+    scaling: Any = boto3.client("application-autoscaling", endpoint_url=account.url)
+    targets = scaling.describe_scalable_targets(
+        ServiceNamespace="sagemaker", ResourceIds=[f"endpoint/{ours.name}/variant/AllTraffic"]
+    )
+    assert len(targets["ScalableTargets"]) == 1
 
 
 def test_an_endpoint_of_another_airflow_stays(

@@ -305,6 +305,7 @@ def test_rescale(account: Account, privileges: Privileges) -> None:
 def test_delete_idle(account: Account, privileges: Privileges, monkeypatch: pytest.MonkeyPatch) -> None:
     name, model, dag_id = unique("endpoint"), account.create_model(multi_model=True), unique("dag")
 
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
     monkeypatch.setattr(idle_endpoints, "count_dag_runs", lambda dag, **_: int(dag == dag_id))
     deploy(name, model).execute(context_for(TaskInstanceDouble(dag_id=dag_id)))
     privileges.only("delete-idle", endpoint=name)
@@ -375,7 +376,8 @@ def test_batch(
 ) -> None:
     inputs = upload_inputs(encrypted, ["a", f"gate {opening_gate}", "fail this"])
     queue = notified.queue.rpartition("/")[2]
-    privileges.only("batch", endpoint=notified.name, bucket=encrypted.bucket, queue=queue, kms_key=KEY)
+    names = {"endpoint": notified.name, "endpoint_config": notified.name, "bucket": encrypted.bucket}
+    privileges.only("batch", **names, queue=queue, kms_key=KEY)
     batch = partial(
         SageMakerAsyncBatchOperator,
         task_id="batch",
