@@ -206,7 +206,7 @@ class TemplatedArguments:
             return
         names = inspect.signature(cls.__init__).parameters
         own = [name for name in names if name not in ("self", "kwargs", *cls.not_templated)]
-        cls.template_fields = (*AWS_FIELDS, *own)  # type: ignore[attr-defined]  # of Airflow's operators
+        cls.template_fields = (*own, *AWS_FIELDS)  # type: ignore[attr-defined]  # of Airflow's operators
         cls.text_fields = tuple(name for name in own if names[name].annotation in ("str", "str | None"))
 
     def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:  # noqa: ANN401 - Airflow's

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+_INTEGRATION = "Amazon SageMaker inference"
+
+
+def _modules(folder: str, *names: str) -> list[dict[str, Any]]:
+    modules = [f"airflow_sm_plugin.{folder}.{name}" for name in names]
+    return [{"integration-name": _INTEGRATION, "python-modules": modules}]
+
 
 def get_provider_info() -> dict[str, Any]:
     """Describe the package in the format of Airflow's provider_info schema."""
@@ -11,6 +18,21 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-sm-plugin",
         "name": "SageMaker inference",
         "description": "Amazon SageMaker inference: Autopilot export, models, endpoints, scaling, invocations.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://docs.aws.amazon.com/sagemaker/",
+                "tags": ["aws"],
+            },
+        ],
+        "operators": _modules(
+            "operators",
+            *("async_batch", "autopilot", "autoscaling", "endpoint", "endpoint_deletion", "idle_endpoints"),
+            *("invoke", "invoke_async", "model", "multi_model", "multi_model_batch"),
+        ),
+        "sensors": _modules("sensors", "async_inference"),
+        "hooks": _modules("hooks", "runtime"),
+        "triggers": _modules("triggers", "async_inference", "autopilot", "endpoint"),
         "extra-links": [
             "airflow_sm_plugin.links.EndpointConsoleLink",
             "airflow_sm_plugin.links.EndpointLogsLink",

@@ -147,7 +147,7 @@ class TestAwsArguments:
 
     @pytest.mark.parametrize("kind", OPERATORS)
     def test_a_bases_templates_are_not_lost_in_a_subclass(self, kind: type[BaseOperator]) -> None:
-        assert tuple(kind.template_fields)[:3] == ("aws_conn_id", "region_name", "verify")
+        assert tuple(kind.template_fields)[-3:] == ("aws_conn_id", "region_name", "verify")
         assert "botocore_config" not in kind.template_fields
 
 
@@ -170,7 +170,7 @@ class TestTemplateFields:
 
     def test_they_are_in_the_constructors_order_and_text_is_what_is_annotated_so(self) -> None:
         kind = SageMakerExportAutopilotModelOperator
-        own = kind.template_fields[3:]
+        own = kind.template_fields[:-3]
         assert (own[0], own[2], own[-1]) == ("auto_ml_job_name", "inference_response_keys", "tags")
         assert kind.text_fields == (
             "auto_ml_job_name",

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
+import inspect
 import json
+import pkgutil
 import subprocess
 import sys
+from typing import Any
 
 import jsonschema
 import pytest
 from airflow.plugins_manager import AirflowPlugin
 from airflow.providers_manager import ProvidersManager
+from airflow.triggers.base import BaseTrigger
 
 from airflow_sm_plugin import links
+from airflow_sm_plugin._compat import BaseOperator, BaseSensorOperator
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.invoke import (
@@ -56,6 +61,26 @@ def test_provider_and_plugin_name_every_link_of_our_operators() -> None:
     assert used == set(links.ALL_LINKS)
     assert {type(link) for link in SageMakerInferencePlugin.operator_extra_links} == used
     assert set(get_provider_info()["extra-links"]) == {f"{link.__module__}.{link.__name__}" for link in used}
+
+
+@pytest.mark.parametrize("kind", ["operators", "sensors", "triggers"])
+def test_the_description_lists_every_module_with_a_public_class(kind: str) -> None:
+    (listed,) = get_provider_info()[kind]
+    folder = importlib.import_module(f"airflow_sm_plugin.{kind}")
+    bases: Any = {"operators": BaseOperator, "sensors": BaseSensorOperator, "triggers": BaseTrigger}
+    found = {
+        module.name
+        for module in pkgutil.iter_modules(folder.__path__, f"airflow_sm_plugin.{kind}.")
+        for one in vars(importlib.import_module(module.name)).values()
+        if inspect.isclass(one)
+        if issubclass(one, bases[kind]) and one.__module__ == module.name
+    }
+    assert found - set(listed["python-modules"]) <= BASES
+    assert set(listed["python-modules"]) <= found
+
+
+BASES = {"airflow_sm_plugin.operators.invocation", "airflow_sm_plugin.triggers.polling"}
+"""Modules of base classes only."""
 
 
 @pytest.mark.parametrize("path", get_provider_info()["extra-links"])

@@ -303,7 +303,7 @@ def _certificates(path: str) -> ssl.SSLContext:
         return _shared_context(path, Path(path).stat().st_mtime_ns)
     except OSError as error:  # ssl's own errors among them
         raise InvalidRequest(
-            f"the CA bundle {path} cannot be used: {error}; mend verify, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
+            f"the CA bundle {path} cannot be used: {error}; correct verify, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
         ) from error
 
 

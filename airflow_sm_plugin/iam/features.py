@@ -185,7 +185,12 @@ FEATURES: Mapping[str, Feature] = {
     "delete-models": Feature(
         "SageMakerDeployEndpointOperator with delete_old_models, SageMakerDeleteEndpointOperator with delete_models; "
         "with `deploy` or `delete`",
-        task=(_grant("model", "sagemaker", "DeleteModel DescribeModel ListTags"),),
+        task=(
+            _grant("model", "sagemaker", "DeleteModel DescribeModel ListTags"),
+            _grant(
+                "every-endpoint-config", "sagemaker", "DescribeEndpointConfig"
+            ),  # another one may use the model
+        ),
     ),
     "scaling": Feature(
         "SageMakerScaleEndpointOperator, and whatever deletes an endpoint that scales",

@@ -78,6 +78,7 @@ def test_the_connection_is_logged_once_for_all_services_and_nothing_else_of_it(
 ) -> None:
     """By one of our loggers, botocore's, or those of the provider, which go to structlog with Airflow 3."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_GIVEN", "aws://")
+    monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed_port())
     caplog.set_level(logging.INFO)
     connection = AwsConnection(aws_conn_id=connection_id, region_name="us-east-1")

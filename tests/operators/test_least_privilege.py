@@ -260,6 +260,7 @@ def test_delete(account: Account, privileges: Privileges) -> None:
 
 def test_delete_models(account: Account, privileges: Privileges) -> None:
     name = unique("endpoint")
+    account.deploy()  # another endpoint could use the model
     made = run_task(partial(create_model, image=IMAGE, model_data_url=account.upload_model()))
     model = made["model_name"]
     run_task(partial(deploy, name, model))

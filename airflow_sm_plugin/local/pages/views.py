@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.local.account.calls import Call
@@ -79,8 +79,8 @@ def endpoint(account: Account, query: Mapping[str, str]) -> Mapping[str, Any]:
 def logs(account: Account, query: Mapping[str, str]) -> Mapping[str, Any]:
     """Read the last lines of a log group, named by ``group`` and ``region``. Raises PageMissing."""
     group, region = query.get("group", ""), query.get("region", "") or "us-east-1"
-    client = account.aws.logs(region)
     try:
+        client = account.aws.logs(region)
         streams = client.describe_log_streams(
             logGroupName=group, orderBy="LastEventTime", descending=True, limit=_STREAMS
         )["logStreams"]
@@ -93,10 +93,11 @@ def logs(account: Account, query: Mapping[str, str]) -> Mapping[str, Any]:
             }
             for stream in streams
         ]
-    except ClientError as error:
+    except (ClientError, BotoCoreError) as error:
+        response = getattr(error, "response", None)
+        code = response["Error"]["Code"] if response else type(error).__name__
         raise PageMissing(
-            f"There is no log group {group} in {region} ({error.response['Error']['Code']}). An endpoint's container "
-            "makes it with its first line."
+            f"There is no log group {group} in {region} ({code}). An endpoint's container makes it with its first line."
         ) from None
     name = group.removeprefix(endpoint_log_group(""))
     return {"group": group, "region": region, "name": name if name != group else "", "streams": shown}
