@@ -3,6 +3,7 @@
 The event's extra has the counts of the batch and the location of its report.
 """
 
+import datetime
 from typing import Any
 
 try:
@@ -26,7 +27,7 @@ def read_summary(triggering_asset_events: Any = None, triggering_dataset_events:
     catchup=False,
     description="Use the scores of async_batch",
     tags=["sagemaker", "assets"],
-    default_args={"owner": "examples"},
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     doc_md=__doc__,
 )
 def after_scores() -> None:

@@ -3,6 +3,8 @@
 What it creates in SageMaker is removed at the end, also when something failed.
 """
 
+import datetime
+
 import demo_data
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerAutoMLOperator,
@@ -105,6 +107,8 @@ def main_job(data_set: str, mode: str, keys: list[str]) -> None:
     max_active_runs=1,  # all runs share a queue
     default_args={
         "owner": "examples",
+        "retries": 2,
+        "retry_delay": datetime.timedelta(seconds=10),
         "deferrable": True,
         "poll_interval": 2,
         "poke_interval": 2,

@@ -5,6 +5,7 @@ to score lie below `s3://airflow-sm-demo/incoming/`. The endpoint costs money
 until it is deleted: run this DAG again with `remove` set.
 """
 
+import datetime
 from typing import Any
 
 import demo_data
@@ -45,7 +46,13 @@ def choose(params: Any = None) -> str:  # noqa: ANN401 - Airflow fills it in
             description="Delete it instead of creating it",
         )
     },
-    default_args={"owner": "examples", "deferrable": True, "poll_interval": 2},
+    default_args={
+        "owner": "examples",
+        "retries": 2,
+        "retry_delay": datetime.timedelta(seconds=10),
+        "deferrable": True,
+        "poll_interval": 2,
+    },
 )
 def demo_endpoint() -> None:
     """Train on iris, export the best candidate, deploy it."""

@@ -6,6 +6,7 @@ Airflow parses DAGs, and unpause the DAG once the queue exists. Airflow keeps th
 the requests' custom attributes in them: put no secret there.
 """
 
+import datetime
 import os
 from typing import Any
 
@@ -60,7 +61,9 @@ def use(result: dict[str, Any]) -> None:
     schedule=[FINISHED],
     is_paused_upon_creation=True,
     catchup=False,
+    description="Use each asynchronous inference that has finished, whoever sent it",
     tags=["sagemaker", "asynchronous"],
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     doc_md=__doc__,
 )
 def finished_inferences() -> None:

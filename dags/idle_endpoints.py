@@ -4,6 +4,8 @@ Only endpoints that these operators made are considered, whose DAG run has ended
 hours. Without `delete` the task's log has a table of what would be deleted, and why the rest stays.
 """
 
+import datetime
+
 from airflow_sm_plugin.operators.idle_endpoints import SageMakerDeleteIdleEndpointsOperator
 
 try:
@@ -19,6 +21,7 @@ except ImportError:  # Airflow 2.11
     description="Delete endpoints that our DAGs made and that are no longer invoked",
     tags=["sagemaker", "costs"],
     max_active_runs=1,
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     params={
         "hours": Param(
             24,

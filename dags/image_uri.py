@@ -6,6 +6,8 @@ for all runs. Set the parameters before a run: a model archive in S3, and a role
 limits that asynchronous inference needs.
 """
 
+import datetime
+
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
 
 try:
@@ -35,6 +37,7 @@ def find_image(framework: str, version: str, py_version: str, region: str, insta
     description="Find a framework image with the SageMaker SDK and create a model with it",
     tags=["sagemaker", "model"],
     doc_md=__doc__,
+    default_args={"owner": "examples", "retries": 2, "retry_delay": datetime.timedelta(seconds=10)},
     params={
         "framework": "pytorch",
         "version": "2.3.0",

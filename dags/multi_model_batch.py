@@ -5,6 +5,7 @@ is for: `inputs/store_id=007/day.csv` goes to `store-007.tar.gz`. Clear the batc
 failed is invoked again. Run with `keep` set, it leaves the endpoint behind, for `multi_model_form`.
 """
 
+import datetime
 from typing import Any
 
 import store_models
@@ -42,7 +43,13 @@ def unless_kept(context: Any) -> None:  # noqa: ANN401 - Airflow's context
     tags=["sagemaker", "multi-model"],
     max_active_runs=1,  # all runs share the endpoint
     doc_md=__doc__,
-    default_args={"owner": "examples", "deferrable": True, "poll_interval": 2},
+    default_args={
+        "owner": "examples",
+        "retries": 2,
+        "retry_delay": datetime.timedelta(seconds=10),
+        "deferrable": True,
+        "poll_interval": 2,
+    },
     params={
         "keep": Param(
             default=False,
@@ -74,7 +81,6 @@ def scores_by_store() -> None:
         content_type="text/csv",
         accept="text/csv",
         max_shards=3,
-        task_arguments={"retries": 2, "retry_delay": 5},
     )
     report = task(store_models.report)(report_of(scores), data["labels"])
     clean_up = SageMakerDeleteEndpointOperator(

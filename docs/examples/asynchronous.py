@@ -79,7 +79,7 @@ with DAG(
 
     # hook
     @task
-    def ask_again() -> str:
+    def ask_again() -> dict:
         """Invoke from Python, without an operator."""
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
         from airflow_sm_plugin.invoke.async_request import AsyncRequest
@@ -87,13 +87,18 @@ with DAG(
         request = AsyncRequest(
             endpoint_name="asynchronous", input_location=INPUTS[0], content_type="text/csv"
         )
-        return SageMakerRuntimeHook().invoke_endpoint_async(request).output_location
+        return SageMakerRuntimeHook().invoke_endpoint_async(request).as_mapping()
+
+    again = ask_again()
+    wait_again = SageMakerAsyncInferenceSensor(
+        task_id="wait_again", invocations=again, deferrable=True, poke_interval=2
+    )
 
     # delete
     delete = SageMakerDeleteEndpointOperator(
         task_id="delete", endpoint_name="asynchronous", delete_models=True
-    ).as_teardown(setups=deploy)
+    ).as_teardown(setups=deploy, on_failure_fail_dagrun=True)
 
     # end
     deploy >> scale >> invoke
-    wait >> ask_again() >> delete
+    wait >> again >> wait_again >> delete
