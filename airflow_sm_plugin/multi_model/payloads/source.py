@@ -56,21 +56,19 @@ async def payloads(
             if splitter is None:
                 splitter = Splitter(options, start=gap.start, first_record=gap.first_record, head=head)
             for completed in _split(splitter, piece, step):
-                if completed:
-                    yield completed
-                if splitter.error is not None:
-                    raise splitter.error
+                yield completed
             if piece is None:
                 splitter = None
 
 
 def _split(splitter: Splitter, piece: bytes | None, step: int) -> Iterator[list[Payload]]:
-    """Yield the payloads that a piece of a gap, or None at its end, completes."""
-    if piece is None:
-        yield splitter.finish()
-    else:
-        for begin in range(0, len(piece), step):
-            yield splitter.feed(piece[begin : begin + step])
+    """Yield the payloads that a piece of a gap, or None at its end, completes; raise the splitter's error."""
+    for begin in range(0, len(piece), step) if piece else (0,):
+        completed = splitter.finish() if piece is None else splitter.feed(piece[begin : begin + step])
+        if completed:
+            yield completed
+        if splitter.error is not None:
+            raise splitter.error
 
 
 async def _pieces(
