@@ -96,7 +96,7 @@ def main_job(data_set: str, mode: str, keys: list[str]) -> None:
     )
     account >> data >> train >> export >> [transform, deploy]
     deploy >> invoke
-    [transform, report] >> clean_up.as_teardown(setups=[export, deploy], on_failure_fail_dagrun=True)
+    [transform, report] >> clean_up.as_teardown(setups=[export, deploy])
 
 
 @dag(

@@ -87,7 +87,7 @@ def scores_by_store() -> None:
         task_id="clean_up", endpoint_name=ENDPOINT, delete_models=True, pre_execute=unless_kept
     )
     deploy >> scores >> report
-    report >> clean_up.as_teardown(setups=[model, deploy], on_failure_fail_dagrun=True)
+    report >> clean_up.as_teardown(setups=[model, deploy])
 
 
 scores_by_store()

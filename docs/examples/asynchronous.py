@@ -97,7 +97,7 @@ with DAG(
     # delete
     delete = SageMakerDeleteEndpointOperator(
         task_id="delete", endpoint_name="asynchronous", delete_models=True
-    ).as_teardown(setups=deploy, on_failure_fail_dagrun=True)
+    ).as_teardown(setups=deploy)
 
     # end
     deploy >> scale >> invoke
