@@ -18,12 +18,14 @@ SCORES = Asset("s3://airflow-sm-demo/scores/")
 @task
 def read_summary(triggering_asset_events: Any = None, triggering_dataset_events: Any = None) -> None:  # noqa: ANN401 - Airflow's
     """Print what each batch did."""
-    for event in (triggering_asset_events or triggering_dataset_events)[SCORES]:
-        print(event.extra)  # noqa: T201 - an example
+    for events in (triggering_asset_events or triggering_dataset_events).values():
+        for event in events:
+            print(event.extra)  # noqa: T201 - an example
 
 
 @dag(
     schedule=[SCORES],
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     catchup=False,
     description="Use the scores of async_batch",
     tags=["sagemaker", "assets"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ else:
 
 pytestmark = pytest.mark.airflow
 
+IS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
 OPENLINEAGE = Path(__file__).parents[1] / ".cache/openlineage"
 """Where ``make test-openlineage`` installs Airflow's OpenLineage provider."""
 EXTRACT = """
@@ -88,7 +90,8 @@ def test_an_alias_becomes_the_assets_of_the_outputs(account: Account) -> None:
     )
     context, events = context_with_events()
     task.execute(context)
-    (event,) = events[alias].asset_alias_events
+    accessor: Any = events[alias]
+    (event,) = accessor.asset_alias_events if IS_AIRFLOW_3 else accessor.dataset_alias_events
     assert output in str(event)
 
 

@@ -74,7 +74,12 @@ def _is_worth_logging(record: logging.LogRecord) -> bool:
     return not (is_detail and _is_connecting.get())
 
 
-for _name in ("botocore.configprovider", "botocore.credentials", "aiobotocore.credentials"):
+for _name in (
+    "botocore.configprovider",
+    "botocore.credentials",
+    "aiobotocore.credentials",
+    "airflow.hooks.base",  # of Airflow 2.11
+):
     logging.getLogger(_name).addFilter(_is_worth_logging)
 
 

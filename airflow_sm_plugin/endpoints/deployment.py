@@ -210,9 +210,10 @@ class Deployment:
 
     def _create(self) -> str | None:
         self._ensure_config()
+        requested_at = time.time()  # before the call: a container can log as soon as SageMaker accepts it
         if not self._hook.create_endpoint(self.spec):
             return None
-        self.requested_at = time.time()
+        self.requested_at = requested_at
         self._work.endpoint_created()
         self._replaced_config = ""
         return "created"

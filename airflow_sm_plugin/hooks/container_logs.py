@@ -127,7 +127,7 @@ class ContainerLogsHook(ClientHook):
             names = [
                 stream["logStreamName"]
                 for stream in latest
-                if stream.get("creationTime", 0) >= since * 1_000
+                if stream.get("creationTime", 0) >= int(since * 1_000)
                 and not _is_data_log(stream["logStreamName"])
             ]
             if not names:

@@ -268,8 +268,9 @@ def test_a_deployed_endpoint_is_linked(airflow_stack: AirflowStack, runs: Mappin
         assert isinstance(answer, dict)
         links = answer["extra_links"]
         assert isinstance(links, dict)
-        assert str(links["SageMaker endpoint"]).endswith(f"/endpoints/{run.name}")
-        assert "log-groups" in str(links["CloudWatch logs"])
+        assert "/_embedded/ui/endpoint?" in str(links["SageMaker endpoint"])
+        assert str(links["SageMaker endpoint"]).endswith(f"&name={run.name}")
+        assert "/_embedded/ui/logs?" in str(links["CloudWatch logs"])
 
 
 @pytest.mark.slow
