@@ -115,7 +115,7 @@ def test_a_process_logs_its_connection_in_one_line(
             line for line in log.splitlines() if re.search(r"(?i)connection|credential|found endpoint", line)
         }
         ours = {re.sub(r".*(AWS: .*?)( \[.*)?$", r"\1", line) for line in lines}
-        counts.append(len(lines))
+        counts.append(len(ours))  # the same line can be printed, too
         assert all(line.startswith("AWS: ") for line in ours), ours
     assert counts == ([1, 1, 0] if deferrable else [1])  # the resumed task sends no call here
 
@@ -218,7 +218,7 @@ def test_while_creating_the_containers_first_errors_are_shown(
 
     def crash(*_: object) -> None:
         logs.create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-1")
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000) + 60_000  # later than what the endpoint's own container logs
         events: Any = [
             {"timestamp": now, "message": text} for text in ("Loading", "ImportError: torchx", "giving up")
         ]
