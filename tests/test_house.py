@@ -45,6 +45,7 @@ ALLOWED = {
     "functools",
     "hashlib",
     "heapq",
+    "ipaddress",
     "itertools",
     "json",
     "math",
