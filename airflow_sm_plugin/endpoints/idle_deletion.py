@@ -75,7 +75,8 @@ class IdleEndpoints:
     ) -> tuple[list[str], str]:
         """Decide again, then delete: endpoint, scaling, models, configurations.
 
-        Scaling last of what runs: an endpoint that is spared keeps it.
+        Scaling after the endpoint, so that one that is spared keeps it; configurations last, so that what a kill leaves
+        in between is found by them.
 
         :return: what was deleted, and the reason why the rest stays, if any
         """
@@ -93,16 +94,13 @@ class IdleEndpoints:
         except _Spared as reason:
             return [], str(reason)
         deleted = [f"endpoint {name}"] if existed else []
-        deleted += [f"scaling {resource}" for resource in self._remove_scaling(description, name)]
+        deleted += [f"scaling {resource}" for resource in remove_for_good(self.hook, self.aws, name)]
         if with_models:
             models = deletion.delete_models([], of_configs=True)
             deleted += [f"model {model}" for model, was_there in models.items() if was_there]
         configs = deletion.delete_configs()
         deleted += [f"endpoint configuration {config}" for config, was_there in configs.items() if was_there]
         return deleted, ""
-
-    def _remove_scaling(self, description: Mapping[str, Any] | None, name: str) -> list[str]:
-        return [] if description is None else remove_for_good(self.hook, self.aws, name)
 
     def _check(self, name: str, described: Mapping[str, Any] | None) -> None:
         """Decide once more, immediately before DeleteEndpoint."""

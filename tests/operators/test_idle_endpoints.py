@@ -18,7 +18,8 @@ from airflow_sm_plugin._compat import base_url
 from airflow_sm_plugin.core.names import CREATED_IN_TAG, DEPLOYED_IN_TAG, ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.endpoints import idle_deletion
 from airflow_sm_plugin.endpoints.idle_deletion import IdleEndpoints
-from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
+from airflow_sm_plugin.endpoints.noted_scaling import remove_for_good
+from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, TaskKilled
 from airflow_sm_plugin.operators import idle_endpoints
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
@@ -300,6 +301,50 @@ def test_an_endpoint_that_is_spared_at_the_last_moment_keeps_its_scaling(
         ServiceNamespace="sagemaker", ResourceIds=[f"endpoint/{ours.name}/variant/AllTraffic"]
     )
     assert len(targets["ScalableTargets"]) == 1
+
+
+def test_scaling_that_a_kill_after_the_endpoints_deletion_left_goes(
+    account: Account, deploy: Callable[..., Deployed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = deploy()
+    run_task(
+        partial(
+            SageMakerScaleEndpointOperator,
+            task_id="scale",
+            endpoint_name=ours.name,
+            min_capacity=1,
+            max_capacity=3,
+            target_invocations_per_instance=100,
+            aws_conn_id=None,
+        )
+    )
+    removed: list[str] = []
+
+    def killed(*_: object) -> list[str]:
+        raise TaskKilled("killed right after the endpoint was deleted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(idle_deletion, "remove_for_good", killed)
+        with pytest.raises(TaskKilled):
+            idle(dry_run=False)
+    assert account.status(ours.name) is None
+    original = remove_for_good
+
+    def counted(hook: Any, aws: Any, name: str) -> list[str]:  # noqa: ANN401 - of the function
+        removed.append(name)
+        return original(hook, aws, name)
+
+    monkeypatch.setattr(idle_deletion, "remove_for_good", counted)
+    assert row_of(ours.name, dry_run=False)[0] == "deleted"
+    assert ours.name in removed
+    scaling: Any = boto3.client("application-autoscaling", endpoint_url=account.url)
+    there = scaling.describe_scalable_targets(
+        ServiceNamespace="sagemaker", ResourceIds=[f"endpoint/{ours.name}/variant/AllTraffic"]
+    )
+    assert there["ScalableTargets"] == []
+    alarms: Any = boto3.client("cloudwatch", endpoint_url=account.url)
+    names = [alarm["AlarmName"] for alarm in alarms.describe_alarms()["MetricAlarms"]]
+    assert not [name for name in names if ours.name in name]
 
 
 def test_an_endpoint_of_another_airflow_stays(
